@@ -1,0 +1,309 @@
+"""The whole configuration as frozen dataclasses, checked once, without torch or Hydra.
+
+``Config`` mirrors ``conf/``: root scalars and one object per group. A group whose options have
+different fields is a union, told apart by ``name``. ``build`` makes a ``Config`` of plain
+containers (a composed Hydra config, or ``plan.json``) and says in one sentence what is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.units import parse_bytes
+from impls.spec import ModelSpec
+
+PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
+DEVICES = ("auto", "cpu", "cuda")
+TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
+MAX_PAGE_SIZE = 1024
+
+
+def at_least(obj: object, path: str, **least: float) -> None:
+    """Check lower bounds of an object's fields.
+
+    Raises:
+        ValueError: a field is below its bound; names field, value and bound.
+    """
+    for name, bound in least.items():
+        value = getattr(obj, name)
+        if value is not None and value < bound:
+            raise ValueError(f"{path}{name}={value} must be at least {bound}")
+
+
+def one_of(value: str, allowed: Iterable[str], path: str) -> None:
+    """Check a choice.
+
+    Raises:
+        ValueError: names field, value, the options and the nearest one.
+    """
+    allowed = list(allowed)
+    if value not in allowed:
+        near = difflib.get_close_matches(value, allowed, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"{path}={value} is not known{hint}; choose one of {', '.join(allowed)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImplConfig:
+    """One line of the registry: where an implementation's class is and what it declares."""
+
+    name: str
+    target: str  # "package.module.Class"
+    policies: tuple[str, ...]  # those it can stand on; the first is its default
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    ignores: tuple[str, ...] = ()  # parameters without effect on it, null in its key
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if "." not in self.target:
+            raise ValueError(f"impl.target={self.target} must be package.module.Class")
+        if not self.policies:
+            raise ValueError(f"impl.policies of {self.name} is empty; name at least one policy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Which memory policy, and its parameters. ``auto`` is the implementation's own choice."""
+
+    name: str
+    watermark: float = 0.0  # fraction of the pool that admission keeps free
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.watermark < 1:
+            raise ValueError(f"policy.watermark={self.watermark} must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedWorkload:
+    """Every sequence has exactly ``length`` tokens in its cache."""
+
+    name: typing.Literal["fixed"] = "fixed"
+    length: int = 512
+
+    def __post_init__(self) -> None:
+        at_least(self, "workload.", length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformWorkload:
+    """Final lengths uniform in ``low .. high``; the prompt is ``prompt_ratio`` of each."""
+
+    name: typing.Literal["uniform"] = "uniform"
+    low: int = 10
+    high: int = 1024
+    prompt_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least(self, "workload.", low=1, high=self.low)
+        if not 0 < self.prompt_ratio <= 1:
+            raise ValueError(f"workload.prompt_ratio={self.prompt_ratio} must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LognormalWorkload:
+    """Prompt and output lengths log-normal, by their means and the sigma of the logarithm."""
+
+    name: typing.Literal["lognormal"] = "lognormal"
+    prompt_mean: float = 161.31
+    prompt_sigma: float = 1.0
+    output_mean: float = 337.99
+    output_sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least(self, "workload.", prompt_mean=1, output_mean=1, prompt_sigma=0, output_sigma=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceWorkload:
+    """Requests of a published trace file (Azure CSV, Mooncake JSONL, ShareGPT lengths)."""
+
+    name: typing.Literal["trace"] = "trace"
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("workload.path is empty; name a trace file, such as workload.path=trace.csv.gz")
+
+
+Workload = FixedWorkload | UniformWorkload | LognormalWorkload | TraceWorkload
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeScenario:
+    """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
+
+    name: typing.Literal["decode"] = "decode"
+    layers_allocated: int = 1  # layers that get storage; the rest exist in pool_bytes only
+    aged_turnovers: float = 3.0  # page_layout=aged: times that the whole pool was taken and freed
+    shared_prefix_tokens: int = 256  # page_layout=shared_prefix: tokens that all sequences share
+
+    def __post_init__(self) -> None:
+        at_least(self, "scenario.", layers_allocated=1, aged_turnovers=0, shared_prefix_tokens=1)
+
+
+Scenario = DecodeScenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """How samples are taken and when there are enough of them."""
+
+    name: str
+    timer: str
+    warmup_ms: float
+    min_samples: int
+    max_s: float  # budget per timed quantity
+    rel_half_width: float  # stop when the interval of the median is this narrow
+    ceiling_bytes: int  # bytes that the bandwidth ceiling reads
+
+    def __post_init__(self) -> None:
+        one_of(self.timer, TIMERS, "measure.timer")
+        at_least(self, "measure.", warmup_ms=0, min_samples=5, max_s=0, ceiling_bytes=2**20)
+        if not 0 < self.rel_half_width < 1:
+            raise ValueError(f"measure.rel_half_width={self.rel_half_width} must be above 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareConfig:
+    """What is known of the machine beforehand; ``null`` is asked of the machine itself."""
+
+    name: str
+    device_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One composed configuration: a point of a sweep, and how to run it."""
+
+    page_size: int
+    num_seqs: int
+    memory_budget: str  # "auto", or a size such as "4GiB"; KV cache only, all layers
+    page_layout: str
+    seed: int
+    replicates: int
+    device: str
+    run_dir: str | None
+    timeout_s: float
+    impl: ImplConfig
+    policy: PolicyConfig
+    model: ModelSpec
+    workload: Workload
+    scenario: Scenario
+    measure: MeasureConfig
+    hardware: HardwareConfig
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size={self.page_size} must be between 1 and {MAX_PAGE_SIZE} tokens")
+        at_least(self, "", num_seqs=1, seed=0, replicates=1)
+        if self.timeout_s <= 0:
+            raise ValueError(f"timeout_s={self.timeout_s} must be above 0")
+        one_of(self.page_layout, PAGE_LAYOUTS, "page_layout")
+        one_of(self.device, DEVICES, "device")
+        if self.memory_budget != "auto":
+            parse_bytes(self.memory_budget, "memory_budget")
+
+
+def known_keys() -> list[str]:
+    """Every key that a command line may set, dotted."""
+    hints = typing.get_type_hints(Config)
+    keys = list(hints)
+    for group, hint in hints.items():
+        for member in _members(hint):
+            if dataclasses.is_dataclass(member):
+                keys += [f"{group}.{f.name}" for f in dataclasses.fields(member)]
+    return sorted(set(keys))
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Make a checked ``Config`` of plain containers.
+
+    Raises:
+        ValueError: an unknown key, a missing one, a wrong type or a value out of range, in one
+            sentence that names the field, the value and what is allowed.
+    """
+    config: Config = _construct(Config, values, "")
+    return config
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the hint itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ValueError(unknown_key(f"{path}{key}", [f"{path}{name}" for name in hints]))
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{path}{missing[0]} is missing")
+    return cls(**{key: _convert(value, hints[key], f"{path}{key}") for key, value in values.items()})
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The sentence for a key that does not exist, with the nearest that does."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+    return f"{key} is not a configuration key; {hint}"
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    """``value`` as ``hint`` says, or a ``ValueError`` that names ``path``."""
+    members = _members(hint)
+    if value is None:
+        if types.NoneType in members:
+            return None
+        raise ValueError(f"{path} must not be null")
+    members = tuple(m for m in members if m is not types.NoneType)
+    if dataclasses.is_dataclass(members[0]):
+        return _construct(_by_name(members, value, path), value, f"{path}.")
+    hint = members[0]
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path}={value} must be a list")
+        return tuple(str(item) for item in value)
+    if origin is typing.Literal:
+        return value
+    if origin is not None:  # Mapping
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{path}={value} must be a mapping")
+        return dict(value)
+    return _scalar(value, hint, path)
+
+
+def _by_name(members: tuple[Any, ...], value: Any, path: str) -> Any:
+    """The member of a union whose ``name`` literal is the value's."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}={value} must be a mapping")
+    if len(members) == 1:
+        return members[0]
+    by_name = {typing.get_args(typing.get_type_hints(m)["name"])[0]: m for m in members}
+    one_of(str(value.get("name")), by_name, f"{path}.name")
+    return by_name[value["name"]]
+
+
+def _scalar(value: Any, hint: type, path: str) -> Any:
+    if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    noun = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
+    raise ValueError(f"{path}={value} must be {noun}")

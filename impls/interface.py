@@ -1,0 +1,212 @@
+"""What a memory policy and a KV cache promise: the contract that every implementation keeps.
+
+A *policy* does the bookkeeping (who owns which slots) without a tensor in sight; a *KV cache* is a
+policy plus storage plus attention. A *slot* is a row of the storage seen as
+``[num_slots, num_kv_heads, head_dim]``; for a paged cache slot ``s`` is token ``s % page_size`` of
+page ``s // page_size``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Admission(Enum):
+    """Answer to "may this sequence enter?"."""
+
+    NOW = "now"
+    LATER = "later"  # not while others hold their memory
+    NEVER = "never"  # not even into an empty pool
+
+
+class Unsupported(Exception):
+    """An implementation cannot do this case here; the message says why in one sentence."""
+
+
+class PoolExhausted(RuntimeError):
+    """An ``admit`` or ``append`` needs more free memory than there is; nothing was changed."""
+
+
+class PageCopy(NamedTuple):
+    """A page copy that copy-on-write asks the owner of the storage to make."""
+
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheUsage:
+    """Where a policy's pool stands at one instant, over all layers of the model.
+
+    The six parts sum to the pool (PagedAttention paper, section 3, made computable; the exact
+    definitions stand in ``results/README.md``). What lies beside them is not part of the sum.
+    """
+
+    live_bytes: int
+    reserved_bytes: int
+    internal_fragmentation_bytes: int
+    external_fragmentation_bytes: int
+    cached_bytes: int
+    free_bytes: int
+    shared_saved_bytes: int = 0
+    largest_free_ratio: float = 1.0
+
+    @property
+    def pool_bytes(self) -> int:
+        """The whole pool: the sum of the six parts."""
+        return (
+            self.live_bytes
+            + self.reserved_bytes
+            + self.internal_fragmentation_bytes
+            + self.external_fragmentation_bytes
+            + self.cached_bytes
+            + self.free_bytes
+        )
+
+
+class Policy(Protocol):
+    """Who owns which slots. Pure bookkeeping: no torch, exact counters, no surprises.
+
+    Every method either does all of its work or raises and changes nothing.
+    """
+
+    @property
+    def pool_bytes(self) -> int:
+        """Bytes that the policy manages, over all layers."""
+
+    @property
+    def num_seqs(self) -> int:
+        """Sequences that hold memory now."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Exact event counts since construction, by name."""
+
+    def can_admit(self, num_tokens: int, final_len: int | None = None) -> Admission:
+        """Whether a sequence of ``num_tokens`` tokens may enter now, later or never.
+
+        Args:
+            num_tokens: tokens that need a slot at once (the prompt).
+            final_len: prompt plus output. Only the policies that *are* an estimate of it
+                (pow2, oracle) may let it decide; for all others it is for accounting only.
+        """
+
+    def admit(self, seq_id: int, num_tokens: int, final_len: int | None = None) -> None:
+        """Take slots for the first ``num_tokens`` tokens of a new sequence.
+
+        Raises:
+            ValueError: the sequence is there already, or a length is not positive.
+            PoolExhausted: ``can_admit`` would not have answered NOW.
+        """
+
+    def can_append(self, seq_id: int, num_tokens: int = 1) -> bool:
+        """Whether ``append`` would succeed."""
+
+    def append(self, seq_id: int, num_tokens: int = 1) -> Sequence[PageCopy]:
+        """Take slots for the sequence's next tokens; returns the page copies to make first.
+
+        Raises:
+            KeyError: no such sequence.
+            PoolExhausted: no free memory; the caller must free or preempt.
+        """
+
+    def free(self, seq_id: int) -> None:
+        """Give back all that the sequence holds.
+
+        Raises:
+            KeyError: no such sequence (freed twice, say).
+        """
+
+    def seq_len(self, seq_id: int) -> int:
+        """Tokens of the sequence that have a slot."""
+
+    def slots(self, seq_id: int, start: int, stop: int) -> list[int]:
+        """Cache slots of tokens ``start .. stop - 1`` of one sequence.
+
+        Raises:
+            IndexError: the range reaches past the sequence's last token.
+        """
+
+    def usage(self, head_tokens: int | None = None, head_final_len: int | None = None) -> CacheUsage:
+        """The split of the pool at this instant.
+
+        Args:
+            head_tokens: tokens of the request at the queue's head (or of a probe request), with
+                which external fragmentation is defined; ``None``: a sequence of one token.
+            head_final_len: that request's final length, where the policy reserves by it.
+        """
+
+
+class Batch(Protocol):
+    """Host metadata of one decode step, copied to the device by ``KVCache.prepare``."""
+
+    @property
+    def slot_mapping(self) -> Tensor:
+        """int64 ``[num_seqs]``: the slot of each sequence's newest token."""
+
+    @property
+    def seq_lens(self) -> Tensor:
+        """int32 ``[num_seqs]``: tokens per sequence, the newest included."""
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Device bytes that these tensors take."""
+
+
+@runtime_checkable
+class KVCache(Protocol):
+    """One interchangeable implementation: a policy, storage and attention.
+
+    Constructed as ``cls(model, policy, device=..., num_layers=..., options=...)``: ``num_layers``
+    is how many layers get storage, ``options`` is the mapping ``impl.options`` of its YAML.
+
+    Raises:
+        Unsupported: from the constructor or any method, when the case cannot be done here.
+    """
+
+    policy: Policy
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """Every storage tensor: K of each layer, then V of each layer."""
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes that the K and V tensors really take."""
+
+    def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store K and V of some tokens.
+
+        Args:
+            layer: which of the allocated layers.
+            slot_mapping: int64 ``[num_tokens]`` on the device; -1 skips the token.
+            keys: ``[num_tokens, num_kv_heads, head_dim]``.
+            values: as ``keys``.
+        """
+
+    def prepare(self, seq_ids: Sequence[int]) -> Batch:
+        """Build the metadata of one decode step on the host and copy it to the device."""
+
+    def tune(self, query: Tensor, batch: Batch) -> None:
+        """Choose among equivalent ways to compute this batch, once, before anything is timed."""
+
+    def decode(self, layer: int, query: Tensor, batch: Batch) -> Tensor:
+        """Attention of one new token per sequence over all of its cached tokens.
+
+        Args:
+            layer: which of the allocated layers.
+            query: ``[num_seqs, num_query_heads, head_dim]``, one row per sequence of ``batch``.
+            batch: what ``prepare`` returned.
+
+        Returns:
+            ``[num_seqs, num_query_heads, head_dim]``; softmax(q kᵀ / √head_dim) v.
+        """
+
+    def details(self) -> Mapping[str, str | int | float | None]:
+        """Facts for the row about the last ``tune``: ``sdpa_backend``, ``bytes_read``, and its own."""
