@@ -1,0 +1,120 @@
+"""Where a contiguous region may lie: first fit over exact sizes, and the paper's buddy arena."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import Final
+
+from impls.spec import ceil_div
+
+UNIT_TOKENS: Final = 16
+"""Tokens in the buddy arena's smallest chunk (Orca baselines of the PagedAttention paper)."""
+
+
+class FirstFitArena:
+    """A line of slots; a region is cut from the first gap that holds it, and gaps coalesce."""
+
+    def __init__(self, num_slots: int) -> None:
+        self._gaps: list[tuple[int, int]] = [(0, num_slots)]  # (first slot, slots), ascending, never adjacent
+        self.largest_ever = num_slots
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that no region holds."""
+        return sum(size for _, size in self._gaps)
+
+    @property
+    def largest_free(self) -> int:
+        """Slots of the largest gap."""
+        return max((size for _, size in self._gaps), default=0)
+
+    def take(self, wanted: int) -> tuple[int, int]:
+        """Cut a region of ``wanted`` slots; ``wanted <= largest_free`` is the caller's to check.
+
+        Returns:
+            First slot and number of slots.
+        """
+        index = next(i for i, (_, size) in enumerate(self._gaps) if size >= wanted)
+        start, size = self._gaps[index]
+        self._gaps[index : index + 1] = [(start + wanted, size - wanted)] if size > wanted else []
+        return start, wanted
+
+    def give(self, start: int, size: int) -> None:
+        """Take a region back and join it with the gaps beside it."""
+        index = bisect_left(self._gaps, (start, 0))
+        end = start + size
+        last = index
+        if index < len(self._gaps) and self._gaps[index][0] == end:
+            end += self._gaps[index][1]
+            last += 1
+        if index and sum(self._gaps[index - 1]) == start:
+            index -= 1
+            start = self._gaps[index][0]
+        self._gaps[index:last] = [(start, end - start)]
+
+    def usable_slots(self, wanted: int) -> int:
+        """Slots that greedily placed copies of a region of ``wanted`` slots would take."""
+        return sum(size // wanted * wanted for _, size in self._gaps)
+
+
+class BuddyArena:
+    """Chunks of a power of two units of 16 tokens (Orca baselines of the PagedAttention paper).
+
+    The arena is cut greedily into chunks for the longest sequence and the rest into ever smaller
+    powers of two: 983 units make 7 x 128, 64, 16, 4, 2 and 1. Slots beyond the last whole unit are
+    never used. Of the smallest chunks that hold a region, the lowest is taken.
+    """
+
+    def __init__(self, num_slots: int, max_seq_len: int) -> None:
+        self._top_order = (ceil_div(max_seq_len, UNIT_TOKENS) - 1).bit_length()
+        self._free: list[list[int]] = [[] for _ in range(self._top_order + 1)]  # by order: first units, ascending
+        self._spare_slots = num_slots % UNIT_TOKENS
+        start, units = 0, num_slots // UNIT_TOKENS
+        for order in reversed(range(self._top_order + 1)):
+            while units >= 1 << order:
+                self._free[order].append(start)
+                start += 1 << order
+                units -= 1 << order
+        self.largest_ever = self.largest_free
+
+    @property
+    def free_slots(self) -> int:
+        """Slots that no region holds."""
+        return self._spare_slots + sum(len(starts) << order for order, starts in enumerate(self._free)) * UNIT_TOKENS
+
+    @property
+    def largest_free(self) -> int:
+        """Slots of the largest free chunk."""
+        return max((UNIT_TOKENS << order for order, starts in enumerate(self._free) if starts), default=0)
+
+    def take(self, wanted: int) -> tuple[int, int]:
+        """Cut a chunk for ``wanted`` slots; ``wanted <= largest_free`` is the caller's to check.
+
+        Returns:
+            First slot and number of slots, the latter rounded up to the chunk.
+        """
+        order = _order_of(wanted)
+        found = next(o for o in range(order, self._top_order + 1) if self._free[o])
+        start = self._free[found].pop(0)
+        for smaller in reversed(range(order, found)):
+            insort(self._free[smaller], start + (1 << smaller))
+        return start * UNIT_TOKENS, UNIT_TOKENS << order
+
+    def give(self, start: int, size: int) -> None:
+        """Take a chunk back and join it with its buddy for as long as that is free too."""
+        unit, order = start // UNIT_TOKENS, _order_of(size)
+        while order < self._top_order and (buddy := unit ^ (1 << order)) in self._free[order]:
+            self._free[order].remove(buddy)
+            unit = min(unit, buddy)
+            order += 1
+        insort(self._free[order], unit)
+
+    def usable_slots(self, wanted: int) -> int:
+        """Slots that greedily placed copies of a region of ``wanted`` slots would take."""
+        order = _order_of(wanted)
+        return sum(len(starts) << o for o, starts in enumerate(self._free) if o >= order) * UNIT_TOKENS
+
+
+def _order_of(slots: int) -> int:
+    """Power of two of the smallest chunk of units that holds ``slots``."""
+    return (ceil_div(slots, UNIT_TOKENS) - 1).bit_length()

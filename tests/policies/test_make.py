@@ -1,0 +1,61 @@
+"""Every policy by name: sizes from bytes, admission, growth, release."""
+
+from __future__ import annotations
+
+import pytest
+
+from impls.interface import Admission, PoolExhausted
+from impls.policies import POLICIES, PagePool, Reserved, make_policy
+from impls.spec import ModelSpec
+
+OPT_13B = ModelSpec(
+    name="opt-13b", num_layers=40, num_query_heads=40, num_kv_heads=40, head_dim=128, dtype="float16", max_seq_len=2048
+)
+
+
+def test_12_gib_of_opt_13b_are_15728_slots() -> None:
+    policy = make_policy("reserved_max", model=OPT_13B, budget_bytes=12 * 2**30, page_size=16)
+    assert isinstance(policy, Reserved)
+    assert policy.num_slots == 15728
+    paged = make_policy("paged", model=OPT_13B, budget_bytes=12 * 2**30, page_size=16)
+    assert isinstance(paged, PagePool)
+    assert paged.num_pages == 983
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_sequence_lives_and_leaves(name: str) -> None:
+    policy = make_policy(name, model=OPT_13B, budget_bytes=12 * 2**30, page_size=16)
+    assert policy.can_admit(30, 100) is Admission.NOW
+    policy.admit(7, 30, 100)
+    for _ in range(70):
+        assert policy.can_append(7)
+        assert not policy.append(7)
+    assert policy.seq_len(7) == 100
+    assert len(set(policy.slots(7, 0, 100))) == 100
+    usage = policy.usage()
+    assert usage.live_bytes == 100 * OPT_13B.token_bytes
+    assert usage.pool_bytes == policy.pool_bytes
+    policy.free(7)
+    assert policy.num_seqs == 0
+    with pytest.raises(KeyError, match="sequence 7"):
+        policy.free(7)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_too_long_is_never(name: str) -> None:
+    policy = make_policy(name, model=OPT_13B, budget_bytes=2**30, page_size=16)
+    assert policy.can_admit(2049, 2049) is Admission.NEVER
+    with pytest.raises(PoolExhausted, match="sequence 1"):
+        policy.admit(1, 2049, 2049)
+    assert policy.num_seqs == 0
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_budget_below_one_unit_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match="memory_budget=100 bytes must be at least"):
+        make_policy(name, model=OPT_13B, budget_bytes=100, page_size=16)
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(ValueError, match="policy='papered' must be one of reserved_max"):
+        make_policy("papered", model=OPT_13B, budget_bytes=2**30, page_size=16)
