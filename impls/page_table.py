@@ -1,0 +1,97 @@
+"""The page table of one decode step, built on the host for every paged implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PageOwner(Protocol):
+    """What the page table needs to know of a memory policy."""
+
+    @property
+    def page_size(self) -> int:
+        """Tokens per page."""
+
+    def page_ids(self, seq_id: int) -> Sequence[int]:
+        """Pages of the sequence, in token order."""
+
+    def seq_len(self, seq_id: int) -> int:
+        """Tokens of the sequence that have a slot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageTable:
+    """Which pages each sequence of a batch reads, and where its newest token is written.
+
+    Attributes:
+        page_table: int32 ``[num_seqs, max_pages_per_seq]``, -1 past a sequence's last page.
+        seq_lens: int32 ``[num_seqs]``, tokens per sequence, the newest included.
+        slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
+        page_size: tokens per page.
+    """
+
+    page_table: NDArray[np.int32]
+    seq_lens: NDArray[np.int32]
+    slot_mapping: NDArray[np.int64]
+    page_size: int
+
+    @property
+    def max_seq_len(self) -> int:
+        """Tokens of the longest sequence."""
+        return int(self.seq_lens.max())
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all sequences together; a shared page counts once per sequence."""
+        return int(self.seq_lens.sum(dtype=np.int64))
+
+
+def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
+    """Look up the pages, the length and the newest token's slot of each sequence.
+
+    The Python loop runs over sequences; pages are flattened and scattered by NumPy.
+
+    Args:
+        policy: owner of the pages.
+        seq_ids: the batch, one row of the table each, in this order.
+
+    Raises:
+        ValueError: an empty batch.
+        KeyError: the policy does not know a sequence.
+    """
+    if not seq_ids:
+        raise ValueError("seq_ids=[] must name at least one sequence")
+    pages = [policy.page_ids(seq_id) for seq_id in seq_ids]
+    pages_per_seq = np.fromiter(map(len, pages), dtype=np.int64, count=len(pages))
+    columns = np.arange(pages_per_seq.max())
+    page_table = np.full((len(pages), columns.size), -1, dtype=np.int32)
+    flat = np.fromiter(chain.from_iterable(pages), dtype=np.int32, count=int(pages_per_seq.sum()))
+    page_table[columns < pages_per_seq[:, None]] = flat
+    seq_lens = np.fromiter(map(policy.seq_len, seq_ids), dtype=np.int32, count=len(pages))
+    newest = seq_lens.astype(np.int64) - 1
+    newest_page = page_table[np.arange(len(pages)), newest // policy.page_size]
+    return PageTable(
+        page_table=page_table,
+        seq_lens=seq_lens,
+        slot_mapping=newest_page.astype(np.int64) * policy.page_size + newest % policy.page_size,
+        page_size=policy.page_size,
+    )
+
+
+def unique_live_tokens(table: PageTable) -> int:
+    """Tokens that the batch's sequences hold, those on a shared page counted once.
+
+    Of a page that several sequences share, the one that fills it furthest counts.
+    """
+    first_token = np.arange(table.page_table.shape[1]) * table.page_size
+    filled = np.clip(table.seq_lens[:, None] - first_token, 0, table.page_size)
+    live = filled > 0
+    by_page = np.zeros(int(table.page_table.max()) + 1, dtype=np.int64)
+    np.maximum.at(by_page, table.page_table[live], filled[live])
+    return int(by_page.sum())
