@@ -1,0 +1,85 @@
+"""Synthetic lengths: fixed, uniform and log-normal. The first n requests do not depend on how many are drawn."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.config import FixedWorkload, LognormalWorkload, UniformWorkload
+from bench.workload.request_columns import Requests
+from bench.workload.streams import Stream, generator
+
+_CANDIDATES = 4096  # log-normal candidates per round; fixed, so that num_seqs cannot shift the streams
+_TRIES_PER_REQUEST = 100
+
+
+def fixed_requests(workload: FixedWorkload, *, num_seqs: int, max_seq_len: int) -> Requests:
+    """``num_seqs`` prompts of exactly ``workload.length`` tokens and no output.
+
+    Raises:
+        ValueError: the length exceeds ``max_seq_len``.
+    """
+    _check_fits("workload.length", workload.length, max_seq_len)
+    return Requests(
+        prompt_lens=np.full(num_seqs, workload.length, dtype=np.int64),
+        output_lens=np.zeros(num_seqs, dtype=np.int64),
+    )
+
+
+def uniform_requests(workload: UniformWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """Final lengths uniform over the integers ``low .. high``; the prompt is ``prompt_ratio`` of each, at least 1.
+
+    Raises:
+        ValueError: ``high`` exceeds ``max_seq_len``.
+    """
+    _check_fits("workload.high", workload.high, max_seq_len)
+    rng = generator(seed, Stream.FINAL_LENS)
+    final_lens = rng.integers(workload.low, workload.high, size=num_seqs, endpoint=True)
+    prompt_lens = np.maximum(1, np.rint(workload.prompt_ratio * final_lens)).astype(np.int64)
+    return Requests(prompt_lens=prompt_lens, output_lens=final_lens - prompt_lens)
+
+
+def lognormal_requests(workload: LognormalWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """Prompt and output lengths log-normal and independent, rounded, each at least 1.
+
+    A pair longer than ``max_seq_len`` is rejected whole and drawn again, as the PagedAttention paper's traces leave
+    out such requests. The kept lengths are therefore shorter on average than the workload's means;
+    ``Requests.skipped`` says how many pairs were rejected before the last kept one.
+
+    Raises:
+        ValueError: fewer than about 1 in 100 pairs fit ``max_seq_len``.
+    """
+    prompt_rng, output_rng = generator(seed, Stream.PROMPT_LENS), generator(seed, Stream.OUTPUT_LENS)
+    cap = max_seq_len + 1  # as good as any longer length, and safe to make an integer
+    rounds: list[NDArray[np.int64]] = []
+    kept = 0
+    while kept < num_seqs:
+        drawn = len(rounds) * _CANDIDATES
+        if drawn > _TRIES_PER_REQUEST * num_seqs + _CANDIDATES:
+            raise ValueError(
+                f"workload.prompt_mean={workload.prompt_mean} and workload.output_mean={workload.output_mean} are too "
+                f"long for model.max_seq_len={max_seq_len}: {kept} of {drawn} drawn requests fit"
+            )
+        prompts = _lognormal(prompt_rng, workload.prompt_mean, workload.prompt_sigma, cap)
+        outputs = _lognormal(output_rng, workload.output_mean, workload.output_sigma, cap)
+        rounds.append(np.stack([prompts, outputs]))
+        kept += int(np.count_nonzero(prompts + outputs <= max_seq_len))
+    pairs = np.concatenate(rounds, axis=1)  # [2, drawn]
+    chosen = np.flatnonzero(pairs.sum(axis=0) <= max_seq_len)[:num_seqs]
+    rejected = int(chosen[-1]) + 1 - num_seqs
+    return Requests(prompt_lens=pairs[0, chosen], output_lens=pairs[1, chosen], skipped=rejected)
+
+
+def _lognormal(rng: np.random.Generator, mean: float, sigma: float, cap: int) -> NDArray[np.int64]:
+    """int64 ``[_CANDIDATES]``, ``1 .. cap``: exp(N(mu, sigma²)) has the mean exp(mu + sigma²/2)."""
+    mu = math.log(mean) - sigma**2 / 2
+    with np.errstate(over="ignore"):  # infinity is capped like any other long one
+        lengths = np.rint(rng.lognormal(mu, sigma, size=_CANDIDATES))
+    return np.clip(lengths, 1, cap).astype(np.int64)
+
+
+def _check_fits(field: str, tokens: int, max_seq_len: int) -> None:
+    if tokens > max_seq_len:
+        raise ValueError(f"{field}={tokens} must be at most model.max_seq_len={max_seq_len}")

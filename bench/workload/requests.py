@@ -1,0 +1,68 @@
+"""From a workload's configuration to requests, and to the lengths at which a decode step finds them."""
+
+from __future__ import annotations
+
+import typing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.config import FixedWorkload, LognormalWorkload, TraceWorkload, UniformWorkload, Workload
+from bench.workload.lengths import fixed_requests, lognormal_requests, uniform_requests
+from bench.workload.request_columns import Requests
+from bench.workload.streams import Stream, generator
+from bench.workload.traces import load_trace
+
+__all__ = ["Requests", "draw_requests", "mid_decode_lens"]
+
+
+def draw_requests(workload: Workload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """Requests of a workload, none longer than the model takes.
+
+    The first n requests of a synthetic workload are the same whatever ``num_seqs`` is; a trace's sample for n
+    requests is part of its sample for more.
+
+    Args:
+        workload: one of the group's configurations.
+        num_seqs: how many requests.
+        max_seq_len: most tokens of prompt and output together.
+        seed: decides every draw.
+
+    Raises:
+        ValueError: the workload cannot give ``num_seqs`` requests of at most ``max_seq_len`` tokens.
+        TraceError: a trace file is missing or not as its schema says.
+    """
+    match workload:
+        case FixedWorkload():
+            return fixed_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len)
+        case UniformWorkload():
+            return uniform_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+        case LognormalWorkload():
+            return lognormal_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+        case TraceWorkload():
+            return _sample_trace(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+        case _:
+            typing.assert_never(workload)
+
+
+def mid_decode_lens(requests: Requests, seed: int) -> NDArray[np.int64]:
+    """int64 ``[n]``: tokens in the cache when each request is caught at a random point of its decoding.
+
+    ``prompt + floor(u * output)`` with u uniform in [0, 1), the newest token included.
+    """
+    progress = generator(seed, Stream.MID_DECODE).random(len(requests))
+    return requests.prompt_lens + np.floor(progress * requests.output_lens).astype(np.int64)
+
+
+def _sample_trace(workload: TraceWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """A sample without replacement of the requests that fit, in file order."""
+    requests = load_trace(workload.path).requests
+    fitting = np.flatnonzero(requests.final_lens <= max_seq_len)
+    too_long = len(requests) - len(fitting)
+    if num_seqs > len(fitting):
+        raise ValueError(
+            f"num_seqs={num_seqs} is more than the {len(fitting)} requests of workload.path={workload.path} that fit "
+            f"model.max_seq_len={max_seq_len} ({too_long} are longer)"
+        )
+    chosen = generator(seed, Stream.TRACE_SAMPLE).permutation(fitting)[:num_seqs]
+    return requests.take(np.sort(chosen), skipped=too_long)

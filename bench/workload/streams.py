@@ -1,0 +1,24 @@
+"""Independent random streams, one per purpose, so that one kind of draw never reshuffles another."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What a random stream is for. Numbers are forever: changing one changes every seeded draw of it."""
+
+    FINAL_LENS = 1
+    PROMPT_LENS = 2
+    OUTPUT_LENS = 3
+    TRACE_SAMPLE = 4
+    MID_DECODE = 5
+    SHUFFLED_PAGES = 6
+    AGED_PAGES = 7
+
+
+def generator(seed: int, stream: Stream) -> np.random.Generator:
+    """The generator of one purpose under one seed (``seed`` is at least 0)."""
+    return np.random.default_rng([seed, int(stream)])
