@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -73,6 +74,7 @@ class PolicyConfig:
 
     name: str
     watermark: float = 0.0  # fraction of the pool that admission keeps free
+    ignores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.watermark < 1:
@@ -139,6 +141,8 @@ class DecodeScenario:
     """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
 
     name: typing.Literal["decode"] = "decode"
+    tensors: bool = True
+    ignores: tuple[str, ...] = ()
     layers_allocated: int = 1  # layers that get storage; the rest exist in pool_bytes only
     aged_turnovers: float = 3.0  # page_layout=aged: times that the whole pool was taken and freed
     shared_prefix_tokens: int = 256  # page_layout=shared_prefix: tokens that all sequences share
@@ -190,6 +194,7 @@ class Config:
     device: str
     run_dir: str | None
     timeout_s: float
+    job: str | None
     impl: ImplConfig
     policy: PolicyConfig
     model: ModelSpec
@@ -208,6 +213,16 @@ class Config:
         one_of(self.device, DEVICES, "device")
         if self.memory_budget != "auto":
             parse_bytes(self.memory_budget, "memory_budget")
+        if self.scenario.layers_allocated > self.model.num_layers:
+            raise ValueError(
+                f"scenario.layers_allocated={self.scenario.layers_allocated} must be at most "
+                f"model.num_layers={self.model.num_layers}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers that ``build`` takes back."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
 
 
 def known_keys() -> list[str]:

@@ -1,0 +1,1 @@
+"""Interchangeable KV caches: policies, storage, attention."""

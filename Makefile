@@ -1,0 +1,35 @@
+# Two commands for newcomers: `make bench` and `make test`. Both install into .venv/ if needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: bench test lint types check perf slow clean
+bench: $(STAMP)
+	$(BIN)/python bench/run.py -m page_size=4,16,64
+
+test: lint types check
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+check: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+perf: $(STAMP) # benchmarks: ratios within one run
+	$(BIN)/python -m pytest -m perf -s -p no:xdist
+
+slow: $(STAMP) # long proofs
+	$(BIN)/python -m pytest -m slow
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

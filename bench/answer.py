@@ -1,0 +1,38 @@
+"""What one process of a point gives back: values for columns, reasons for nulls, raw samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(kw_only=True)
+class Answer:
+    """Filled by a scenario's phase; the phases of a point are merged into one row."""
+
+    status: str = "ok"
+    status_reason: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    null_reasons: dict[str, str] = field(default_factory=dict)
+    samples: dict[str, Any] = field(default_factory=dict)
+
+    def leave_null(self, reason: str, *names: str) -> None:
+        """Say why these columns have no value."""
+        self.null_reasons.update(dict.fromkeys(names, reason))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers."""
+        return asdict(self)
+
+    @classmethod
+    def merged(cls, answers: Iterable[Answer]) -> Answer:
+        """One answer of several phases; the first that is not ok decides the status."""
+        whole = cls()
+        for answer in answers:
+            if whole.status == "ok":
+                whole.status, whole.status_reason = answer.status, answer.status_reason
+            whole.values.update(answer.values)
+            whole.null_reasons.update(answer.null_reasons)
+            whole.samples.update(answer.samples)
+        return whole

@@ -1,0 +1,65 @@
+"""From a point and what its processes answered to one row."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.answer import Answer
+from bench.config import Config
+from bench.plan import Point
+
+NO_EFFECT = "has no effect on this point"
+
+
+def identity(point: Point, config: Config) -> tuple[dict[str, Any], dict[str, str]]:
+    """The columns that say what was asked, and why some are null."""
+    asked = point.question
+    tensors = config.scenario.tensors
+    columns: dict[str, Any] = {
+        "key": point.key,
+        "scenario": config.scenario.name,
+        "implementation": config.impl.name if tensors else None,
+        "policy": config.policy.name if asked["policy"] else None,
+        "model": config.model.name if asked["model"] else None,
+        "workload": config.workload.name if asked["workload"] else None,
+        "device": asked["device"],
+        "dtype": config.model.dtype if asked["model"] else None,
+        **{name: asked[name] for name in ("page_layout", "page_size", "num_seqs", "memory_budget_bytes", "seed")},
+    }
+    return columns, {name: NO_EFFECT for name, value in columns.items() if value is None}
+
+
+def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """One row.
+
+    Args:
+        point: what was asked.
+        config: its resolved configuration.
+        replicate: which round.
+        answer: what its processes found, merged.
+        facts: the harness's own columns (``server_id``, ``harness_s``, …).
+    """
+    columns, reasons = identity(point, config)
+    return {
+        **columns,
+        **answer.values,
+        **facts,
+        "replicate": replicate,
+        "status": answer.status,
+        "status_reason": answer.status_reason,
+        "null_reasons": {**reasons, **answer.null_reasons},
+    }
+
+
+def repro_command(point: Point, config: Config, config_dirs: Sequence[str]) -> str:
+    """A command that re-runs exactly this point, from the repository's root."""
+    overrides = [override for override in point.overrides if not override.startswith(("device=", "replicates="))]
+    device = [f"device={config.device}"] if config.scenario.tensors else []
+    folders = [f"--config-dir={folder}" for folder in config_dirs]
+    return shlex.join(["python", "bench/run.py", "-m", *folders, *_without_run_control(overrides), *device])
+
+
+def _without_run_control(overrides: Sequence[str]) -> list[str]:
+    return [override for override in overrides if not override.startswith(("run_dir=", "job=", "timeout_s="))]

@@ -1,0 +1,158 @@
+"""The metric registry: every column of a row, in order, with its kind, direction and meaning.
+
+``results/README.md`` is generated from it, rows are checked against it, figures and comparisons
+read kind and direction from it. Later versions add columns; none is ever renamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["identity", "exact", "timing", "memory", "record"]
+Better = Literal["lower", "higher"] | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its kind says how two runs are compared on it."""
+
+    name: str
+    kind: Kind
+    better: Better
+    meaning: str
+
+
+def _columns(kind: Kind, better: Better, **meanings: str) -> list[Column]:
+    return [Column(name, kind, better, meaning) for name, meaning in meanings.items()]
+
+
+COLUMNS: tuple[Column, ...] = (
+    *_columns(
+        "identity",
+        None,
+        key="hash of the question: what is asked, not what was answered; no code, no hardware",
+        replicate="0 … replicates − 1; each replicate round has a fork server of its own",
+    ),
+    *_columns(
+        "record",
+        None,
+        status="ok, incorrect, unsupported, oom, oom_predicted, skipped_dominated, timeout, crashed or interrupted",
+        status_reason="one sentence, where status is not ok",
+    ),
+    *_columns(
+        "identity",
+        None,
+        scenario="what is done with the cache",
+        implementation="which cache; null where the scenario has no tensors",
+        policy="which memory policy, `auto` resolved",
+        model="name of the model's shape",
+        workload="name of the workload",
+        page_layout="where pages lie in the pool; null where it has no effect",
+        page_size="tokens per page; null where it has no effect",
+        num_seqs="sequences offered",
+        memory_budget_bytes="bytes for the KV cache over all layers, `auto` resolved",
+        seed="seed of every random draw",
+        device="cpu or cuda; null without tensors",
+        dtype="element type of K, V and queries",
+    ),
+    *_columns("exact", "higher", admitted_seqs="sequences admitted before the first refusal"),
+    *_columns(
+        "exact",
+        "lower",
+        refused_seqs="num_seqs − admitted_seqs",
+        skipped_requests="requests of the trace longer than model.max_seq_len, left out before the draw",
+    ),
+    *_columns(
+        "exact",
+        None,
+        live_tokens="Σ seq_len over the admitted sequences",
+        pool_bytes="bytes that the policy manages over all layers; the sum of the six parts below",
+        live_bytes="slots that hold a token's K and V; a shared slot counts once",
+    ),
+    *_columns(
+        "exact",
+        "lower",
+        reserved_bytes="slots held for tokens that their sequence will still produce: Σ min(held, final_len) − seq_len",
+        internal_fragmentation_bytes="slots held that will never be used: Σ held − min(held, final_len)",
+        external_fragmentation_bytes="unheld slots left after greedily placing copies of the first refused request "
+        "(or, if none was refused, of the first request); 0 for paged policies",
+    ),
+    *_columns(
+        "exact",
+        None,
+        cached_bytes="unreferenced pages that a later prefix could reuse",
+        free_bytes="the rest of the pool",
+        shared_saved_bytes="bytes that sharing saves: what the shared slots would take again; beside the sum",
+        largest_free_ratio="largest contiguous free extent / all free slots",
+        metadata_bytes="device bytes of page table, lengths and slot mapping of one step; beside the sum",
+        layers_allocated="layers whose K and V got storage",
+        storage_bytes="bytes that the K and V tensors really take (layers_allocated layers)",
+        batch_digest="hash of the admitted sequences' lengths: equal work has equal digests",
+    ),
+    *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),
+    *_columns(
+        "record",
+        None,
+        sdpa_backend="back-end of torch's scaled_dot_product_attention, where one is used",
+        sdpa_call="which equivalent call the contiguous cache found fastest before timing",
+        bytes_read="bytes that one decode step of one layer reads and writes, padding included",
+        server_id="the fork server that the timing process came from; distinct values are the n of a comparison",
+        code_hash="hash of the sources that decide the answer: impls/, bench/{scenarios,measure,workload}, and an "
+        "implementation from elsewhere",
+        fingerprint="hash of the machine's blocking facts (environment.json)",
+        timer="events, graph, cupti or perf_counter",
+        l2_mode="cold: the cache was flushed before each sample of decode_us; hot: it was not",
+    ),
+    *_columns("timing", "lower", decode_hot_us="median decode step of one layer with warm caches; null on a CPU"),
+    *_columns("timing", "higher", ceiling_ratio="achieved_gbps / ceiling_gbps; above 1 the batch fits a cache"),
+    *_columns(
+        "timing",
+        "lower",
+        policy_ns_per_op="host time per policy operation (admit, append or free of one sequence)",
+        prepare_us="building one step's metadata on the host and copying it to the device; once per step",
+        append_us="writing one token's K and V per sequence into one layer",
+        decode_us="median decode step of one layer",
+        decode_us_low="lower end of the 95 % order-statistic interval of that median",
+        decode_us_high="upper end of it",
+    ),
+    *_columns(
+        "record",
+        None,
+        decode_samples="samples behind decode_us",
+        decode_stop="why sampling stopped: converged, stable_noise or budget",
+    ),
+    *_columns(
+        "timing",
+        "higher",
+        achieved_gbps="(unique live K and V + queries + output + page table of one layer) / decode_us, 10⁹ bytes/s",
+        ceiling_gbps="read bandwidth of a reduction over measure.ceiling_bytes, same run, same timer",
+    ),
+    *_columns(
+        "record",
+        None,
+        max_rel_error="largest ‖out − ref‖₂ / ‖ref‖₂ over sequences and query heads, against float32",
+        allowed_rel_error="3 × the error that the same mathematics makes in this precision; above it: incorrect",
+    ),
+    *_columns(
+        "memory",
+        "lower",
+        torch_allocated_peak_bytes="torch.cuda.max_memory_allocated of the memory process",
+        torch_reserved_peak_bytes="torch.cuda.max_memory_reserved of the memory process",
+        process_memory_bytes="NVML's memory of the memory process; on a CPU its peak resident set",
+        process_memory_rise_bytes="the same above its idle reading after warm-up; compare it with storage_bytes",
+        device_memory_bytes="NVML (v2) used memory of the device above the idle reading",
+    ),
+    *_columns(
+        "record",
+        None,
+        harness_s="wall seconds of this row that measured nothing: process start, planning, recording",
+        measured_s="wall seconds inside the point's processes",
+        null_reasons="why a field is null, as JSON: {column: reason}",
+        log="the processes' output, relative to the run folder",
+        repro_command="re-runs exactly this point from the repository's root",
+    ),
+)
+
+NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+BY_NAME = {column.name: column for column in COLUMNS}

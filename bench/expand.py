@@ -1,0 +1,122 @@
+"""Overrides to composed points: the part of planning that speaks Hydra's language.
+
+Hydra composes once per choice of groups (tens of milliseconds); the swept scalars of a point are
+then set on a copy (under one).
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bench.config import known_keys, unknown_key
+
+WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "job")
+"""Keys that hold for the whole run and so cannot be an axis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """One point as composed: plain containers, and the overrides that lead there."""
+
+    values: Mapping[str, Any]
+    overrides: tuple[str, ...]
+
+
+def expand(
+    loader: ConfigLoader, master: DictConfig, params: Mapping[str, str], arguments: Sequence[str]
+) -> list[Composed]:
+    """Every point of the sweep, duplicates included, in the order of the axes.
+
+    Args:
+        loader: Hydra's, with its search path.
+        master: the configuration that Hydra composed for the sweep.
+        params: ``hydra.sweeper.params``: default axes; the command line replaces them one by one.
+        arguments: task overrides of the command line.
+
+    Raises:
+        ValueError: an axis over a key that holds for the whole run, or an unknown key.
+        HydraException: a group option that does not exist, say.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    axes: dict[str, Override] = {}
+    for override in parser.parse_overrides([f"{key}={value}" for key, value in params.items()] + list(arguments)):
+        axes[override.get_key_element()] = override
+    choices = [list(_choices(key, override)) for key, override in axes.items()]
+    swept_scalars = {
+        key for key, override in axes.items() if override.is_sweep_override() and not loader.get_group_options(key)
+    }
+    compose = _Composer(loader, master)
+    return [compose(point, swept_scalars, parser) for point in itertools.product(*choices)]
+
+
+def _choices(key: str, override: Override) -> Iterator[tuple[str, str]]:
+    """(key, override) for each value of one axis."""
+    if not override.is_sweep_override():
+        yield key, _absolute_path(f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key)
+        return
+    if key in WHOLE_RUN:
+        raise ValueError(f"{key} holds for the whole run; give it one value, not a sweep")
+    if not override.is_discrete_sweep():
+        raise ValueError(f"{override.input_line} is no list of values; write {key}=a,b,c or {key}=range(a,b)")
+    for value in override.sweep_string_iterator():
+        yield key, _absolute_path(f"{key}={value}")
+
+
+def _absolute_path(override: str) -> str:
+    """A trace's path is relative to the caller; jobs and repro commands may run elsewhere."""
+    key, _, value = override.partition("=")
+    return f"{key}={Path(value).absolute()}" if key == "workload.path" and value.strip("'\"") == value else override
+
+
+class _Composer:
+    """Composes points, remembering the composition of each choice of groups."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self.loader = loader
+        self.config_name = master.hydra.job.config_name
+        self.hydra_overrides = [str(override) for override in master.hydra.overrides.hydra]
+        self.cache: dict[tuple[str, ...], DictConfig] = {}
+
+    def __call__(self, point: Sequence[tuple[str, str]], swept: set[str], parser: OverridesParser) -> Composed:
+        fixed = tuple(override for key, override in point if key not in swept)
+        if fixed not in self.cache:
+            self.cache[fixed] = self._load(fixed)
+        cfg = copy.deepcopy(self.cache[fixed])
+        for key, override in point:
+            if key in swept:
+                _set(cfg, key, parser.parse_override(override).value())
+        values = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(values, dict)
+        return Composed(
+            values={str(name): value for name, value in values.items()},
+            overrides=tuple(override for _, override in point),
+        )
+
+    def _load(self, overrides: tuple[str, ...]) -> DictConfig:
+        cfg = self.loader.load_configuration(
+            self.config_name, overrides=[*self.hydra_overrides, *overrides], run_mode=RunMode.RUN
+        )
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
+
+
+def _set(cfg: DictConfig, key: str, value: Any) -> None:
+    """Set one swept scalar, which must be there already."""
+    if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
+        raise ValueError(unknown_key(key, known_keys()))
+    OmegaConf.update(cfg, key, value)
+
+
+_ABSENT = object()

@@ -1,0 +1,36 @@
+"""Figures are pure functions of the table: a selection (its CSV) and a drawing of that selection.
+
+A new figure is a ``FigureSpec`` in a module of this package, listed in ``FIGURES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.figures.decode import DECODE_LATENCY
+from bench.figures.memory import ADMITTED, MEMORY_SPLIT
+from bench.figures.style import FigureSpec, save
+
+FIGURES: tuple[FigureSpec, ...] = (DECODE_LATENCY, MEMORY_SPLIT, ADMITTED)
+
+__all__ = ["FIGURES", "FigureSpec", "draw_figures"]
+
+
+def draw_figures(table: pd.DataFrame, folder: Path, only: Sequence[str] = ()) -> list[Path]:
+    """Draw what the table has rows for; PNG, SVG and the CSV behind each.
+
+    Args:
+        table: rows of a run.
+        folder: where to write; made if absent.
+        only: names of figures; empty for all.
+
+    Returns:
+        The PNG files written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = [figure for figure in FIGURES if not only or figure.name in only]
+    selections = [(figure, figure.select(table)) for figure in chosen]
+    return [save(figure, selection, folder) for figure, selection in selections if not selection.empty]

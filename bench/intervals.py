@@ -1,0 +1,47 @@
+"""The summaries of samples, from scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A median and the order-statistic interval around it."""
+
+    low: float
+    median: float
+    high: float
+
+    @property
+    def rel_half_width(self) -> float:
+        """Half the interval's width over the median."""
+        return (self.high - self.low) / 2 / self.median if self.median else float("inf")
+
+
+def median_interval(samples: Sequence[float]) -> Interval:
+    """Median and its distribution-free interval at ``CONFIDENCE``.
+
+    With fewer than six samples no such interval exists; then it is [min, max].
+
+    Raises:
+        ValueError: no samples.
+
+    >>> median_interval([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    Interval(low=1.0, median=4.5, high=8.0)
+    """
+    if not len(samples):
+        raise ValueError("a median needs at least one sample")
+    values = np.asarray(samples, dtype=float)
+    interval = stats.quantile_test(values, q=float(np.median(values)), p=0.5).confidence_interval(CONFIDENCE)
+    low, high = float(interval.low), float(interval.high)
+    return Interval(
+        low=float(values.min()) if np.isnan(low) else low,
+        median=float(np.median(values)),
+        high=float(values.max()) if np.isnan(high) else high,
+    )

@@ -1,0 +1,1 @@
+"""What is done with a cache, one file each; ``conf/scenario/<name>.yaml`` names the module."""

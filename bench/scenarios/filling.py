@@ -1,0 +1,182 @@
+"""Fill a policy to mid-decode: the same code predicts a run and makes it. No torch.
+
+A request enters with its prompt and then appends up to its mid-decode length. The queue is first
+come, first served: the first refusal ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.config import Config
+from bench.units import parse_bytes
+from bench.workload.layouts import aged_order, page_order
+from bench.workload.requests import Requests, draw_requests, mid_decode_lens
+from impls.interface import Admission, Policy
+from impls.policies import make_policy
+from impls.policies.pages import PagePool
+from impls.spec import ceil_div
+
+PREFIX_SEQ_ID = -1
+"""The sequence that holds the shared prefix (page_layout=shared_prefix); nobody decodes it."""
+
+
+class CannotRun(Exception):
+    """This point cannot run anywhere near here; the message says why in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filled:
+    """A policy that holds the sequences ``0 .. len(seq_lens) - 1`` in mid-decode.
+
+    Attributes:
+        policy: holds ``seq_lens[i]`` tokens of sequence ``i``.
+        seq_lens: int64 ``[admitted]``, the newest token included.
+        requests: all requests offered, admitted first.
+        prefix_tokens: leading tokens that sequences longer than that share; 0 without sharing.
+    """
+
+    policy: Policy
+    seq_lens: NDArray[np.int64]
+    requests: Requests
+    prefix_tokens: int
+
+    @property
+    def refused(self) -> int:
+        """Requests that did not enter."""
+        return len(self.requests) - len(self.seq_lens)
+
+    @property
+    def head(self) -> int:
+        """The request at the queue's head, or the first one where the queue is empty."""
+        return len(self.seq_lens) if self.refused else 0
+
+    def shares_prefix(self, index: int) -> bool:
+        """Whether a sequence stands on the shared prefix."""
+        return 0 < self.prefix_tokens < int(self.seq_lens[index])
+
+
+def draw(config: Config) -> tuple[Requests, NDArray[np.int64]]:
+    """The point's requests and their mid-decode lengths.
+
+    Raises:
+        ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
+    """
+    requests = draw_requests(
+        config.workload, num_seqs=config.num_seqs, max_seq_len=config.model.max_seq_len, seed=config.seed
+    )
+    return requests, mid_decode_lens(requests, config.seed)
+
+
+def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64]) -> Filled:
+    """Admit the requests in order until the first refusal.
+
+    Args:
+        config: resolved: a policy by name and a memory budget in bytes.
+        requests: what is offered.
+        seq_lens: mid-decode length of each request.
+
+    Raises:
+        CannotRun: the budget cannot hold even the first sequence, or the layout needs longer pages.
+    """
+    prefix_tokens = _prefix_tokens(config)
+    trial = new_policy(config, None)
+    admitted = _admit(trial, requests, seq_lens, prefix_tokens)
+    if admitted == 0:
+        raise CannotRun(_never(config, trial, requests, int(seq_lens[0])))
+    if not isinstance(trial, PagePool):
+        return Filled(policy=trial, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=0)
+    policy = new_policy(config, _order(config, trial, requests, seq_lens[:admitted]))
+    _admit(policy, requests, seq_lens[:admitted], prefix_tokens)
+    return Filled(policy=policy, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=prefix_tokens)
+
+
+def new_policy(config: Config, free_order: Sequence[int] | None) -> Policy:
+    """An empty policy of a resolved configuration.
+
+    Args:
+        config: names the policy, the budget in bytes and the page size.
+        free_order: pages in the order in which a fresh pool hands them out.
+
+    Raises:
+        CannotRun: the budget does not hold a single page.
+    """
+    try:
+        return make_policy(
+            config.policy.name,
+            model=config.model,
+            budget_bytes=parse_bytes(config.memory_budget, "memory_budget"),
+            page_size=config.page_size,
+            watermark=config.policy.watermark,
+            free_order=free_order,
+        )
+    except ValueError as error:
+        raise CannotRun(str(error)) from error
+
+
+def _prefix_tokens(config: Config) -> int:
+    """Whole pages of the shared prefix, in tokens."""
+    if config.page_layout != "shared_prefix" or config.policy.name.startswith("reserved"):
+        return 0
+    asked: int = config.scenario.shared_prefix_tokens
+    tokens = asked // config.page_size * config.page_size
+    if tokens == 0:
+        raise CannotRun(f"page_layout=shared_prefix shares whole pages, and page_size={config.page_size} is longer "
+                        f"than scenario.shared_prefix_tokens={asked}")  # fmt: skip
+    return tokens
+
+
+def _admit(policy: Policy, requests: Requests, seq_lens: NDArray[np.int64], prefix_tokens: int) -> int:
+    """Admit in order; returns how many entered."""
+    if prefix_tokens:
+        if policy.can_admit(prefix_tokens) is not Admission.NOW:
+            return 0
+        policy.admit(PREFIX_SEQ_ID, prefix_tokens)
+    for index, seq_len in enumerate(seq_lens.tolist()):
+        final_len = int(requests.final_lens[index])
+        if 0 < prefix_tokens < seq_len:
+            assert isinstance(policy, PagePool)
+            policy.fork(PREFIX_SEQ_ID, index, final_len)
+            missing = seq_len - prefix_tokens
+        else:
+            prompt_len = int(requests.prompt_lens[index])
+            if policy.can_admit(prompt_len, final_len) is not Admission.NOW:
+                return index
+            policy.admit(index, prompt_len, final_len)
+            missing = seq_len - prompt_len
+        if missing and not policy.can_append(index, missing):
+            policy.free(index)
+            return index
+        if missing:
+            policy.append(index, missing)
+    return len(seq_lens)
+
+
+def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArray[np.int64]) -> list[int]:
+    """The order in which the pool hands out its pages, for the asked layout."""
+    if config.page_layout == "aged":
+        order = aged_order(
+            requests,
+            num_pages=trial.num_pages,
+            page_size=trial.page_size,
+            turnovers=config.scenario.aged_turnovers,
+            seed=config.seed,
+        )
+    else:
+        # Shared pages are scattered like all others: the axis is the sharing, not a new order.
+        layout = "shuffled" if config.page_layout == "shared_prefix" else config.page_layout
+        pages = [ceil_div(int(seq_len), trial.page_size) for seq_len in seq_lens]
+        order = page_order(layout, pages_per_seq=pages, num_pages=trial.num_pages, seed=config.seed)
+    return [int(page) for page in order]
+
+
+def _never(config: Config, policy: Policy, requests: Requests, seq_len: int) -> str:
+    needed = max(seq_len, int(requests.prompt_lens[0])) * config.model.token_bytes
+    return (
+        f"memory_budget={config.memory_budget} cannot hold one sequence (NEVER): the pool of {config.policy.name} has "
+        f"{policy.pool_bytes:,} bytes, and the first sequence's {seq_len:,} tokens alone are {needed:,} bytes"
+    )

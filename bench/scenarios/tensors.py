@@ -1,0 +1,84 @@
+"""Tensors for a filled policy: the implementation under test and seeded K, V and queries."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.config import Config
+from bench.scenarios.filling import Filled
+from impls.interface import KVCache, Policy
+from impls.spec import ModelSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """One decode step's inputs, and what the cache should hold.
+
+    Attributes:
+        query: ``[num_seqs, num_query_heads, head_dim]``.
+        keys: per sequence ``[seq_len, num_kv_heads, head_dim]``.
+        values: as ``keys``.
+    """
+
+    query: Tensor
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def newest(self) -> tuple[Tensor, Tensor]:
+        """K and V of each sequence's newest token, each ``[num_seqs, num_kv_heads, head_dim]``."""
+        return torch.stack([keys[-1] for keys in self.keys]), torch.stack([values[-1] for values in self.values])
+
+
+def make_cache(config: Config, policy: Policy, model: ModelSpec | None = None) -> KVCache:
+    """An instance of ``impl.target``.
+
+    Raises:
+        Unsupported: the implementation cannot do this case here.
+    """
+    module, _, name = config.impl.target.rpartition(".")
+    make = getattr(importlib.import_module(module), name)
+    cache: KVCache = make(
+        model or config.model,
+        policy,
+        device=config.device,
+        num_layers=config.scenario.layers_allocated,
+        options=config.impl.options,
+    )
+    return cache
+
+
+def draw_inputs(config: Config, filled: Filled) -> Inputs:
+    """Standard normal K, V and queries; sequences on the shared prefix begin with the same tokens."""
+    generator = torch.Generator(device=config.device).manual_seed(config.seed)
+    drawn = list(_drawn(config, filled, generator))
+    query = _normal(len(filled.seq_lens), config.model.num_query_heads, config, generator)
+    return Inputs(query=query, keys=[keys for keys, _ in drawn], values=[values for _, values in drawn])
+
+
+def _drawn(config: Config, filled: Filled, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    heads, prefix = config.model.num_kv_heads, filled.prefix_tokens
+    shared = [_normal(prefix, heads, config, generator) for _ in range(2)]
+    for index, seq_len in enumerate(filled.seq_lens.tolist()):
+        pair = [_normal(seq_len, heads, config, generator) for _ in range(2)]
+        if filled.shares_prefix(index):
+            for tensor, start in zip(pair, shared, strict=True):
+                tensor[:prefix] = start
+        yield pair[0], pair[1]
+
+
+def _normal(tokens: int, heads: int, config: Config, generator: torch.Generator) -> Tensor:
+    shape = (tokens, heads, config.model.head_dim)
+    dtype = getattr(torch, config.model.dtype)
+    return torch.randn(shape, dtype=dtype, device=config.device, generator=generator)
+
+
+def write_sequence(cache: KVCache, seq_id: int, keys: Tensor, values: Tensor) -> None:
+    """Write a whole sequence into every allocated layer."""
+    slots = torch.tensor(cache.policy.slots(seq_id, 0, len(keys)), dtype=torch.int64, device=keys.device)
+    for layer in range(len(cache.tensors) // 2):
+        cache.write(layer, slots, keys, values)

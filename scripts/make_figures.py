@@ -1,0 +1,46 @@
+"""Draw the figures of a run from its rows: ``python scripts/make_figures.py results/runs/latest``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+
+def main() -> int:
+    """Exit 0, or 2 for bad input."""
+    from bench.config import one_of
+    from bench.figures import FIGURES, draw_figures
+    from bench.table import load_rows
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
+    parser.add_argument("--list", action="store_true", help="print every figure, its question and its command")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="draw this one (may be repeated)")
+    parser.add_argument("--out", type=Path, help="where to write; default: the run's own figures folder")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for figure in FIGURES:
+            print(f"{figure.name:24}{figure.question}  [{figure.command}]")
+        return 0
+    try:
+        for name in arguments.only:
+            one_of(name, [figure.name for figure in FIGURES], "--only ")
+        table = load_rows(arguments.run_dir)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    drawn = draw_figures(table, arguments.out or arguments.run_dir / "figures", arguments.only)
+    for figure in FIGURES:
+        if arguments.only and figure.name not in arguments.only:
+            continue
+        path = next((path for path in drawn if path.stem == figure.name), None)
+        print(path if path else f"{figure.name}: this run has no rows for it; make them with: {figure.command}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
