@@ -19,11 +19,6 @@ class FirstFitArena:
         self.largest_ever = num_slots
 
     @property
-    def free_slots(self) -> int:
-        """Slots that no region holds."""
-        return sum(size for _, size in self._gaps)
-
-    @property
     def largest_free(self) -> int:
         """Slots of the largest gap."""
         return max((size for _, size in self._gaps), default=0)
@@ -68,7 +63,6 @@ class BuddyArena:
     def __init__(self, num_slots: int, max_seq_len: int) -> None:
         self._top_order = (ceil_div(max_seq_len, UNIT_TOKENS) - 1).bit_length()
         self._free: list[list[int]] = [[] for _ in range(self._top_order + 1)]  # by order: first units, ascending
-        self._spare_slots = num_slots % UNIT_TOKENS
         start, units = 0, num_slots // UNIT_TOKENS
         for order in reversed(range(self._top_order + 1)):
             while units >= 1 << order:
@@ -76,11 +70,6 @@ class BuddyArena:
                 start += 1 << order
                 units -= 1 << order
         self.largest_ever = self.largest_free
-
-    @property
-    def free_slots(self) -> int:
-        """Slots that no region holds."""
-        return self._spare_slots + sum(len(starts) << order for order, starts in enumerate(self._free)) * UNIT_TOKENS
 
     @property
     def largest_free(self) -> int:

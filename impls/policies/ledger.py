@@ -1,10 +1,15 @@
-"""What all policies share: sequences, their lengths, and the checks on a caller's input."""
+"""What all policies share: the sequences, their lengths, and the split of the pool as running sums."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Generic, NamedTuple, TypeVar
+
+from impls.interface import CacheUsage
+
 
 class Clock:
-    """A number that lengths can be counted from; moving it makes all who stand on it grow at once."""
+    """A number that lengths are counted from; moving it makes all who stand on it grow at once."""
 
     __slots__ = ("now",)
 
@@ -12,7 +17,7 @@ class Clock:
         self.now = 0
 
 
-class Sequence:
+class SequenceState:
     """One sequence that holds memory.
 
     Attributes:
@@ -34,10 +39,148 @@ class Sequence:
         return self.offset + self.clock.now
 
     def unused_of(self, held_slots: int) -> int:
-        """Of ``held_slots`` slots, those beyond the last token that it will ever have."""
+        """Of the ``held_slots`` that it holds, those beyond the last token that it will ever have.
+
+        An unknown final length counts as reached: nobody promised to fill the rest.
+        """
         num_tokens = self.offset + self.clock.now
         final_len = self.final_len
-        return max(held_slots - (num_tokens if final_len is None or final_len < num_tokens else final_len), 0)
+        last = num_tokens if final_len is None or final_len < num_tokens else final_len
+        return held_slots - last if held_slots > last else 0
+
+
+StateT = TypeVar("StateT", bound=SequenceState)
+
+
+class SlotSplit(NamedTuple):
+    """The six parts of a pool at one instant, in slots; they sum to the pool.
+
+    The parts are those of ``CacheUsage``, which holds them in bytes.
+    """
+
+    live: int
+    reserved: int
+    internal: int
+    external: int
+    cached: int
+    free: int
+
+
+class Ledger(Generic[StateT]):
+    """Sequences and running sums over them, so that every part of the pool is known at once.
+
+    Args:
+        num_slots: slots of the pool, one per token.
+        token_bytes: bytes of one token's K and V over all layers.
+        counters: names of the events to count.
+    """
+
+    def __init__(self, num_slots: int, token_bytes: int, counters: tuple[str, ...]) -> None:
+        self._num_slots = num_slots
+        self._token_bytes = token_bytes
+        self._states: dict[int, StateT] = {}
+        self._still = Clock()
+        self._tokens = 0  # lengths, summed over the sequences
+        self._saved = 0  # of these, tokens that share a slot with one counted before
+        self._unused = 0  # slots held that no owner will ever fill
+        self._count = dict.fromkeys(counters, 0)
+
+    @property
+    def pool_bytes(self) -> int:
+        """Bytes of the whole pool, over all layers."""
+        return self._num_slots * self._token_bytes
+
+    @property
+    def num_seqs(self) -> int:
+        """Sequences that hold memory now."""
+        return len(self._states)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Exact event counts since construction, by name."""
+        return dict(self._count)
+
+    def seq_len(self, seq_id: int) -> int:
+        """Tokens of the sequence that have a slot.
+
+        Raises:
+            KeyError: no such sequence.
+        """
+        return self._state(seq_id).num_tokens
+
+    def split(self, head_tokens: int | None = None, head_final_len: int | None = None) -> SlotSplit:
+        """The parts of the pool now, in slots; the arguments are those of ``usage``."""
+        raise NotImplementedError
+
+    def usage(self, head_tokens: int | None = None, head_final_len: int | None = None) -> CacheUsage:
+        """The split of the pool now.
+
+        Args:
+            head_tokens: tokens of the request at the queue's head; ``None``: a sequence of one token.
+            head_final_len: that request's final length, where the policy reserves by it.
+
+        Raises:
+            ValueError: as ``can_admit``.
+        """
+        split = self.split(head_tokens, head_final_len)
+        token_bytes = self._token_bytes
+        return CacheUsage(
+            live_bytes=split.live * token_bytes,
+            reserved_bytes=split.reserved * token_bytes,
+            internal_fragmentation_bytes=split.internal * token_bytes,
+            external_fragmentation_bytes=split.external * token_bytes,
+            cached_bytes=split.cached * token_bytes,
+            free_bytes=split.free * token_bytes,
+            shared_saved_bytes=self._saved * token_bytes,
+            largest_free_ratio=self._largest_free_ratio(),
+        )
+
+    def join(self, seq_id: int, clock: Clock) -> StateT:
+        """Let a sequence's length be counted from ``clock`` until it leaves; for ``Lockstep``.
+
+        Raises:
+            KeyError: no such sequence.
+            ValueError: it stands on a clock already, or will not grow to a known length.
+        """
+        state = self._own(seq_id)
+        num_tokens, final_len = state.num_tokens, state.final_len
+        if final_len is None or final_len <= num_tokens:
+            raise ValueError(f"final_len={final_len} of sequence {seq_id} must be above its {num_tokens} tokens")
+        state.offset = num_tokens - clock.now
+        state.clock = clock
+        return state
+
+    def leave(self, seq_id: int) -> None:
+        """Undo ``join``: the sequence keeps the length that it has reached."""
+        state = self._states[seq_id]
+        state.offset += state.clock.now
+        state.clock = self._still
+
+    def tick(self, num_seqs: int) -> None:
+        """Account for one more token of each of ``num_seqs`` sequences, whose clock just moved."""
+        self._tokens += num_seqs
+        self._count["appends"] += num_seqs
+
+    def _largest_free_ratio(self) -> float:
+        """Largest piece that one sequence could take, by all free memory; pages are all alike."""
+        return 1.0
+
+    def _state(self, seq_id: int) -> StateT:
+        try:
+            return self._states[seq_id]
+        except KeyError:
+            raise KeyError(f"sequence {seq_id} holds no memory: never admitted, or freed already") from None
+
+    def _own(self, seq_id: int) -> StateT:
+        """The state of a sequence that may be changed one by one."""
+        state = self._state(seq_id)
+        if state.clock is not self._still:
+            raise ValueError(f"seq_id={seq_id} decodes in lockstep and must leave it first")
+        return state
+
+    def _check_new(self, seq_id: int) -> None:
+        if seq_id in self._states:
+            raise ValueError(f"seq_id={seq_id} holds memory already and must be freed first")
 
 
 def check_lengths(num_tokens: int, final_len: int | None) -> None:
@@ -52,8 +195,18 @@ def check_lengths(num_tokens: int, final_len: int | None) -> None:
         raise ValueError(f"final_len={final_len} must be at least num_tokens={num_tokens}")
 
 
+def check_range(state: SequenceState, start: int, stop: int) -> None:
+    """Check the range of tokens that ``slots`` is asked for.
+
+    Raises:
+        IndexError: it is not within the sequence.
+    """
+    if not 0 <= start <= stop <= state.num_tokens:
+        raise IndexError(f"tokens {start} .. {stop - 1} are not all within a sequence of {state.num_tokens}")
+
+
 def check_at_least(least: int, **values: int) -> None:
-    """Check constructor arguments.
+    """Check arguments against a lower bound.
 
     Raises:
         ValueError: one is below ``least``; names it.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
-from impls.interface import Admission, CacheUsage, PageCopy, PoolExhausted
+from impls.interface import Admission, PageCopy, PoolExhausted
 from impls.policies.arenas import BuddyArena, FirstFitArena
-from impls.policies.ledger import Clock, Sequence, check_at_least, check_lengths
+from impls.policies.ledger import Clock, Ledger, SequenceState, SlotSplit, check_at_least, check_lengths, check_range
 
 ESTIMATES: Final = ("max", "pow2", "oracle")
 """How a reservation is sized; see ``Reserved``."""
@@ -15,7 +15,10 @@ ARENAS: Final = ("first_fit", "buddy")
 """How a region is found; see ``Reserved``."""
 
 
-class ReservedSequence(Sequence):
+RESERVED_COUNTERS: Final = ("admissions", "appends", "frees", "slots_taken", "slots_freed")
+
+
+class ReservedState(SequenceState):
     """A sequence and its region."""
 
     __slots__ = ("first_slot", "num_slots")
@@ -26,7 +29,7 @@ class ReservedSequence(Sequence):
         self.num_slots = num_slots
 
 
-class Reserved:
+class Reserved(Ledger[ReservedState]):
     """Contiguous reservations (PagedAttention paper, sections 3 and 6.1: Orca Max, Pow2, Oracle).
 
     Args:
@@ -55,31 +58,18 @@ class Reserved:
             raise ValueError(f"estimate={estimate!r} must be one of {', '.join(ESTIMATES)}")
         if arena not in ARENAS:
             raise ValueError(f"arena={arena!r} must be one of {', '.join(ARENAS)}")
+        super().__init__(num_slots, token_bytes, RESERVED_COUNTERS)
         self.num_slots = num_slots
         self.max_seq_len = max_seq_len
-        self._token_bytes = token_bytes
         self._estimate = estimate
         self._arena = FirstFitArena(num_slots) if arena == "first_fit" else BuddyArena(num_slots, max_seq_len)
-        self._sequences: dict[int, ReservedSequence] = {}
-        self._still = Clock()
-        self._tokens = 0
-        self._unused_slots = 0
-        self._count = dict.fromkeys(("admissions", "appends", "frees"), 0)
-
-    @property
-    def pool_bytes(self) -> int:
-        """Bytes of the whole pool, over all layers."""
-        return self.num_slots * self._token_bytes
-
-    @property
-    def num_seqs(self) -> int:
-        """Sequences that hold a region now."""
-        return len(self._sequences)
+        self._held = 0
+        self._most_held = 0
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """Exact event counts since construction, by name."""
-        return dict(self._count)
+        """Exact event counts since construction, by name; ``peak_slots`` is the most held at once."""
+        return {**self._count, "peak_slots": self._most_held}
 
     def can_admit(self, num_tokens: int, final_len: int | None = None) -> Admission:
         """NOW if a region is free, NEVER if not even in an empty pool.
@@ -99,25 +89,33 @@ class Reserved:
             ValueError: the sequence is there already, or a length is out of range or missing.
             PoolExhausted: ``can_admit`` would not have answered NOW.
         """
-        if seq_id in self._sequences:
-            raise ValueError(f"seq_id={seq_id} holds a region already")
+        self._check_new(seq_id)
         wanted = self._reservation(num_tokens, final_len)
         if wanted is None or wanted > self._arena.largest_free:
-            raise PoolExhausted(f"no region is free for sequence {seq_id} of {num_tokens} tokens")
-        first_slot, num_slots = self._arena.take(wanted)
-        sequence = ReservedSequence(self._still, num_tokens, final_len, first_slot, num_slots)
-        self._sequences[seq_id] = sequence
+            slots = f"more than {self.max_seq_len}" if wanted is None else wanted
+            free = self._arena.largest_free
+            raise PoolExhausted(f"sequence {seq_id} needs a region of {slots} slots and the largest free one has {free}")
+        state = ReservedState(self._still, num_tokens, final_len, *self._arena.take(wanted))
+        self._states[seq_id] = state
         self._tokens += num_tokens
-        self._unused_slots += sequence.unused_of(num_slots)
+        self._unused += state.unused_of(state.num_slots)
+        self._held += state.num_slots
+        self._most_held = max(self._most_held, self._held)
         self._count["admissions"] += 1
+        self._count["slots_taken"] += state.num_slots
 
     def can_append(self, seq_id: int, num_tokens: int = 1) -> bool:
-        """Whether the sequence's region still has room."""
-        sequence = self._sequence(seq_id)
-        check_at_least(1, num_tokens=num_tokens)
-        return sequence.num_tokens + num_tokens <= sequence.num_slots
+        """Whether the sequence's region has room.
 
-    def append(self, seq_id: int, num_tokens: int = 1) -> list[PageCopy]:
+        Raises:
+            KeyError: no such sequence.
+            ValueError: ``num_tokens`` is not positive.
+        """
+        state = self._own(seq_id)
+        check_at_least(1, num_tokens=num_tokens)
+        return state.num_tokens + num_tokens <= state.num_slots
+
+    def append(self, seq_id: int, num_tokens: int = 1) -> Sequence[PageCopy]:
         """Use the next slots of the region; there is never a page to copy.
 
         Raises:
@@ -126,14 +124,14 @@ class Reserved:
             PoolExhausted: the region is full; it cannot grow.
         """
         if not self.can_append(seq_id, num_tokens):
-            raise PoolExhausted(f"the region of sequence {seq_id} has no room for {num_tokens} more tokens")
-        sequence = self._sequences[seq_id]
-        self._unused_slots -= sequence.unused_of(sequence.num_slots)
-        sequence.offset += num_tokens
+            raise PoolExhausted(f"the region of sequence {seq_id} has no room for {num_tokens} tokens more")
+        state = self._states[seq_id]
+        self._unused -= state.unused_of(state.num_slots)
+        state.offset += num_tokens
         self._tokens += num_tokens
-        self._unused_slots += sequence.unused_of(sequence.num_slots)
+        self._unused += state.unused_of(state.num_slots)
         self._count["appends"] += num_tokens
-        return []
+        return ()
 
     def free(self, seq_id: int) -> None:
         """Give back the region.
@@ -141,21 +139,23 @@ class Reserved:
         Raises:
             KeyError: no such sequence (freed twice, say).
         """
-        sequence = self._sequence(seq_id)
-        del self._sequences[seq_id]
-        self._tokens -= sequence.num_tokens
-        self._unused_slots -= sequence.unused_of(sequence.num_slots)
-        self._arena.give(sequence.first_slot, sequence.num_slots)
+        state = self._own(seq_id)
+        del self._states[seq_id]
+        self._tokens -= state.num_tokens
+        self._unused -= state.unused_of(state.num_slots)
+        self._held -= state.num_slots
+        self._arena.give(state.first_slot, state.num_slots)
         self._count["frees"] += 1
-
-    def seq_len(self, seq_id: int) -> int:
-        """Tokens of the sequence that have a slot."""
-        return self._sequence(seq_id).num_tokens
+        self._count["slots_freed"] += state.num_slots
 
     def region(self, seq_id: int) -> tuple[int, int]:
-        """First slot and number of slots of a sequence's region."""
-        sequence = self._sequence(seq_id)
-        return sequence.first_slot, sequence.num_slots
+        """First slot and number of slots of a sequence's region.
+
+        Raises:
+            KeyError: no such sequence.
+        """
+        state = self._state(seq_id)
+        return state.first_slot, state.num_slots
 
     def slots(self, seq_id: int, start: int, stop: int) -> list[int]:
         """Cache slots of tokens ``start .. stop - 1`` of one sequence.
@@ -164,40 +164,36 @@ class Reserved:
             KeyError: no such sequence.
             IndexError: the range reaches past the sequence's last token.
         """
-        sequence = self._sequence(seq_id)
-        if not 0 <= start <= stop <= sequence.num_tokens:
-            raise IndexError(f"tokens {start}..{stop} of sequence {seq_id}, which has {sequence.num_tokens}")
-        return list(range(sequence.first_slot + start, sequence.first_slot + stop))
+        state = self._state(seq_id)
+        check_range(state, start, stop)
+        return list(range(state.first_slot + start, state.first_slot + stop))
 
-    def usage(self, head_tokens: int | None = None, head_final_len: int | None = None) -> CacheUsage:
-        """The split of the pool now.
+    def split(self, head_tokens: int | None = None, head_final_len: int | None = None) -> SlotSplit:
+        """The parts of the pool now, in slots.
 
-        Args:
-            head_tokens: tokens of the request at the queue's head; ``None``: a sequence of one token.
-            head_final_len: its final length, needed by ``pow2`` and ``oracle``.
-
-        Raises:
-            ValueError: as ``can_admit``.
+        External fragmentation is what remains of the free memory after placing copies of the head's
+        region until no more fits; with regions of one size the order of placing does not matter.
         """
         wanted = self._reservation(1, 1) if head_tokens is None else self._reservation(head_tokens, head_final_len)
-        free = self._arena.free_slots
+        unheld = self.num_slots - self._held
         usable = 0 if wanted is None else self._arena.usable_slots(wanted)
-        held = self.num_slots - free
-        return CacheUsage(
-            live_bytes=self._tokens * self._token_bytes,
-            reserved_bytes=(held - self._tokens - self._unused_slots) * self._token_bytes,
-            internal_fragmentation_bytes=self._unused_slots * self._token_bytes,
-            external_fragmentation_bytes=(free - usable) * self._token_bytes,
-            cached_bytes=0,
-            free_bytes=usable * self._token_bytes,
-            largest_free_ratio=self._arena.largest_free / free if free else 1.0,
-        )
+        reserved = self._held - self._tokens - self._unused
+        return SlotSplit(self._tokens, reserved, self._unused, unheld - usable, 0, usable)
 
-    def _sequence(self, seq_id: int) -> ReservedSequence:
-        try:
-            return self._sequences[seq_id]
-        except KeyError:
-            raise KeyError(f"sequence {seq_id} holds no region: never admitted, or freed already") from None
+    def join(self, seq_id: int, clock: Clock) -> ReservedState:
+        """As for every policy; moreover the region must hold the final length.
+
+        Raises:
+            ValueError: it does not.
+        """
+        state = self._state(seq_id)
+        if state.final_len is not None and state.final_len > state.num_slots:
+            raise ValueError(f"final_len={state.final_len} of sequence {seq_id} is above its {state.num_slots} slots")
+        return super().join(seq_id, clock)
+
+    def _largest_free_ratio(self) -> float:
+        unheld = self.num_slots - self._held
+        return self._arena.largest_free / unheld if unheld else 1.0
 
     def _reservation(self, num_tokens: int, final_len: int | None) -> int | None:
         """Slots to ask for, or ``None`` where the model cannot take the sequence at all."""

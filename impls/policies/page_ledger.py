@@ -1,0 +1,217 @@
+"""The mechanics of paged memory: pages that are taken, shared, copied and released."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from impls.interface import Admission, PageCopy, PoolExhausted
+from impls.policies.freelist import FreeList
+from impls.policies.ledger import Clock, Ledger, SequenceState, SlotSplit, check_at_least, check_range
+from impls.policies.references import References
+from impls.spec import ceil_div
+
+PAGE_COUNTERS: Final = (
+    "admissions",
+    "appends",  # tokens
+    "frees",
+    "preemptions",
+    "forks",
+    "pages_taken_admit",
+    "pages_taken_append",  # those of copy-on-write included
+    "pages_freed",  # that lost their last owner
+    "pages_copied",
+    "pages_evicted",
+    "pages_swapped_out",
+    "pages_swapped_in",
+)
+
+
+class PagedState(SequenceState):
+    """A sequence and its pages, in token order."""
+
+    __slots__ = ("pages",)
+
+    def __init__(self, clock: Clock, num_tokens: int, final_len: int | None, pages: list[int]) -> None:
+        super().__init__(clock, num_tokens, final_len)
+        self.pages = pages
+
+
+class PageLedger(Ledger[PagedState]):
+    """Sequences over a pool of pages; ``PagePool`` adds what can happen to them and documents the arguments."""
+
+    def __init__(
+        self, num_pages: int, page_size: int, token_bytes: int, *, watermark: float, free_order: Sequence[int] | None
+    ) -> None:
+        check_at_least(1, num_pages=num_pages, page_size=page_size, token_bytes=token_bytes)
+        if not 0 <= watermark < 1:
+            raise ValueError(f"watermark={watermark} must be at least 0 and below 1")
+        if free_order is not None and sorted(free_order) != list(range(num_pages)):
+            raise ValueError(f"free_order must hold each of 0 .. {num_pages - 1} once")
+        super().__init__(num_pages * page_size, token_bytes, PAGE_COUNTERS)
+        self.num_pages = num_pages
+        self.page_size = page_size
+        self._kept_pages = int(watermark * num_pages)
+        self._free = FreeList(range(num_pages) if free_order is None else free_order)
+        self._fewest_available = num_pages
+        self._references = References()
+        self._tail_owners: dict[int, list[PagedState]] = {}  # of each shared page that is partly filled
+
+    @property
+    def free_pages(self) -> int:
+        """Pages that nobody holds and that keep nothing for reuse."""
+        return len(self._free)
+
+    @property
+    def available_pages(self) -> int:
+        """Pages that can be taken now."""
+        return len(self._free)
+
+    @property
+    def shared_pages(self) -> Mapping[int, int]:
+        """Number of owners of each page that has more than one."""
+        return self._references.counts
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Exact event counts since construction, by name; ``peak_pages`` is the most held at once."""
+        return {**self._count, "peak_pages": self.num_pages - self._fewest_available}
+
+    def page_ids(self, seq_id: int) -> list[int]:
+        """Pages of a sequence, in token order.
+
+        Raises:
+            KeyError: no such sequence.
+        """
+        return self._state(seq_id).pages.copy()
+
+    def slots(self, seq_id: int, start: int, stop: int) -> list[int]:
+        """Cache slots of tokens ``start .. stop - 1`` of one sequence.
+
+        Raises:
+            KeyError: no such sequence.
+            IndexError: the range reaches past the sequence's last token.
+        """
+        state = self._state(seq_id)
+        check_range(state, start, stop)
+        size, pages = self.page_size, state.pages
+        return [pages[token // size] * size + token % size for token in range(start, stop)]
+
+    def split(self, head_tokens: int | None = None, head_final_len: int | None = None) -> SlotSplit:
+        """The parts of the pool now, in slots; pages leave no external fragmentation, whatever the head."""
+        size = self.page_size
+        available, free = self.available_pages, len(self._free)
+        live = self._tokens - self._saved
+        reserved = (self.num_pages - available) * size - live - self._unused
+        return SlotSplit(live, reserved, self._unused, 0, (available - free) * size, free * size)
+
+    def extend(self, states: Collection[PagedState]) -> None:
+        """Give each sequence one page: their last ones are full and a token is due; for ``Lockstep``.
+
+        There must be as many pages available, and every final length must lie ahead.
+        """
+        size, unused = self.page_size, 0
+        for state, page in zip(states, self._take(len(states)), strict=True):
+            state.pages.append(page)
+            beyond = len(state.pages) * size - state.final_len  # type: ignore[operator]  # join made sure
+            if beyond > 0:
+                unused += beyond
+        self._unused += unused
+        self._count["pages_taken_append"] += len(states)
+
+    def join(self, seq_id: int, clock: Clock) -> PagedState:
+        """As for every policy; moreover the sequence must be free to write its last page.
+
+        Raises:
+            ValueError: it shares its last page, which must be copied first.
+        """
+        if self._state(seq_id).pages[-1] in self._tail_owners:
+            raise ValueError(f"seq_id={seq_id} shares its last page and must append one token by itself first")
+        return super().join(seq_id, clock)
+
+    def _may_take(self, count: int) -> Admission:
+        """Whether ``count`` pages may be taken by somebody who must respect the watermark."""
+        count += self._kept_pages
+        if count > self.num_pages:
+            return Admission.NEVER
+        return Admission.NOW if count <= self.available_pages else Admission.LATER
+
+    def _refusal(self, seq_id: int, count: int) -> PoolExhausted:
+        return PoolExhausted(
+            f"sequence {seq_id} needs {count} pages: of {self.num_pages}, {self.available_pages} are available "
+            f"and {self._kept_pages} are kept free"
+        )
+
+    def _take(self, count: int) -> list[int]:
+        pages = self._free.take(count)
+        if len(self._free) < self._fewest_available:
+            self._fewest_available = len(self._free)
+        return pages
+
+    def _release(self, pages: list[int]) -> None:
+        """Make pages available that nobody owns any more."""
+        self._free.give(pages)
+
+    def _enter(self, seq_id: int, state: PagedState) -> None:
+        """Account for a sequence that owns its last page alone."""
+        self._states[seq_id] = state
+        self._tokens += state.num_tokens
+        self._unused += state.unused_of(len(state.pages) * self.page_size)
+
+    def _exit(self, seq_id: int) -> PagedState:
+        """Take a sequence out, release the pages that nobody shares, and return what it was."""
+        state = self._own(seq_id)
+        del self._states[seq_id]
+        self._disown_tail(state)
+        ownerless = self._references.drop(state.pages)
+        self._tokens -= state.num_tokens
+        if len(ownerless) < len(state.pages):
+            self._saved -= self._tokens_left(state, ownerless)
+        self._release(ownerless)
+        self._count["pages_freed"] += len(ownerless)
+        return state
+
+    def _tokens_left(self, state: PagedState, ownerless: list[int]) -> int:
+        """Tokens of a leaving sequence in pages that others still own."""
+        tokens = (len(state.pages) - len(ownerless)) * self.page_size
+        tail_is_left = not ownerless or ownerless[-1] != state.pages[-1]
+        return tokens - (len(state.pages) * self.page_size - state.num_tokens if tail_is_left else 0)
+
+    def _unused_by(self, state: PagedState) -> int:
+        """Slots of a sequence's last page that none of its owners will ever fill.
+
+        Owners of a partly filled page are of equal length: whoever appends has a copy.
+        """
+        held = len(state.pages) * self.page_size
+        owners = self._tail_owners.get(state.pages[-1])
+        return min(owner.unused_of(held) for owner in owners) if owners else state.unused_of(held)
+
+    def _disown_tail(self, state: PagedState) -> None:
+        """Leave the last page, and what it counts for, to its other owners."""
+        self._unused -= self._unused_by(state)
+        tail = state.pages[-1]
+        owners = self._tail_owners.get(tail)
+        if owners is None:
+            return
+        owners.remove(state)
+        self._unused += self._unused_by(owners[0])
+        if len(owners) == 1:
+            del self._tail_owners[tail]
+
+    def _pages_to_append(self, state: PagedState, num_tokens: int) -> int:
+        """Pages that the next tokens take, the copy of a shared last page included."""
+        if num_tokens < 1:
+            raise ValueError(f"num_tokens={num_tokens} must be at least 1")
+        missing = ceil_div(state.num_tokens + num_tokens, self.page_size) - len(state.pages)
+        return missing + (state.pages[-1] in self._tail_owners)
+
+    def _copy_tail(self, state: PagedState) -> PageCopy:
+        """Replace the last page, shared and partly filled, by a copy that the sequence owns alone."""
+        self._disown_tail(state)
+        source, target = state.pages[-1], self._take(1)[0]
+        self._references.drop([source])
+        state.pages[-1] = target
+        self._saved -= state.num_tokens % self.page_size
+        self._unused += self._unused_by(state)
+        self._count["pages_copied"] += 1
+        return PageCopy(source, target)

@@ -1,0 +1,48 @@
+"""Which pages have more than one owner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+
+class References:
+    """Reference counts of the shared pages; a held page that is not here has one owner.
+
+    Most pages are never shared, so a pool without sharing pays nothing for counting.
+    """
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
+    @property
+    def counts(self) -> Mapping[int, int]:
+        """Owners of each page that has at least two."""
+        return MappingProxyType(self._counts)
+
+    def add(self, pages: Iterable[int]) -> None:
+        """Give every page, held already, one owner more."""
+        counts = self._counts
+        for page in pages:
+            counts[page] = counts.get(page, 1) + 1
+
+    def drop(self, pages: list[int]) -> list[int]:
+        """Take one owner from every page; returns those that have none left, in order."""
+        counts = self._counts
+        if not counts:
+            return pages
+        ownerless = []
+        for page in pages:
+            owners = counts.get(page)
+            if owners is None:
+                ownerless.append(page)
+            elif owners == 2:
+                del counts[page]
+            else:
+                counts[page] = owners - 1
+        return ownerless
