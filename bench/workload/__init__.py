@@ -1,0 +1,1 @@
+"""Workloads: seeded lengths, published traces and page layouts. NumPy only."""

@@ -9,6 +9,7 @@ import itertools
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 _CHUNK_LINES = 65_536  # bounds memory where a trace has tens of millions of lines
 _CHUNK_BYTES = 2**20
@@ -61,7 +62,7 @@ def numbered_lines(path: str) -> Iterator[NumberedLines]:
 @contextmanager
 def _open_unpacked(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     try:
-        with open(path, "rb") as packed:
+        with Path(path).open("rb") as packed:
             if packed.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
                 with gzip.GzipFile(fileobj=packed) as unpacked:
                     yield unpacked
