@@ -86,8 +86,8 @@ def aged_order(requests: Requests, *, num_pages: int, page_size: int, turnovers:
     rng = generator(seed, Stream.AGED_PAGES)
     ageing = _Ageing(PagePool(num_pages, page_size, token_bytes=1), requests.take(fitting), rng)
     while ageing.taken_pages < turnovers * num_pages:
-        ageing.admit_until_full()
         ageing.grow_all()
+        ageing.admit_until_full()  # last, so that a full pool is what leaves in random order
     return ageing.drain()
 
 

@@ -114,10 +114,12 @@ def test_age_scatters_pages_but_not_into_a_random_permutation() -> None:
     assert 0.01 < neighbours < 0.5
 
 
-def test_pages_of_equal_sequences_stay_together_however_old_the_pool_is() -> None:
-    # Every sequence takes and gives back the same run of pages: age moves the runs, not what is in them.
-    order = aged_order(requests_of(FixedWorkload(length=64)), num_pages=40, page_size=16, turnovers=5, seed=1)
+@pytest.mark.parametrize("turnovers", [1, 2, 3, 4])
+def test_age_moves_the_runs_of_equal_sequences_and_not_what_is_in_them(turnovers: int) -> None:
+    # Every sequence takes and gives back the same run of pages, so only their order can change.
+    requests = requests_of(FixedWorkload(length=64))
+    order = aged_order(requests, num_pages=40, page_size=16, turnovers=turnovers, seed=1)
     runs = order.reshape(-1, 4)
     assert np.all(np.diff(runs, axis=1) == 1)
-    assert sorted(runs[:, 0].tolist()) == list(range(0, 40, 4))
-    assert runs[:, 0].tolist() != list(range(0, 40, 4))
+    steps = set(np.diff(runs[:, 0]).tolist())
+    assert len(steps) > 2  # neither ascending nor descending

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.config import FixedWorkload, LognormalWorkload, TraceWorkload, UniformWorkload, Workload
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
+from bench.workload.streams import Stream, generator
 
 SEEDS = st.integers(min_value=0, max_value=2**40)
 SYNTHETIC = st.sampled_from(
@@ -47,8 +48,10 @@ def test_every_request_fits_and_is_caught_between_its_prompt_and_its_end(
     assert requests.final_lens.max() <= 1024
     seq_lens = mid_decode_lens(requests, seed)
     assert seq_lens.dtype == np.int64
-    assert np.all((requests.prompt_lens <= seq_lens) & (seq_lens <= np.maximum(requests.final_lens - 1, 1)) | (
-        requests.output_lens == 0))  # fmt: skip
+    decoding = requests.output_lens > 0
+    assert np.all(seq_lens >= requests.prompt_lens)
+    assert np.all(seq_lens[decoding] < requests.final_lens[decoding])
+    assert np.array_equal(seq_lens[~decoding], requests.prompt_lens[~decoding])
 
 
 def test_fixed_gives_exactly_its_length_in_mid_decode() -> None:
@@ -118,9 +121,13 @@ def test_another_seed_gives_other_requests() -> None:
     assert not np.array_equal(mid_decode_lens(draws[0], 0), mid_decode_lens(draws[0], 1))
 
 
+def test_no_two_purposes_share_a_random_stream() -> None:
+    assert len({generator(7, stream).random() for stream in Stream}) == len(Stream)
+
+
 def test_a_trace_sample_keeps_file_order_and_everything_of_a_request(fixture_trace: Callable[[str], str]) -> None:
     workload = TraceWorkload(path=fixture_trace("mooncake.jsonl"))
-    requests = draw_requests(workload, num_seqs=2, max_seq_len=1000, seed=0)
+    requests = draw_requests(workload, num_seqs=2, max_seq_len=513, seed=0)  # the longer one has exactly 513
     assert requests.skipped == 1
     assert requests.prompt_lens.tolist() == [512, 3]
     assert requests.arrivals_s is not None
