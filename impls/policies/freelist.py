@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 
 class FreeList:
@@ -30,12 +30,10 @@ class FreeList:
     def take(self, count: int) -> list[int]:
         """Hand out the next ``count`` pages; that there are so many is the caller's to check."""
         stack = self._stack
-        first = len(stack) - count
-        pages = stack[first:]
-        del stack[first:]
-        pages.reverse()
+        pages = stack[: -count - 1 : -1]
+        del stack[len(stack) - count :]
         return pages
 
-    def give(self, pages: Iterable[int]) -> None:
+    def give(self, pages: list[int]) -> None:
         """Take pages back; they are handed out again first, and in this order."""
-        self._stack.extend(reversed(list(pages)))
+        self._stack += pages[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from impls.interface import CacheUsage
@@ -17,21 +18,19 @@ class Clock:
         self.now = 0
 
 
+@dataclass(slots=True, eq=False)
 class SequenceState:
     """One sequence that holds memory.
 
     Attributes:
-        clock: what its length is counted from; stands still outside of lockstep decoding.
+        clock: what its length is counted from; stands at 0 outside of lockstep decoding.
         offset: its length less ``clock.now``, in tokens.
         final_len: its length when it ends, in tokens; ``None`` where nobody knows.
     """
 
-    __slots__ = ("clock", "final_len", "offset")
-
-    def __init__(self, clock: Clock, num_tokens: int, final_len: int | None) -> None:
-        self.clock = clock
-        self.offset = num_tokens - clock.now
-        self.final_len = final_len
+    clock: Clock
+    offset: int
+    final_len: int | None
 
     @property
     def num_tokens(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from impls.interface import Admission, PageCopy, PoolExhausted
@@ -27,14 +28,11 @@ PAGE_COUNTERS: Final = (
 )
 
 
+@dataclass(slots=True, eq=False)
 class PagedState(SequenceState):
     """A sequence and its pages, in token order."""
 
-    __slots__ = ("pages",)
-
-    def __init__(self, clock: Clock, num_tokens: int, final_len: int | None, pages: list[int]) -> None:
-        super().__init__(clock, num_tokens, final_len)
-        self.pages = pages
+    pages: list[int]
 
 
 class PageLedger(Ledger[PagedState]):
@@ -144,8 +142,9 @@ class PageLedger(Ledger[PagedState]):
 
     def _take(self, count: int) -> list[int]:
         pages = self._free.take(count)
-        if len(self._free) < self._fewest_available:
-            self._fewest_available = len(self._free)
+        available = len(self._free)
+        if available < self._fewest_available:
+            self._fewest_available = available
         return pages
 
     def _release(self, pages: list[int]) -> None:
@@ -155,7 +154,7 @@ class PageLedger(Ledger[PagedState]):
     def _enter(self, seq_id: int, state: PagedState) -> None:
         """Account for a sequence that owns its last page alone."""
         self._states[seq_id] = state
-        self._tokens += state.num_tokens
+        self._tokens += state.offset
         self._unused += state.unused_of(len(state.pages) * self.page_size)
 
     def _exit(self, seq_id: int) -> PagedState:

@@ -217,6 +217,5 @@ class PagePool(PageLedger):
             raise KeyError(f"sequence {seq_id} is not swapped out") from None
 
     def _check_new(self, seq_id: int) -> None:
-        super()._check_new(seq_id)
-        if seq_id in self._swapped:
-            raise ValueError(f"seq_id={seq_id} is swapped out and must come back or be freed first")
+        if seq_id in self._states or seq_id in self._swapped:
+            raise ValueError(f"seq_id={seq_id} holds memory already, here or on the host, and must be freed first")

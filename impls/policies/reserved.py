@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from impls.interface import Admission, PageCopy, PoolExhausted
@@ -18,15 +19,12 @@ ARENAS: Final = ("first_fit", "buddy")
 RESERVED_COUNTERS: Final = ("admissions", "appends", "frees", "slots_taken", "slots_freed")
 
 
+@dataclass(slots=True, eq=False)
 class ReservedState(SequenceState):
     """A sequence and its region."""
 
-    __slots__ = ("first_slot", "num_slots")
-
-    def __init__(self, clock: Clock, num_tokens: int, final_len: int | None, first_slot: int, num_slots: int) -> None:
-        super().__init__(clock, num_tokens, final_len)
-        self.first_slot = first_slot
-        self.num_slots = num_slots
+    first_slot: int
+    num_slots: int
 
 
 class Reserved(Ledger[ReservedState]):
@@ -94,7 +92,7 @@ class Reserved(Ledger[ReservedState]):
         if wanted is None or wanted > self._arena.largest_free:
             slots = f"more than {self.max_seq_len}" if wanted is None else wanted
             free = self._arena.largest_free
-            raise PoolExhausted(f"sequence {seq_id} needs a region of {slots} slots and the largest free one has {free}")
+            raise PoolExhausted(f"sequence {seq_id} needs a region of {slots} slots; the largest free has {free}")
         state = ReservedState(self._still, num_tokens, final_len, *self._arena.take(wanted))
         self._states[seq_id] = state
         self._tokens += num_tokens
