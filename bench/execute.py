@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -71,7 +72,7 @@ class Round:
         self.plan = plan
         self.fingerprint = str(read_environment(run_dir)["fingerprint"])
         self.server = server
-        self.ceilings: dict[str, float] = {}
+        self.ceilings: dict[str, float | None] = {}  # by device
 
     def __enter__(self) -> Round:
         return self
@@ -82,9 +83,12 @@ class Round:
 
     def run(self, point: Point, replicate: int) -> str:
         """Run one job and store its row; returns the row's status."""
-        started, config = time.perf_counter(), point.config
+        config = point.config
         measured_s, answer = 0.0, Answer(status="unsupported", status_reason=point.unsupported)
         log = Path("logs") / f"{point.key}-{replicate}.log"
+        if point.unsupported is None and config.scenario.tensors:
+            self._measure_ceiling(config, self.run_dir / log)
+        started = time.perf_counter()
         if point.unsupported is None:
             answer, measured_s = self._run_phases(config, self.run_dir / log)
         facts: dict[str, Any] = {
@@ -102,7 +106,7 @@ class Round:
     def _run_phases(self, config: Config, log: Path) -> tuple[Answer, float]:
         answers, measured_s = [], 0.0
         try:
-            argument = {"config": config.to_json(), "ceiling_gbps": self._ceiling(config, log)}
+            argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
             for call in PHASES[config.scenario.name]:
                 outcome = self._server().run(call, argument, log=log, timeout_s=config.timeout_s)
                 answers.append(outcome.answer)
@@ -114,15 +118,13 @@ class Round:
             answers.append(Answer(status="crashed", status_reason=str(error)))
         return Answer.merged(answers), measured_s
 
-    def _ceiling(self, config: Config, log: Path) -> float:
-        """Read bandwidth of this round, measured before its first point on the device."""
-        if config.device not in self.ceilings:
-            argument = {"config": config.to_json()}
-            outcome = self._server().run(CEILING, argument, log=log, timeout_s=config.timeout_s)
-            if outcome.answer.status != "ok":
-                raise ServerLost(f"the bandwidth ceiling could not be measured: {outcome.answer.status_reason}")
-            self.ceilings[config.device] = outcome.answer.values["ceiling_gbps"]
-        return self.ceilings[config.device]
+    def _measure_ceiling(self, config: Config, log: Path) -> None:
+        """Read bandwidth of this round, measured once, before its first point on the device."""
+        if config.device in self.ceilings:
+            return
+        with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
+            outcome = self._server().run(CEILING, {"config": config.to_json()}, log=log, timeout_s=config.timeout_s)
+            self.ceilings[config.device] = outcome.answer.values.get("ceiling_gbps")
 
     def _server(self) -> Server:
         if self.server is None:

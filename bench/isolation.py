@@ -66,7 +66,8 @@ class Server:
                 start_new_session=True,
             )
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self._ready = False
 
     def __enter__(self) -> Server:
@@ -77,13 +78,17 @@ class Server:
 
     def close(self) -> None:
         """End the server, and with it a child that still runs."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()  # the server's signal to end
         try:
             self._process.wait(KILL_GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
+        self._listener.join(KILL_GRACE_S)
+        self._process.stdout.close()
         self._folder.cleanup()
 
     def run(self, call: str, argument: Any, *, log: Path, timeout_s: float) -> Outcome:

@@ -153,15 +153,17 @@ def _summarise(answer: Answer, samples: Mapping[str, Samples], operations: int) 
     answer.samples |= {name: taken.to_json() for name, taken in samples.items()}
 
 
-def _compare_with_ceiling(answer: Answer, config: Config, batch: Batch, ceiling_gbps: float) -> None:
+def _compare_with_ceiling(answer: Answer, config: Config, batch: Batch, ceiling_gbps: float | None) -> None:
     """Achieved bandwidth from the bytes that any implementation must move, not those that this one does."""
     model, values = config.model, answer.values
     unique_live = values["live_bytes"] // model.num_layers
     queries_and_output = 2 * values["admitted_seqs"] * model.num_query_heads * model.head_dim * DTYPE_BYTES[model.dtype]
     moved = unique_live + queries_and_output + batch.metadata_bytes
     values["achieved_gbps"] = moved / values["decode_us"] / 1000
-    values["ceiling_gbps"] = ceiling_gbps
-    values["ceiling_ratio"] = values["achieved_gbps"] / ceiling_gbps
+    if ceiling_gbps is None:
+        answer.leave_null("the ceiling could not be measured; see the log", "ceiling_gbps", "ceiling_ratio")
+    else:
+        values |= {"ceiling_gbps": ceiling_gbps, "ceiling_ratio": values["achieved_gbps"] / ceiling_gbps}
 
 
 def weigh_point(argument: Mapping[str, Any]) -> Answer:
