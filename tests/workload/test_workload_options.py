@@ -1,0 +1,33 @@
+"""conf/workload/: every option states the dataclass's own fields and defaults, and the command that runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.config import TraceWorkload, Workload
+
+CONF = Path(__file__).parents[2] / "conf" / "workload"
+MEMBERS = {member.name: member for member in typing.get_args(Workload)}
+
+
+def test_there_is_one_file_for_each_workload() -> None:
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(MEMBERS)
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_option_is_its_dataclass_written_out(name: str) -> None:
+    text = (CONF / f"{name}.yaml").read_text()
+    assert text.startswith(f"# python bench/run.py -m workload={name}")
+    values = yaml.safe_load(text)
+    fields = {field.name: field.default for field in dataclasses.fields(MEMBERS[name])}
+    assert list(values.items()) == list(fields.items())
+
+
+def test_a_trace_must_be_named() -> None:
+    with pytest.raises(ValueError, match=r"workload.path is empty; name a trace file"):
+        TraceWorkload()
