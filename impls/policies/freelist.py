@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-class FreeList:
-    """A stack of page numbers that is taken from and given to by whole runs.
+class FreeList(list[int]):
+    """A stack of page numbers, its top at the end, that is taken from and given to by whole runs.
 
     Args:
         order: the pages, in the order in which they are to be handed out.
@@ -19,21 +19,15 @@ class FreeList:
     [1, 2, 3]
     """
 
-    __slots__ = ("_stack",)
-
     def __init__(self, order: Sequence[int]) -> None:
-        self._stack = list(reversed(order))
-
-    def __len__(self) -> int:
-        return len(self._stack)
+        super().__init__(reversed(order))
 
     def take(self, count: int) -> list[int]:
         """Hand out the next ``count`` pages; that there are so many is the caller's to check."""
-        stack = self._stack
-        pages = stack[: -count - 1 : -1]
-        del stack[len(stack) - count :]
+        pages = self[: -count - 1 : -1]
+        del self[len(self) - count :]
         return pages
 
     def give(self, pages: list[int]) -> None:
         """Take pages back; they are handed out again first, and in this order."""
-        self._stack += pages[::-1]
+        self += pages[::-1]

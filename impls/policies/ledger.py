@@ -155,9 +155,15 @@ class Ledger(Generic[StateT]):
         state.offset += state.clock.now
         state.clock = self._still
 
-    def tick(self, num_seqs: int) -> None:
-        """Account for one more token of each of ``num_seqs`` sequences, whose clock just moved."""
+    def tick(self, num_seqs: int, unused_slots: int) -> None:
+        """Account for one more token of each of ``num_seqs`` sequences, whose clock just moved.
+
+        Args:
+            num_seqs: sequences on that clock.
+            unused_slots: slots, of the memory taken for these tokens, that will never be filled.
+        """
         self._tokens += num_seqs
+        self._unused += unused_slots
         self._count["appends"] += num_seqs
 
     def _largest_free_ratio(self) -> float:

@@ -103,19 +103,14 @@ class PageLedger(Ledger[PagedState]):
         reserved = (self.num_pages - available) * size - live - self._unused
         return SlotSplit(live, reserved, self._unused, 0, (available - free) * size, free * size)
 
-    def extend(self, states: Collection[PagedState]) -> None:
-        """Give each sequence one page: their last ones are full and a token is due; for ``Lockstep``.
+    def extend(self, tables: Collection[list[int]]) -> None:
+        """Lengthen page tables by one page each; for ``Lockstep``, which sees to the rest by ``tick``.
 
-        There must be as many pages available, and every final length must lie ahead.
+        There must be as many pages available.
         """
-        size, unused = self.page_size, 0
-        for state, page in zip(states, self._take(len(states)), strict=True):
-            state.pages.append(page)
-            beyond = len(state.pages) * size - state.final_len  # type: ignore[operator]  # join made sure
-            if beyond > 0:
-                unused += beyond
-        self._unused += unused
-        self._count["pages_taken_append"] += len(states)
+        for table, page in zip(tables, self._take(len(tables)), strict=True):
+            table.append(page)
+        self._count["pages_taken_append"] += len(tables)
 
     def join(self, seq_id: int, clock: Clock) -> PagedState:
         """As for every policy; moreover the sequence must be free to write its last page.
@@ -123,7 +118,7 @@ class PageLedger(Ledger[PagedState]):
         Raises:
             ValueError: it shares its last page, which must be copied first.
         """
-        if self._state(seq_id).pages[-1] in self._tail_owners:
+        if self._tail_owners and self._state(seq_id).pages[-1] in self._tail_owners:
             raise ValueError(f"seq_id={seq_id} shares its last page and must append one token by itself first")
         return super().join(seq_id, clock)
 
@@ -161,10 +156,11 @@ class PageLedger(Ledger[PagedState]):
         """Take a sequence out, release the pages that nobody shares, and return what it was."""
         state = self._own(seq_id)
         del self._states[seq_id]
+        self._tokens -= state.offset
         self._disown_tail(state)
-        ownerless = self._references.drop(state.pages)
-        self._tokens -= state.num_tokens
-        if len(ownerless) < len(state.pages):
+        pages = state.pages
+        ownerless = self._references.drop(pages)
+        if ownerless is not pages:
             self._saved -= self._tokens_left(state, ownerless)
         self._release(ownerless)
         self._count["pages_freed"] += len(ownerless)
@@ -187,11 +183,12 @@ class PageLedger(Ledger[PagedState]):
 
     def _disown_tail(self, state: PagedState) -> None:
         """Leave the last page, and what it counts for, to its other owners."""
-        self._unused -= self._unused_by(state)
         tail = state.pages[-1]
-        owners = self._tail_owners.get(tail)
-        if owners is None:
+        if tail not in self._tail_owners:
+            self._unused -= state.unused_of(len(state.pages) * self.page_size)
             return
+        self._unused -= self._unused_by(state)
+        owners = self._tail_owners[tail]
         owners.remove(state)
         self._unused += self._unused_by(owners[0])
         if len(owners) == 1:

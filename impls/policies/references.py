@@ -32,7 +32,11 @@ class References:
             counts[page] = counts.get(page, 1) + 1
 
     def drop(self, pages: list[int]) -> list[int]:
-        """Take one owner from every page; returns those that have none left, in order."""
+        """Take one owner from every page.
+
+        Returns:
+            The pages that have no owner left, in order; ``pages`` itself while nothing is shared.
+        """
         counts = self._counts
         if not counts:
             return pages

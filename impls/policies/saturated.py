@@ -1,0 +1,64 @@
+"""A queue that is never empty until the end: all requests wait from the start."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+
+from impls.interface import Admission
+from impls.policies.ledger import SlotSplit
+from impls.policies.lockstep import Lockstep, Request
+from impls.policies.pages import PagePool
+from impls.policies.reserved import Reserved
+
+
+class SaturatedQueue:
+    """Requests served first come, first served, as fast as memory admits them.
+
+    A step: (1) the head of the queue is admitted, with its whole current length, for as long as the
+    policy admits it; (2) every running sequence appends one token, see ``Lockstep.grow``; those
+    preempted go back to the head, keeping their generated tokens; (3) the finished are freed.
+
+    Args:
+        policy: an empty page pool or reservation.
+        requests: in the order of their arrival. Those that the policy could never bring to their
+            end are refused: they would block the queue, or preempt themselves, for ever.
+    """
+
+    def __init__(self, policy: PagePool | Reserved, requests: Iterable[Request]) -> None:
+        self.batch = Lockstep(policy)
+        self.refused: list[Request] = []
+        self._waiting: deque[Request] = deque()
+        for request in requests:
+            (self._waiting if self._can_end(request) else self.refused).append(request)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """The batch's counters, and ``refused``."""
+        return {**self.batch.counters, "refused": len(self.refused)}
+
+    def steps(self) -> Iterator[SlotSplit]:
+        """Run until all is served; yields the split of the pool in each step, before the finished are freed.
+
+        The pool's external fragmentation is that towards the request then at the queue's head.
+        """
+        batch, policy, waiting = self.batch, self.batch.policy, self._waiting
+        while waiting or batch.num_seqs:
+            self._admit_waiting()
+            waiting.extendleft(batch.grow())
+            yield policy.split(waiting[0].num_tokens, waiting[0].final_len) if waiting else policy.split()
+            batch.retire()
+
+    def _admit_waiting(self) -> None:
+        batch, policy, waiting = self.batch, self.batch.policy, self._waiting
+        while waiting:
+            seq_id, num_tokens, final_len = waiting[0]
+            if policy.can_admit(num_tokens, final_len) is not Admission.NOW:
+                return
+            policy.admit(seq_id, num_tokens, final_len)
+            batch.join(seq_id)
+            waiting.popleft()
+
+    def _can_end(self, request: Request) -> bool:
+        can_admit, final_len = self.batch.policy.can_admit, request.final_len
+        return Admission.NEVER not in (can_admit(request.num_tokens, final_len), can_admit(final_len, final_len))
