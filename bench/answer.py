@@ -16,6 +16,7 @@ class Answer:
     values: dict[str, Any] = field(default_factory=dict)
     null_reasons: dict[str, str] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, Any] = field(default_factory=dict)  # JSON files for the run folder, by name
 
     def leave_null(self, reason: str, *names: str) -> None:
         """Say why these columns have no value."""
@@ -35,4 +36,5 @@ class Answer:
             whole.values.update(answer.values)
             whole.null_reasons.update(answer.null_reasons)
             whole.samples.update(answer.samples)
+            whole.artifacts.update(answer.artifacts)
         return whole

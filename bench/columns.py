@@ -22,6 +22,18 @@ class Column:
     better: Better
     meaning: str
 
+    @property
+    def dtype(self) -> str:
+        """The pandas type: the unit in a number's name tells whole numbers from fractions."""
+        if self.name.endswith(FRACTIONS):
+            return "Float64"
+        return "Int64" if self.name.endswith(WHOLE) else "object"
+
+
+FRACTIONS = ("_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s")
+WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "bytes_read", "page_size", "replicate", "seed",
+         "layers_allocated")  # fmt: skip
+
 
 def _columns(kind: Kind, better: Better, **meanings: str) -> list[Column]:
     return [Column(name, kind, better, meaning) for name, meaning in meanings.items()]

@@ -141,6 +141,7 @@ class DecodeScenario:
     """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
 
     name: typing.Literal["decode"] = "decode"
+    processes: tuple[str, ...] = ()  # "module:function" of each process of a point, in order
     tensors: bool = True
     ignores: tuple[str, ...] = ()
     layers_allocated: int = 1  # layers that get storage; the rest exist in pool_bytes only

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,24 @@ from bench.record import FAILED
 from bench.run_folder import display_path
 from bench.units import mib
 
-SHOWN = {
+ASKED = {
+    "scenario": "scenario",
+    "model": "model",
+    "workload": "workload",
+    "device": "device",
+    "dtype": "dtype",
     "implementation": "implementation",
     "policy": "policy",
     "page_layout": "layout",
     "page_size": "page",
     "num_seqs": "seqs",
     "memory_budget_bytes": "budget",
-    "admitted_seqs": "admitted",
+    "seed": "seed",
+    "replicate": "replicate",
+}
+"""What identifies a row: a column where it varies, said once above the tables where it does not."""
+
+TIMES = {
     "decode_us": "decode µs",
     "decode_hot_us": "hot µs",
     "decode_us_per_ktoken": "µs/ktoken",
@@ -34,20 +44,31 @@ SHOWN = {
     "policy_ns_per_op": "policy ns/op",
     "achieved_gbps": "GB/s",
     "ceiling_ratio": "of ceiling",
+    "max_rel_error": "rel. error",
+    "status": "status",
+}
+
+MEMORY = {
+    "admitted_seqs": "admitted",
+    "refused_seqs": "refused",
+    "pool_bytes": "pool",
     "live_bytes": "live",
     "reserved_bytes": "reserved",
     "internal_fragmentation_bytes": "internal",
     "external_fragmentation_bytes": "external",
+    "cached_bytes": "cached",
     "free_bytes": "free",
-    "process_memory_rise_bytes": "resident rise",
-    "max_rel_error": "rel. error",
-    "status": "status",
+    "storage_bytes": "storage",
+    "process_memory_rise_bytes": "process rise",
+    "device_memory_bytes": "device",
 }
-"""Columns of the printed table and their headings; those that are null everywhere are left out."""
 
 MARKED = ("admitted_seqs", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
           "policy_ns_per_op", "achieved_gbps", "process_memory_rise_bytes")  # fmt: skip
 """Columns whose best value is marked, among rows of equal ``batch_digest``."""
+
+PLAIN_WIDTH = 200
+"""Width of a table that does not go to a terminal."""
 
 
 def label(point: Point) -> str:
@@ -101,27 +122,37 @@ class Progress:
 
 
 def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Sequence[Path]) -> None:
-    """Print the table, what did not work and why, and where everything is."""
-    console = Console(width=None if sys.stdout.isatty() else 250)
+    """Print the tables, what did not work and why, and where everything is."""
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if len(table):
-        console.print(_rich_table(table))
-    for line in problems(table, planned):
-        console.print(line, markup=False, highlight=False)
-    console.print(_time_line(table), markup=False, highlight=False)
-    places = {"rows": run_dir / "points", "table": run_dir / "table.csv", "figures": run_dir / "figures",
-              "logs": run_dir / "logs"}  # fmt: skip
-    for name, path in places.items():
-        print(f"{name:8}{display_path(path)}")
+        show_tables(table, console)
+    for line in [*problems(table, planned), _time_line(table)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    places = {"rows": "points", "table": "table.csv", "logs": "logs", **({"figures": "figures"} if figures else {})}
+    for name, place in places.items():
+        print(f"{name:8}{display_path(run_dir / place)}")
 
 
-def _rich_table(table: pd.DataFrame) -> Table:
-    shown = [name for name in SHOWN if table[name].notna().any()]
-    best = {name: _best_rows(table, name) for name in shown if name in MARKED}
-    out = Table(caption="* best of its column among rows that did equal work", caption_justify="left")
-    for name in shown:
-        out.add_column(SHOWN[name], justify="left" if table[name].dtype == object else "right", no_wrap=True)
+def show_tables(table: pd.DataFrame, console: Console) -> None:
+    """What was asked, then times, then memory over all layers; columns null everywhere are left out."""
+    varying = [name for name in ASKED if table[name].nunique(dropna=True) > 1]
+    said_once = [f"{heading} {_text(name, table[name].dropna().iloc[0])}" for name, heading in ASKED.items()
+                 if name not in varying and name != "replicate" and table[name].notna().any()]  # fmt: skip
+    console.print(" · ".join(said_once), markup=False, highlight=False, soft_wrap=True)
+    for columns, rows in ((TIMES, table), (MEMORY, table[table["pool_bytes"].notna()])):
+        shown = [name for name in columns if rows[name].notna().any()]
+        if shown:
+            console.print(_rich_table(rows, {name: ASKED[name] for name in varying} | {n: columns[n] for n in shown}))
+    console.print("* best of its column among rows that did equal work", highlight=False)
+
+
+def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
+    best = {name: _best_rows(table, name) for name in headings if name in MARKED}
+    out = Table()
+    for name, heading in headings.items():
+        out.add_column(heading, justify="left" if table[name].map(type).eq(str).any() else "right", no_wrap=True)
     for index, row in table.iterrows():
-        out.add_row(*[_cell(name, row[name], index in best.get(name, ())) for name in shown])
+        out.add_row(*[_cell(name, row[name], index in best.get(name, ())) for name in headings])
     return out
 
 
@@ -138,17 +169,20 @@ def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
 
 
 def _cell(name: str, value: Any, is_best: bool) -> str:
+    return f"[bold green]{_text(name, value)}*[/]" if is_best else _text(name, value)
+
+
+def _text(name: str, value: Any) -> str:
+    """A value as people read it."""
     if pd.isna(value):
         return "–"
     if name.endswith("_bytes"):
-        text = mib(value)
-    elif name == "max_rel_error":
-        text = f"{value:.1e}"
-    elif isinstance(value, float):
-        text = f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
-    else:
-        text = str(value)
-    return f"[bold green]{text}*[/]" if is_best else text
+        return mib(value)
+    if name == "max_rel_error":
+        return f"{value:.1e}"
+    if isinstance(value, float):
+        return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
+    return str(value)
 
 
 def problems(table: pd.DataFrame, planned: int) -> list[str]:

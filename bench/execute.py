@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,8 @@ from bench.display import Progress
 from bench.environment import point_code_hash
 from bench.isolation import Server, ServerLost
 from bench.plan import Plan, Point, read_plan
-from bench.record import write_row
+from bench.record import write_json, write_row
 from bench.run_folder import read_environment
-
-PHASES: Mapping[str, tuple[str, ...]] = {
-    "decode": ("bench.scenarios.decode:time_point", "bench.scenarios.decode:weigh_point"),
-}
-"""The processes of one point of each scenario, in order; a later one runs only if the earlier was ok."""
 
 CEILING = "bench.measure.ceiling:measure_ceiling"
 
@@ -71,15 +66,15 @@ class Round:
         self.run_dir = run_dir
         self.plan = plan
         self.fingerprint = str(read_environment(run_dir)["fingerprint"])
-        self.server = server
+        self.servers = {True: server} if server is not None else {}  # by "needs tensors"
         self.ceilings: dict[str, float | None] = {}  # by device
 
     def __enter__(self) -> Round:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        if self.server is not None:
-            self.server.close()
+        for server in self.servers.values():
+            server.close()
 
     def run(self, point: Point, replicate: int) -> str:
         """Run one job and store its row; returns the row's status."""
@@ -92,7 +87,7 @@ class Round:
         if point.unsupported is None:
             answer, measured_s = self._run_phases(config, self.run_dir / log)
         facts: dict[str, Any] = {
-            "server_id": self.server.server_id if self.server and point.unsupported is None else None,
+            "server_id": self._server(config).server_id if point.unsupported is None else None,
             "code_hash": point_code_hash(config),
             "fingerprint": self.fingerprint,
             "harness_s": time.perf_counter() - started - measured_s,
@@ -100,21 +95,29 @@ class Round:
             "log": str(log) if point.unsupported is None else None,
             "repro_command": repro_command(point, config, self.plan.config_dirs),
         }
+        for name, content in answer.artifacts.items():
+            write_json(self.run_dir / self._artifact_name(name, point), content)
         write_row(self.run_dir, make_row(point, config, replicate, answer, facts), answer.samples)
         return answer.status
+
+    def _artifact_name(self, name: str, point: Point) -> str:
+        """The bare name where only one point of the run makes such a file."""
+        scenarios = [other.question["scenario"]["name"] for other in self.plan.points]
+        alone = scenarios.count(point.question["scenario"]["name"]) == 1
+        return f"{name}.json" if alone else f"{name}-{point.key}.json"
 
     def _run_phases(self, config: Config, log: Path) -> tuple[Answer, float]:
         answers, measured_s = [], 0.0
         try:
             argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
-            for call in PHASES[config.scenario.name]:
-                outcome = self._server().run(call, argument, log=log, timeout_s=config.timeout_s)
+            for call in config.scenario.processes:
+                outcome = self._server(config).run(call, argument, log=log, timeout_s=config.timeout_s)
                 answers.append(outcome.answer)
                 measured_s += outcome.measured_s
                 if outcome.answer.status != "ok":
                     break
         except ServerLost as error:
-            self._drop_server()
+            self.servers.pop(config.scenario.tensors).close()
             answers.append(Answer(status="crashed", status_reason=str(error)))
         return Answer.merged(answers), measured_s
 
@@ -123,15 +126,14 @@ class Round:
         if config.device in self.ceilings:
             return
         with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
-            outcome = self._server().run(CEILING, {"config": config.to_json()}, log=log, timeout_s=config.timeout_s)
+            outcome = self._server(config).run(
+                CEILING, {"config": config.to_json()}, log=log, timeout_s=config.timeout_s
+            )
             self.ceilings[config.device] = outcome.answer.values.get("ceiling_gbps")
 
-    def _server(self) -> Server:
-        if self.server is None:
-            self.server = Server(server_environment(self.plan.config_dirs))
-        return self.server
-
-    def _drop_server(self) -> None:
-        if self.server is not None:
-            self.server.close()
-            self.server = None
+    def _server(self, config: Config) -> Server:
+        """The round's server for this kind of point; one without tensors imports no torch."""
+        tensors = config.scenario.tensors
+        if tensors not in self.servers:
+            self.servers[tensors] = Server(server_environment(self.plan.config_dirs), tensors=tensors)
+        return self.servers[tensors]

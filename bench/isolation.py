@@ -24,8 +24,8 @@ from typing import Any
 
 from bench.answer import Answer
 
-PRELOAD = ("torch", "scipy.stats", "psutil", "bench.child")
-"""Imported once per server; what only some points need is imported by their child."""
+PRELOAD = {True: ("torch", "scipy.stats", "psutil", "bench.child"), False: ("numpy", "bench.child")}
+"""Imported once per server, by "its points have tensors"; what only some points need, their child imports."""
 
 KILL_GRACE_S = 10.0
 START_TIMEOUT_S = 300.0
@@ -49,16 +49,17 @@ class Server:
 
     Args:
         env: environment of the server and of all its children, over the inherited one.
+        tensors: whether its points need torch.
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, *, tensors: bool = True) -> None:
         self.server_id = uuid.uuid4().hex[:12]
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self._errors = Path(self._folder.name) / "server.log"
         with self._errors.open("wb") as errors:
             # A session of its own: Ctrl-C reaches the parent alone, which then ends the child.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.forkserver", *PRELOAD],
+                [sys.executable, "-m", "bench.forkserver", *PRELOAD[tensors]],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -167,7 +167,7 @@ def effective(config: Config) -> dict[str, Any]:
     """
     scenario, policy = config.scenario, config.policy
     question: dict[str, Any] = {
-        "scenario": _differing(scenario, without=("tensors", "ignores")),
+        "scenario": _differing(scenario, without=("processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
         "policy": _differing(policy, without=("ignores",)),
         "model": _differing(config.model, without=("name",)),
@@ -216,8 +216,10 @@ def _digest(path: str) -> str:
 
 def _predict(config: Config) -> tuple[dict[str, int], str | None]:
     """Bytes known beforehand, and why the point cannot run (if so)."""
+    if not config.scenario.tensors:
+        return {}, None
     requests, seq_lens = draw(config)
-    if config.scenario.tensors and (reason := _implementation_problem(config)):
+    if reason := _implementation_problem(config):
         return {}, reason
     try:
         filled = fill(config, requests, seq_lens)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.columns import NAMES
+from bench.columns import COLUMNS, NAMES
 from bench.record import read_row
 
 
@@ -23,9 +23,8 @@ def load_rows(run_dir: Path) -> pd.DataFrame:
     plan = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))
     order = {point["key"]: rank for rank, point in enumerate(plan["points"])}
     rows.sort(key=lambda row: (order.get(row["key"], len(order)), row["replicate"]))
-    table = pd.DataFrame(rows, columns=list(NAMES))
-    # Whole numbers stay whole beside nulls (Int64, not float).
-    return table.convert_dtypes(convert_string=False, convert_boolean=False)
+    # Nullable types: whole numbers stay whole beside nulls.
+    return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 
 
 def write_table(table: pd.DataFrame, run_dir: Path) -> None:
