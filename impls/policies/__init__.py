@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from impls.interface import Policy
 from impls.policies.pages import PagePool
+from impls.policies.prefix import PrefixPool
 from impls.policies.reserved import Reserved
 from impls.spec import ModelSpec
 
@@ -47,7 +48,8 @@ def make_policy(
         return Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate=estimate)
     page_bytes = model.page_bytes(page_size)
     num_pages = _units_in(budget_bytes, page_bytes, f"one page of {page_size} tokens of {model.name}")
-    return PagePool(num_pages, page_size, model.token_bytes, watermark=watermark, free_order=free_order)
+    pool = PrefixPool if name == "prefix" else PagePool
+    return pool(num_pages, page_size, model.token_bytes, watermark=watermark, free_order=free_order)
 
 
 def _units_in(budget_bytes: int, unit_bytes: int, unit: str) -> int:

@@ -25,12 +25,12 @@ class SequenceState:
     Attributes:
         clock: what its length is counted from; stands at 0 outside of lockstep decoding.
         offset: its length less ``clock.now``, in tokens.
-        final_len: its length when it ends, in tokens; ``None`` where nobody knows.
+        final_len: its length when it ends, in tokens; 0 where nobody knows, which counts as reached.
     """
 
     clock: Clock
     offset: int
-    final_len: int | None
+    final_len: int
 
     @property
     def num_tokens(self) -> int:
@@ -38,13 +38,10 @@ class SequenceState:
         return self.offset + self.clock.now
 
     def unused_of(self, held_slots: int) -> int:
-        """Of the ``held_slots`` that it holds, those beyond the last token that it will ever have.
-
-        An unknown final length counts as reached: nobody promised to fill the rest.
-        """
-        num_tokens = self.offset + self.clock.now
-        final_len = self.final_len
-        last = num_tokens if final_len is None or final_len < num_tokens else final_len
+        """Of the ``held_slots`` that it holds, those beyond the last token that it will ever have."""
+        last = self.offset + self.clock.now
+        if self.final_len > last:
+            last = self.final_len
         return held_slots - last if held_slots > last else 0
 
 
@@ -142,9 +139,9 @@ class Ledger(Generic[StateT]):
             ValueError: it stands on a clock already, or will not grow to a known length.
         """
         state = self._own(seq_id)
-        num_tokens, final_len = state.num_tokens, state.final_len
-        if final_len is None or final_len <= num_tokens:
-            raise ValueError(f"final_len={final_len} of sequence {seq_id} must be above its {num_tokens} tokens")
+        num_tokens = state.num_tokens
+        if state.final_len <= num_tokens:
+            raise ValueError(f"final_len={state.final_len} of sequence {seq_id} must be above its {num_tokens} tokens")
         state.offset = num_tokens - clock.now
         state.clock = clock
         return state

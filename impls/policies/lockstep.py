@@ -108,16 +108,21 @@ class Lockstep:
 
         Returns:
             Those preempted, newest first, as they wait to be admitted again.
+
+        Raises:
+            RuntimeError: sequences of the step before have ended and were not retired.
         """
         preempted: list[Request] = []
         clock, pool = self._clock, self._pool
+        if self._ending.get(clock.now):
+            raise RuntimeError("sequences have reached their final length: retire them before the next step")
         if pool is not None:
             due = self._due()
             if len(due) <= pool.available_pages:
                 if due:
                     pool.extend(due.values())
             else:
-                preempted = self._grow_one_by_one(pool, list(due))
+                preempted = self._grow_and_preempt(pool)
         unused_slots = self._unused.pop(clock.now, 0)
         clock.now += 1
         running = len(self._running)
@@ -144,40 +149,44 @@ class Lockstep:
         """Page tables that are full now, by sequence."""
         return self._full[self._clock.now % len(self._full)]
 
-    def _grow_one_by_one(self, pool: PagePool, due: list[int]) -> list[Request]:
+    def _grow_and_preempt(self, pool: PagePool) -> list[Request]:
+        """Give a page to each that is due, oldest first, throwing out the newest whenever none is left."""
         preempted = []
-        for seq_id in due:
-            while seq_id in self._running and not pool.available_pages:
+        due = self._due()
+        waiting = list(due)
+        while waiting:
+            served = waiting[: pool.available_pages]
+            pool.extend([due[seq_id] for seq_id in served])
+            del waiting[: len(served)]
+            if waiting:
                 preempted.append(self._preempt_newest(pool))
-            if seq_id in self._running:
-                pool.extend([self._due()[seq_id]])
+                if preempted[-1].seq_id == waiting[-1]:
+                    waiting.pop()
         return preempted
 
     def _preempt_newest(self, pool: PagePool) -> Request:
         seq_id = self.newest
-        final_len = _final_len(self._running[seq_id])
+        final_len = self._running[seq_id].final_len
         self.leave(seq_id)
         return Request(seq_id, pool.preempt(seq_id), final_len)
 
     def _plan_last_page(self, state: PagedState, sign: int) -> None:
         """Note (or strike out, by the sign) what a sequence's last page will leave unused, if it is yet to be taken."""
-        page_size, final_len = len(self._full), _final_len(state)
+        page_size, final_len = len(self._full), state.final_len
         tokens_before = (final_len - 1) // page_size * page_size
         if tokens_before >= state.num_tokens:
             self._unused[tokens_before - state.offset] += sign * (-final_len % page_size)
 
     def _remove(self, seq_id: int) -> SequenceState:
-        state = self._running.pop(seq_id)
+        try:
+            state = self._running.pop(seq_id)
+        except KeyError:
+            raise KeyError(f"sequence {seq_id} does not decode in this batch") from None
         if self._full:
             del self._full[-state.offset % len(self._full)][seq_id]
         return state
 
 
-def _final_len(state: SequenceState) -> int:
-    """Its final length, which ``join`` made sure is known."""
-    return state.final_len  # type: ignore[return-value]
-
-
 def _end_of(state: SequenceState) -> int:
     """The clock at which a sequence reaches its final length."""
-    return _final_len(state) - state.offset
+    return state.final_len - state.offset

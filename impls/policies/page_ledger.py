@@ -137,7 +137,7 @@ class PageLedger(Ledger[PagedState]):
 
     def _take(self, count: int) -> list[int]:
         pages = self._free.take(count)
-        available = len(self._free)
+        available = self.available_pages
         if available < self._fewest_available:
             self._fewest_available = available
         return pages

@@ -67,7 +67,7 @@ class PagePool(PageLedger):
         count = ceil_div(num_tokens, self.page_size)
         if count + self._kept_pages > self.available_pages:
             raise self._refusal(seq_id, count)
-        self._enter(seq_id, PagedState(self._still, num_tokens, final_len, self._take(count)))
+        self._enter(seq_id, PagedState(self._still, num_tokens, final_len or 0, self._take(count)))
         self._count["admissions"] += 1
         self._count["pages_taken_admit"] += count
 

@@ -93,7 +93,7 @@ class Reserved(Ledger[ReservedState]):
             slots = f"more than {self.max_seq_len}" if wanted is None else wanted
             free = self._arena.largest_free
             raise PoolExhausted(f"sequence {seq_id} needs a region of {slots} slots; the largest free has {free}")
-        state = ReservedState(self._still, num_tokens, final_len, *self._arena.take(wanted))
+        state = ReservedState(self._still, num_tokens, final_len or 0, *self._arena.take(wanted))
         self._states[seq_id] = state
         self._tokens += num_tokens
         self._unused += state.unused_of(state.num_slots)
@@ -185,7 +185,7 @@ class Reserved(Ledger[ReservedState]):
             ValueError: it does not.
         """
         state = self._state(seq_id)
-        if state.final_len is not None and state.final_len > state.num_slots:
+        if state.final_len > state.num_slots:
             raise ValueError(f"final_len={state.final_len} of sequence {seq_id} is above its {state.num_slots} slots")
         return super().join(seq_id, clock)
 

@@ -1,0 +1,71 @@
+"""Names of full pages by all that stands before and in them, from tokens or from a trace's hash ids."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Hashable, Sequence
+from hashlib import blake2b
+
+from impls.policies.ledger import check_at_least
+from impls.spec import ceil_div
+
+PageKey = Hashable
+"""What names a full page: equal keys mean equal tokens, from the first of the sequence on."""
+
+
+def keys_of_tokens(tokens: Sequence[int], page_size: int) -> list[PageKey]:
+    """Keys of the full pages of a prompt: a chain of hashes, each over its page and the one before.
+
+    Args:
+        tokens: the prompt; ids from 0 to 2**63 - 1.
+        page_size: tokens per page.
+
+    Raises:
+        ValueError: ``page_size`` is not positive.
+    """
+    check_at_least(1, page_size=page_size)
+    keys: list[PageKey] = []
+    previous = b""
+    for start in range(0, len(tokens) - page_size + 1, page_size):
+        page = array("q", tokens[start : start + page_size]).tobytes()
+        previous = blake2b(previous + page, digest_size=16).digest()
+        keys.append(previous)
+    return keys
+
+
+def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, page_size: int) -> list[PageKey]:
+    """Keys of the full pages of a prompt whose trace names its blocks.
+
+    A hash id stands for its block and all blocks before it, so a page inside a block is named by the
+    id and its place there, and a page of several blocks by the last of their ids. Only pages that
+    end within the prompt have a key: the last block, hashed too, may be partly filled.
+
+    Args:
+        hash_ids: one id per block of the prompt, the last and partial one included.
+        hash_block: tokens per block of the trace (512, 64 or 16).
+        num_tokens: the prompt's length.
+        page_size: tokens per page.
+
+    Raises:
+        ValueError: the number of ids does not fit the prompt, or neither of page size and block
+            divides the other.
+
+    >>> keys_of_hash_ids([7, 9], hash_block=4, num_tokens=7, page_size=2)
+    [14, 15, 18]
+    >>> keys_of_hash_ids([7, 9, 8], hash_block=4, num_tokens=12, page_size=8)
+    [9]
+    """
+    check_at_least(1, hash_block=hash_block, num_tokens=num_tokens, page_size=page_size)
+    if len(hash_ids) != ceil_div(num_tokens, hash_block):
+        blocks = ceil_div(num_tokens, hash_block)
+        raise ValueError(
+            f"hash_ids has {len(hash_ids)} ids; {num_tokens} tokens in blocks of {hash_block} need {blocks}"
+        )
+    full_pages = num_tokens // page_size
+    if hash_block % page_size == 0:
+        per_block = hash_block // page_size
+        return [hash_ids[page // per_block] * per_block + page % per_block for page in range(full_pages)]
+    if page_size % hash_block == 0:
+        per_page = page_size // hash_block
+        return list(hash_ids[per_page - 1 : full_pages * per_page : per_page])
+    raise ValueError(f"page_size={page_size} must divide the trace's hash_block={hash_block}, or be a multiple of it")
