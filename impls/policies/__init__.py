@@ -14,7 +14,7 @@ from impls.spec import ModelSpec
 POLICIES: Final = ("reserved_max", "reserved_pow2", "reserved_oracle", "paged", "prefix")
 """Names that ``make_policy`` knows."""
 
-__all__ = ["POLICIES", "PagePool", "Reserved", "make_policy"]
+__all__ = ["POLICIES", "PagePool", "PrefixPool", "Reserved", "make_policy"]
 
 
 def make_policy(
