@@ -1,0 +1,171 @@
+"""Decode attention over a paged KV cache: one new token per sequence.
+
+Flash-decoding (Dao et al., 2023): the tokens of a sequence are split over programs, each runs an
+online softmax (Milakov and Gimelshein, 2018) over its own, and ``impls.kernels.merge`` joins the
+parts. All query heads of a KV head share one program, so that K and V are read once per KV head.
+Softmax is float32 and base two.
+
+The running state (largest score, sum of weights, weighted sum of values) is kept per *lane*. With
+several query heads per KV head a lane is a query head, and ``tl.dot`` does the products. With one
+query head a lane is a token of the tile: nothing in the loop crosses warps, and the lanes are joined
+once at the end.
+"""
+
+import triton
+import triton.language as tl
+
+from impls.kernels.runtime import INTERPRETED
+
+# Below every score, yet finite: a lane that has seen no token must not compute inf - inf.
+_LOWEST = tl.constexpr(-1e30)
+_INTERPRETED = tl.constexpr(INTERPRETED)
+
+
+@triton.jit(do_not_specialize=["page_table_stride"])
+def decode_kernel(
+    out_ptr,  # [num_seqs, num_query_heads, num_splits, head_dim]; float32 if num_splits > 1
+    lse_ptr,  # [num_seqs, num_query_heads, num_splits] float32, base two; None if num_splits is 1
+    query_ptr,  # [num_seqs, num_query_heads, head_dim]
+    k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
+    v_cache_ptr,  # as k_cache_ptr
+    page_table_ptr,  # [num_seqs, max_pages_per_seq] int32, -1 past the end
+    seq_lens_ptr,  # [num_seqs] int32
+    page_table_stride,
+    split_tokens,  # tokens per split, a multiple of BLOCK_TOKENS
+    scale,  # of the scores; log2(e) included
+    GROUP_SIZE: tl.constexpr,  # query heads per KV head
+    HEAD_DIM: tl.constexpr,
+    PAGE_SIZE: tl.constexpr,  # tokens per page
+    PAGE_STRIDE: tl.constexpr,  # elements between pages
+    TOKEN_STRIDE: tl.constexpr,  # elements between the tokens of a page
+    HEAD_STRIDE: tl.constexpr,  # elements between KV heads
+    BLOCK_GROUP: tl.constexpr,  # rows of the query tile: 1, or at least 16 for tl.dot
+    BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
+    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
+    NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
+):
+    """One split of one sequence and KV head; grid ``(num_kv_heads, num_seqs, num_splits)``."""
+    kv_head, seq, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    start = split * split_tokens
+    seq_len = tl.load(seq_lens_ptr + seq)
+    if start >= seq_len:
+        return
+    stop = tl.minimum(start + split_tokens, seq_len)
+    dims = tl.arange(0, BLOCK_DIM)
+    row = (seq * tl.num_programs(0) + kv_head) * GROUP_SIZE
+    query = _load_query(query_ptr + row * HEAD_DIM, GROUP_SIZE, HEAD_DIM, BLOCK_GROUP, BLOCK_DIM)
+
+    page_row_ptr = page_table_ptr + seq.to(tl.int64) * page_table_stride
+    k_head_ptr = k_cache_ptr + kv_head * HEAD_STRIDE
+    v_head_ptr = v_cache_ptr + kv_head * HEAD_STRIDE
+    NUM_LANES: tl.constexpr = BLOCK_GROUP if BLOCK_GROUP > 1 else BLOCK_TOKENS
+    lane_max = tl.full([NUM_LANES], _LOWEST, tl.float32)
+    lane_sum = tl.zeros([NUM_LANES], tl.float32)
+    acc = tl.zeros([NUM_LANES, BLOCK_DIM], tl.float32)
+    pages = _load_pages(page_row_ptr, start, stop, PAGE_SIZE, BLOCK_TOKENS)
+    for first in tl.range(start, stop, BLOCK_TOKENS, num_stages=NUM_STAGES):
+        tokens = first + tl.arange(0, BLOCK_TOKENS)
+        # The loads are masked, not only the scores: zero times the NaN of a dead slot is NaN.
+        live = tokens < stop
+        mask = live[:, None] if HEAD_DIM == BLOCK_DIM else live[:, None] & (dims < HEAD_DIM)[None, :]
+        # A pool may hold more than 2**31 elements; a page does not.
+        slot = pages.to(tl.int64) * PAGE_STRIDE + tokens % PAGE_SIZE * TOKEN_STRIDE
+        offset = slot[:, None] + dims[None, :]
+        keys = tl.load(k_head_ptr + offset, mask=mask, other=0.0)
+        values = tl.load(v_head_ptr + offset, mask=mask, other=0.0)
+        # One step ahead, so that the next addresses do not wait for the page table.
+        pages = _load_pages(page_row_ptr, first + BLOCK_TOKENS, stop, PAGE_SIZE, BLOCK_TOKENS)
+        if BLOCK_GROUP > 1:
+            lane_max, lane_sum, acc = _attend_group(query, keys, values, live, scale, lane_max, lane_sum, acc)
+        else:
+            lane_max, lane_sum, acc = _attend_single(query, keys, values, live, scale, lane_max, lane_sum, acc)
+
+    if BLOCK_GROUP == 1:
+        lane_max, lane_sum, acc = _join_lanes(lane_max, lane_sum, acc)
+    group = tl.arange(0, BLOCK_GROUP)
+    part = (row + group).to(tl.int64) * tl.num_programs(2) + split
+    out = (acc / lane_sum[:, None]).to(out_ptr.dtype.element_ty)
+    in_head = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
+    tl.store(out_ptr + part[:, None] * HEAD_DIM + dims[None, :], out, mask=in_head)
+    if lse_ptr is not None:
+        tl.store(lse_ptr + part, lane_max + tl.log2(lane_sum), mask=group < GROUP_SIZE)
+
+
+@triton.jit
+def _load_query(
+    query_row_ptr,  # [group_size, head_dim]
+    GROUP_SIZE: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_GROUP: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):
+    """The query heads of one KV head: ``[BLOCK_GROUP, BLOCK_DIM]``, or ``[BLOCK_DIM]`` of one head.
+
+    One row alone stays one-dimensional: as a tile it would impose its thread layout on K.
+    """
+    dims = tl.arange(0, BLOCK_DIM)
+    if BLOCK_GROUP == 1:
+        query = tl.load(query_row_ptr + dims, mask=dims < HEAD_DIM, other=0.0)
+    else:
+        group = tl.arange(0, BLOCK_GROUP)
+        mask = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
+        query = tl.load(query_row_ptr + group[:, None] * HEAD_DIM + dims[None, :], mask=mask, other=0.0)
+    return query
+
+
+@triton.jit
+def _load_pages(
+    page_row_ptr,  # [max_pages_per_seq] int32
+    first,
+    stop,
+    PAGE_SIZE: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr,
+):
+    """Page ids of a tile's tokens: one for all where a tile never crosses a page, else one each."""
+    if PAGE_SIZE % BLOCK_TOKENS == 0:
+        pages = tl.load(page_row_ptr + first // PAGE_SIZE, mask=first < stop, other=0)
+    else:
+        tokens = first + tl.arange(0, BLOCK_TOKENS)
+        pages = tl.load(page_row_ptr + tokens // PAGE_SIZE, mask=tokens < stop, other=0)
+    return pages
+
+
+@triton.jit
+def _attend_group(query, keys, values, live, scale, lane_max, lane_sum, acc):
+    """One tile of the online softmax, a lane per query head."""
+    scores = _dot(query, tl.trans(keys), None) * scale
+    scores = tl.where(live[None, :], scores, float("-inf"))
+    new_max = tl.maximum(lane_max, tl.max(scores, axis=1))
+    rescale = tl.exp2(lane_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    lane_sum = lane_sum * rescale + tl.sum(weights, axis=1)
+    return new_max, lane_sum, _dot(weights.to(values.dtype), values, acc * rescale[:, None])
+
+
+@triton.jit
+def _dot(left, right, acc):
+    """Matrix product plus ``acc``, in float32; "ieee" keeps float32 operands off TF32."""
+    if _INTERPRETED:  # Triton's interpreter multiplies bfloat16 as integers (triton issue 11584).
+        left, right = left.to(tl.float32), right.to(tl.float32)
+    return tl.dot(left, right, acc, input_precision="ieee")
+
+
+@triton.jit
+def _attend_single(query, keys, values, live, scale, lane_max, lane_sum, acc):
+    """One tile of the online softmax of one query head, a lane per token of the tile."""
+    scores = tl.sum(query.to(tl.float32)[None, :] * keys.to(tl.float32), axis=1) * scale
+    scores = tl.where(live, scores, float("-inf"))
+    new_max = tl.maximum(lane_max, scores)
+    rescale = tl.exp2(lane_max - new_max)
+    weights = tl.exp2(scores - new_max)
+    acc = acc * rescale[:, None] + weights[:, None] * values.to(tl.float32)
+    return new_max, lane_sum * rescale + weights, acc
+
+
+@triton.jit
+def _join_lanes(lane_max, lane_sum, acc):
+    """All lanes as one, by their log-sum-exp: shapes ``[1]``, ``[1]`` and ``[1, BLOCK_DIM]``."""
+    new_max = tl.max(lane_max, axis=0, keep_dims=True)
+    share = tl.exp2(lane_max - new_max)
+    lane_sum = tl.sum(lane_sum * share, axis=0, keep_dims=True)
+    return new_max, lane_sum, tl.sum(acc * share[:, None], axis=0, keep_dims=True)

@@ -1,0 +1,172 @@
+"""How the decode kernel is launched: tile shapes and splits. Integers in, integers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from impls.spec import ceil_div
+
+MIN_HEAD_DIM: Final = 16  # of tl.dot
+MAX_HEAD_DIM: Final = 256
+MERGE_SPLITS: Final = 32
+"""Parts that the merge kernel reads per loop step."""
+WRITE_ELEMENTS: Final = 1024
+"""Elements of one token that a program of the write kernel copies: 16 bytes or more per thread."""
+
+_SM_SHARED_BYTES: Final = 227 * 1024  # H100 and B200; an A100 has 164 KiB and runs fewer programs
+_PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA takes for itself
+_MAX_ACCUMULATOR: Final = 8192  # elements; more spill from the registers of 4 warps
+_MAX_SPLITS: Final = 128
+_STARTUP_TILES: Final = 1  # a program fills its pipeline and stores its part in about a tile's time
+_MERGE_TILES: Final = 1  # and about so long takes the second kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """Compile-time shape of the decode kernel.
+
+    Attributes:
+        block_group: rows of the query tile: 1 for one query head per KV head, else 16 or more.
+        block_dim: ``head_dim`` rounded up to a power of two.
+        block_tokens: tokens per loop step.
+        num_warps: warps per program.
+        num_stages: loop steps whose loads overlap.
+    """
+
+    block_group: int
+    block_dim: int
+    block_tokens: int
+    num_warps: int = 4
+    num_stages: int = 3
+
+    @property
+    def accumulator(self) -> int:
+        """Elements of the running output: lanes (see ``impls.kernels.decode``) times ``block_dim``."""
+        return self.block_dim * (self.block_tokens if self.block_group == 1 else self.block_group)
+
+    def shared_bytes(self, element_bytes: int) -> int:
+        """Shared memory of one program: K and V in flight, the query, the weights."""
+        keys_and_values = 2
+        tile = self.block_tokens * self.block_dim
+        elements = (self.num_stages - 1) * keys_and_values * tile
+        if self.block_group > 1:
+            elements += self.block_group * (self.block_dim + self.block_tokens)
+        if self.block_group >= 64:  # wgmma reads K and V where they lie, so their buffers live longer
+            elements += keys_and_values * tile
+        return elements * element_bytes
+
+    def programs_per_sm(self, element_bytes: int) -> int:
+        """Programs that one multiprocessor of an H100 surely runs at a time, at least 1."""
+        by_shared_memory = _SM_SHARED_BYTES // (self.shared_bytes(element_bytes) + _PROGRAM_RESERVED_BYTES)
+        by_registers = 4 if self.accumulator <= 2048 else 3 if self.accumulator <= 4096 else 2
+        return max(1, min(by_shared_memory, by_registers * 4 // self.num_warps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """How the tokens of a batch are cut: every sequence into parts of the same length.
+
+    Attributes:
+        num_splits: parts of the longest sequence; shorter ones have fewer.
+        split_tokens: tokens per part, a multiple of the tile.
+    """
+
+    num_splits: int
+    split_tokens: int
+
+
+def max_group_size(*, head_dim: int, element_bytes: int) -> int:
+    """Query heads per KV head up to which no register spills.
+
+    >>> max_group_size(head_dim=128, element_bytes=2)
+    64
+    """
+    return 16 if element_bytes == 4 else min(_MAX_ACCUMULATOR // _block_dim(head_dim), 64)
+
+
+def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
+    """A tile that keeps an H100's memory busy: 16 or 32 KiB of K and V per loop step.
+
+    Float32 with several query heads has no tensor cores to go to: its products are made from
+    registers, and a longer tile would spill them.
+
+    Args:
+        group_size: query heads per KV head.
+        head_dim: elements per head.
+        element_bytes: bytes of one element of K and V.
+    """
+    block_dim = _block_dim(head_dim)
+    token_bytes = 2 * block_dim * element_bytes
+    if group_size == 1:
+        return Tile(block_group=1, block_dim=block_dim, block_tokens=_clamp(16 * 1024 // token_bytes, 16, 64))
+    block_group = next_power_of_2(max(group_size, 16))
+    tokens = 16 if element_bytes == 4 else _clamp(32 * 1024 // token_bytes, 16, 64)
+    return Tile(block_group=block_group, block_dim=block_dim, block_tokens=tokens)
+
+
+def tile_contenders(tile: Tile) -> list[Tile]:
+    """Tiles that may be the fastest on some device: ``tile``, and a shorter one with more in flight."""
+    return [tile, replace(tile, block_tokens=max(tile.block_tokens // 2, 16), num_stages=tile.num_stages + 1)]
+
+
+def choose_splits(
+    *, num_seqs: int, num_kv_heads: int, max_seq_len: int, num_tokens: int, block_tokens: int, slots: int
+) -> Splits:
+    """Cut sequences so that the programs fill the device evenly, in as few parts as that takes.
+
+    The cost of a cut, in tiles: rounds of programs, times the tiles of one program and its start,
+    plus the merging of parts. Every length of part that some number of splits gives is tried.
+
+    Args:
+        num_seqs: sequences of the batch.
+        num_kv_heads: KV heads; each sequence and KV head has programs of its own.
+        max_seq_len: tokens of the longest sequence.
+        num_tokens: tokens of all sequences.
+        block_tokens: tokens per tile.
+        slots: programs that the device runs at a time.
+
+    >>> choose_splits(num_seqs=1, num_kv_heads=8, max_seq_len=4096, num_tokens=4096, block_tokens=64, slots=264)
+    Splits(num_splits=32, split_tokens=128)
+    """
+    max_tiles = ceil_div(max_seq_len, block_tokens)
+    lengths = {ceil_div(max_tiles, splits) for splits in range(1, min(max_tiles, _MAX_SPLITS) + 1)}
+
+    def cost(tiles: int) -> tuple[int, int]:
+        # Not more than whole parts of all tokens and a last one per sequence, nor than equal lengths give.
+        parts = min(num_tokens // (tiles * block_tokens) + num_seqs, num_seqs * ceil_div(max_tiles, tiles))
+        rounds = ceil_div(parts * num_kv_heads, slots)
+        return rounds * (tiles + _STARTUP_TILES) + (_MERGE_TILES if tiles < max_tiles else 0), -tiles
+
+    return _splits_of(min(lengths, key=cost), max_tiles, block_tokens)
+
+
+def even_splits(num_splits: int, *, max_seq_len: int, block_tokens: int) -> Splits:
+    """At most ``num_splits`` parts of the longest sequence, each a multiple of the tile.
+
+    >>> even_splits(3, max_seq_len=100, block_tokens=16)
+    Splits(num_splits=3, split_tokens=48)
+    """
+    max_tiles = ceil_div(max_seq_len, block_tokens)
+    return _splits_of(ceil_div(max_tiles, num_splits), max_tiles, block_tokens)
+
+
+def next_power_of_2(value: int) -> int:
+    """The smallest power of two that is at least ``value``.
+
+    >>> next_power_of_2(80)
+    128
+    """
+    return 1 << (value - 1).bit_length()
+
+
+def _block_dim(head_dim: int) -> int:
+    return next_power_of_2(max(head_dim, MIN_HEAD_DIM))
+
+
+def _splits_of(tiles: int, max_tiles: int, block_tokens: int) -> Splits:
+    return Splits(num_splits=ceil_div(max_tiles, tiles), split_tokens=tiles * block_tokens)
+
+
+def _clamp(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
