@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.answer import Answer
+from bench.columns import MAY_BE_NULL, NAMES
 from bench.config import Config
 from bench.plan import Point
 
@@ -42,15 +43,24 @@ def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts
         facts: the harness's own columns (``server_id``, ``harness_s``, …).
     """
     columns, reasons = identity(point, config)
-    return {
+    row = {
         **columns,
         **answer.values,
         **facts,
         "replicate": replicate,
         "status": answer.status,
         "status_reason": answer.status_reason,
-        "null_reasons": {**reasons, **answer.null_reasons},
     }
+    reasons = {**_not_measured(row, config), **reasons, **answer.null_reasons}
+    return {**row, "null_reasons": {name: reason for name, reason in reasons.items() if row.get(name) is None}}
+
+
+def _not_measured(row: Mapping[str, Any], config: Config) -> dict[str, str]:
+    """The reason for every column that the scenario does not speak of; a failed row's status is its own."""
+    if row["status"] != "ok":
+        return {}
+    reason = f"scenario={config.scenario.name} does not measure it"
+    return {name: reason for name in NAMES if name not in row and name not in MAY_BE_NULL}
 
 
 def repro_command(point: Point, config: Config, config_dirs: Sequence[str]) -> str:

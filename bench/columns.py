@@ -166,5 +166,8 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+MAY_BE_NULL = ("status_reason", "null_reasons", "log")
+"""Columns that are null without a reason."""
+
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
 BY_NAME = {column.name: column for column in COLUMNS}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,17 @@ def at_least(obj: object, path: str, **least: float) -> None:
         value = getattr(obj, name)
         if value is not None and value < bound:
             raise ValueError(f"{path}{name}={value} must be at least {bound}")
+
+
+def each_within(path: str, values: Iterable[float], *, least: float) -> None:
+    """Check every item of a list: finite and not below a bound.
+
+    Raises:
+        ValueError: an item is not; names the field, the item's place and value, and the bound.
+    """
+    for place, value in enumerate(values):
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{path}[{place}]={value} must be at least {least} and finite")
 
 
 def one_of(value: str, allowed: Iterable[str], path: str) -> None:
@@ -137,13 +149,30 @@ Workload = FixedWorkload | UniformWorkload | LognormalWorkload | TraceWorkload
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeScenario:
-    """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
+class AnyScenario:
+    """What every scenario says of itself in its YAML."""
 
-    name: typing.Literal["decode"] = "decode"
     processes: tuple[str, ...] = ()  # "module:function" of each process of a point, in order
+    tensors: bool = False
+    ignores: tuple[str, ...] = ()  # root names without effect on it, null in its key
+
+    def layers_of(self, model: ModelSpec) -> int:
+        """Layers that get storage."""
+        return 0
+
+    def check(self, config: Config) -> None:
+        """Check what only the whole configuration tells.
+
+        Raises:
+            ValueError: a field does not go with the rest.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheScenario(AnyScenario):
+    """A cache that is filled to mid-decode, its pages laid out as ``page_layout`` says."""
+
     tensors: bool = True
-    ignores: tuple[str, ...] = ()
     layers_allocated: int = 1  # layers that get storage; the rest exist in pool_bytes only
     aged_turnovers: float = 3.0  # page_layout=aged: times that the whole pool was taken and freed
     shared_prefix_tokens: int = 256  # page_layout=shared_prefix: tokens that all sequences share
@@ -151,8 +180,56 @@ class DecodeScenario:
     def __post_init__(self) -> None:
         at_least(self, "scenario.", layers_allocated=1, aged_turnovers=0, shared_prefix_tokens=1)
 
+    def layers_of(self, model: ModelSpec) -> int:
+        """Layers that get storage."""
+        return self.layers_allocated
 
-Scenario = DecodeScenario
+    def check(self, config: Config) -> None:
+        """A model has only so many layers."""
+        if self.layers_allocated > config.model.num_layers:
+            raise ValueError(
+                f"scenario.layers_allocated={self.layers_allocated} must be at most "
+                f"model.num_layers={config.model.num_layers}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeScenario(CacheScenario):
+    """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
+
+    name: typing.Literal["decode"] = "decode"
+
+
+MAX_LEGACY_SEED = 2**32 - 1
+"""The largest seed of NumPy's legacy generator, which the notebook uses."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookScenario(AnyScenario):
+    """The notebook's five experiments; the fields have its names and its values."""
+
+    name: typing.Literal["notebook"] = "notebook"
+    num_sequences: int = 100
+    max_seq_length: int = 1024  # its lengths are uniform in 10 .. max_seq_length
+    hidden_dim: int = 64  # elements per token, which is also its unit of memory
+    page_size: int = 16
+    num_sequences_list: tuple[int, ...] = (10, 20, 50, 100, 200)
+    page_sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
+    memory_sizes: tuple[float, ...] = (1e6, 2e6, 5e6, 1e7, 2e7, 5e7)  # elements
+
+    def __post_init__(self) -> None:
+        at_least(self, "scenario.", num_sequences=0, max_seq_length=10, hidden_dim=1, page_size=1)
+        each_within("scenario.num_sequences_list", self.num_sequences_list, least=0)
+        each_within("scenario.page_sizes", self.page_sizes, least=1)
+        each_within("scenario.memory_sizes", self.memory_sizes, least=0)
+
+    def check(self, config: Config) -> None:
+        """The legacy generator takes 32 bits of seed."""
+        if config.seed > MAX_LEGACY_SEED:
+            raise ValueError(f"seed={config.seed} must be at most {MAX_LEGACY_SEED} for scenario=notebook")
+
+
+Scenario = DecodeScenario | NotebookScenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,11 +291,12 @@ class Config:
         one_of(self.device, DEVICES, "device")
         if self.memory_budget != "auto":
             parse_bytes(self.memory_budget, "memory_budget")
-        if self.scenario.layers_allocated > self.model.num_layers:
-            raise ValueError(
-                f"scenario.layers_allocated={self.scenario.layers_allocated} must be at most "
-                f"model.num_layers={self.model.num_layers}"
-            )
+        self.scenario.check(self)
+
+    @property
+    def layers_allocated(self) -> int:
+        """Layers whose K and V get storage."""
+        return self.scenario.layers_of(self.model)
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers that ``build`` takes back."""
@@ -291,7 +369,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{path}={value} must be a list")
-        return tuple(str(item) for item in value)
+        item_type = typing.get_args(hint)[0]
+        return tuple(_scalar(item, item_type, f"{path}[{place}]") for place, item in enumerate(value))
     if origin is typing.Literal:
         return value
     if origin is not None:  # Mapping

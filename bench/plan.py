@@ -182,7 +182,7 @@ def effective(config: Config) -> dict[str, Any]:
     if config.page_layout != "shared_prefix":
         question["scenario"].pop("shared_prefix_tokens", None)
     for name in ignored(config):
-        question[name] = None
+        question["memory_budget_bytes" if name == "memory_budget" else name] = None
     return question
 
 
@@ -226,7 +226,7 @@ def _predict(config: Config) -> tuple[dict[str, int], str | None]:
     except CannotRun as error:
         return {}, str(error)
     pool_bytes = filled.policy.pool_bytes
-    layers = config.scenario.layers_allocated
+    layers = config.layers_allocated
     return {"pool_bytes": pool_bytes, "storage_bytes": pool_bytes // config.model.num_layers * layers}, None
 
 

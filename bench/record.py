@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.columns import NAMES
+from bench.columns import MAY_BE_NULL, NAMES
 
 SCHEMA_VERSION = 1
 
@@ -86,11 +86,8 @@ def complete(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: reasons if name == "null_reasons" else _finite(row.get(name)) for name in NAMES}
 
 
-_MAY_BE_NULL = ("status_reason", "null_reasons", "log")
-
-
 def _unexplained(name: str, row: Mapping[str, Any], reasons: Mapping[str, str]) -> bool:
-    return _finite(row.get(name)) is None and name not in reasons and name not in _MAY_BE_NULL
+    return _finite(row.get(name)) is None and name not in reasons and name not in MAY_BE_NULL
 
 
 def _finite(value: Any) -> Any:

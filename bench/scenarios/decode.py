@@ -67,7 +67,7 @@ def bookkeeping(config: Config, filled: Filled) -> dict[str, Any]:
         "pool_bytes": usage.pool_bytes,
         **{f"{part}_bytes": getattr(usage, f"{part}_bytes") for part in (*parts, "shared_saved")},
         "largest_free_ratio": usage.largest_free_ratio,
-        "layers_allocated": config.scenario.layers_allocated,
+        "layers_allocated": config.layers_allocated,
         "batch_digest": hashlib.sha256(lens.astype("<i8").tobytes()).hexdigest()[:12],
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import Config
+from bench.config import CacheScenario, Config
 from bench.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
@@ -122,7 +122,8 @@ def _prefix_tokens(config: Config) -> int:
     """Whole pages of the shared prefix, in tokens."""
     if config.page_layout != "shared_prefix" or config.policy.name.startswith("reserved"):
         return 0
-    asked: int = config.scenario.shared_prefix_tokens
+    assert isinstance(config.scenario, CacheScenario)
+    asked = config.scenario.shared_prefix_tokens
     tokens = asked // config.page_size * config.page_size
     if tokens == 0:
         raise CannotRun(f"page_layout=shared_prefix shares whole pages, and page_size={config.page_size} is longer "
@@ -159,6 +160,7 @@ def _admit(policy: Policy, requests: Requests, seq_lens: NDArray[np.int64], pref
 def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArray[np.int64]) -> list[int]:
     """The order in which the pool hands out its pages, for the asked layout."""
     if config.page_layout == "aged":
+        assert isinstance(config.scenario, CacheScenario)
         order = aged_order(
             requests,
             num_pages=trial.num_pages,

@@ -46,7 +46,7 @@ def make_cache(config: Config, policy: Policy, model: ModelSpec | None = None) -
         model or config.model,
         policy,
         device=config.device,
-        num_layers=config.scenario.layers_allocated,
+        num_layers=config.layers_allocated,
         options=config.impl.options,
     )
     return cache
