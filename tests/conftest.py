@@ -23,7 +23,13 @@ def root() -> Path:
 def bench(tmp_path: Path) -> Run:
     """Run ``bench/run.py`` with overrides, rows under the test's own folder unless told otherwise."""
 
-    def run(*arguments: str, cwd: Path = ROOT, module: bool = False, timeout_s: float = 240, env: dict[str, str] | None = None):
+    def run(
+        *arguments: str,
+        cwd: Path = ROOT,
+        module: bool = False,
+        timeout_s: float = 240,
+        env: dict[str, str] | None = None,
+    ):
         command = ["-m", "bench.run"] if module else [str(ROOT / "bench" / "run.py")]
         return subprocess.run(
             [sys.executable, *command, *arguments],

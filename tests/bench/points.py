@@ -10,8 +10,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bench.plan import Plan, make_plan
 from bench.config import build
+from bench.plan import Plan, make_plan
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

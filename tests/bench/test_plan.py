@@ -12,7 +12,9 @@ from tests.bench.points import Composed, plan_of
 
 
 def test_the_contiguous_cache_runs_once_in_a_page_size_sweep() -> None:
-    points = [Composed(f"impl={impl}", page_size=size) for impl in ("contiguous", "paged_torch") for size in (4, 16, 64)]
+    points = [
+        Composed(f"impl={impl}", page_size=size) for impl in ("contiguous", "paged_torch") for size in (4, 16, 64)
+    ]
     plan = plan_of(*points)
     asked = [(point.question["impl"]["name"], point.question["page_size"]) for point in plan.points]
     assert asked == [("contiguous", None), ("paged_torch", 4), ("paged_torch", 16), ("paged_torch", 64)]
@@ -65,7 +67,10 @@ def test_the_default_budget_admits_everything_everywhere() -> None:
         (Composed("impl=contiguous", "policy=paged"), "contiguous cannot stand on policy=paged; it takes reserved_max"),
         (Composed(memory_budget="256KiB"), r"memory_budget=262144 cannot hold one sequence \(NEVER\)"),
         (Composed(memory_budget="1KiB"), "memory_budget=1024 bytes must be at least 131072"),
-        (Composed(page_layout="shared_prefix", page_size=512), ".*page_size=512 is longer than scenario.shared_prefix_tokens=256"),
+        (
+            Composed(page_layout="shared_prefix", page_size=512),
+            ".*page_size=512 is longer than scenario.shared_prefix_tokens=256",
+        ),
     ],
 )
 def test_what_cannot_run_beside_what_can_is_unsupported(composed: Composed, reason: str) -> None:

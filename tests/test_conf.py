@@ -1,0 +1,72 @@
+"""Every YAML of conf/ composes, says how it is run, and every experiment runs in its smallest form."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.config import build
+from tests.bench.points import Composed, plan_of, values
+from tests.conftest import Run
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+GROUPS = ("impl", "policy", "model", "workload", "scenario", "measure", "hardware")
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_group_option_composes(option: str) -> None:
+    changes: dict[str, Any] = {"workload": {"path": "trace.csv"}} if option == "workload=trace" else {}
+    config = build(values(option, **changes))
+    group, name = option.split("=")
+    assert getattr(config, group).name == name, "the file's name is the option's"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_file_opens_with_its_command_or_its_purpose(path: Path) -> None:
+    # Hydra reads its own header only if it comes first.
+    first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
+    if "hydra/sweeper" in path.as_posix():
+        assert first.startswith("# ")
+    else:
+        assert first.startswith("# python bench/run.py")
+        assert path.parent == CONF or path.stem in first, "the command names this file"
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_no_experiment_overrides_impl_in_its_defaults(name: str) -> None:
+    content = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
+    defaults = [str(entry) for entry in content.get("defaults", [])]
+    assert not any("override /impl" in entry or "'override /impl'" in entry for entry in defaults)
+
+
+def _axes(name: str) -> dict[str, list[str]]:
+    content = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
+    params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
+    return {key: re.split(r",", str(value)) for key, value in params.items()}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_point_of_an_experiment_plans(name: str) -> None:
+    axes = _axes(name)
+    choices = [[f"{key}={value}" for value in axis] for key, axis in axes.items()]
+    points = [Composed(f"experiment={name}", *point) for point in itertools.product(*choices)]
+    plan = plan_of(*points)
+    assert 1 <= len(plan.points) <= len(points)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_runs_in_its_smallest_form(bench: Run, tmp_path: Path, name: str) -> None:
+    smallest = [f"{key}={axis[0]}" for key, axis in _axes(name).items()]
+    small = ["num_seqs=2", "measure=quick", "model.max_seq_len=1024"]
+    done = bench("-m", f"experiment={name}", *smallest, *small, f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(path.read_text()) for path in (tmp_path / "run" / "points").glob("*.json")]
+    assert [row["status"] for row in rows] == ["ok"]
