@@ -6,15 +6,28 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from impls.interface import Policy
+from impls.policies.ledger import SlotSplit
+from impls.policies.lockstep import Lockstep, Request
 from impls.policies.pages import PagePool
 from impls.policies.prefix import PrefixPool
 from impls.policies.reserved import Reserved
+from impls.policies.saturated import SaturatedQueue
 from impls.spec import ModelSpec
 
 POLICIES: Final = ("reserved_max", "reserved_pow2", "reserved_oracle", "paged", "prefix")
 """Names that ``make_policy`` knows."""
 
-__all__ = ["POLICIES", "PagePool", "PrefixPool", "Reserved", "make_policy"]
+__all__ = [
+    "POLICIES",
+    "Lockstep",
+    "PagePool",
+    "PrefixPool",
+    "Request",
+    "Reserved",
+    "SaturatedQueue",
+    "SlotSplit",
+    "make_policy",
+]
 
 
 def make_policy(
