@@ -1,0 +1,226 @@
+"""The paged cache in plain torch: chunks of tokens gathered a few at a time, their results merged.
+
+A gather of the whole batch writes and re-reads all of K and V: on a CPU that was 22 times slower
+than attention over contiguous memory. So the sequences are cut into chunks, each thread gathers a
+few chunks into a buffer that stays in the processor's cache and runs attention on it, and the
+chunks' results are merged by their log-sum-exp, as flash-decoding merges its splits. A GPU wants
+one large call: there a chunk is a whole sequence, and all of them are gathered together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from impls import sdpa
+from impls.gather_plan import Piece, Plan, make_plan
+from impls.interface import Policy, Unsupported
+from impls.page_table import PageTable, build_page_table, unique_live_tokens
+from impls.paged_batch import PagedBatch, to_device
+from impls.policies import PagePool
+from impls.spec import ModelSpec
+from impls.storage import SlotStorage, check_options, positive_option
+from impls.token_chunks import cut
+from impls.tuning import fastest
+from impls.workers import Workers
+
+CHUNK_TOKENS: Final = (256, 64)
+"""Chunk lengths that ``tune`` tries on a CPU: long ones cost less merging, short ones more often lie in one page."""
+GATHER_BYTES: Final = 8 << 20
+"""K and V gathered before attention runs on them: well inside a last-level cache."""
+
+
+class Choice(NamedTuple):
+    """One way to compute a batch.
+
+    Attributes:
+        chunk_tokens: tokens of a chunk; ``None``: whole sequences, all in one call.
+        backend: of SDPA, see ``impls.sdpa``.
+        num_rows: query rows per KV head, see ``impls.sdpa.row_counts``.
+    """
+
+    chunk_tokens: int | None
+    backend: str
+    num_rows: int
+
+
+@dataclass(kw_only=True)
+class TorchBatch:
+    """One decode step's metadata (``impls.interface.Batch``): the page table, and a plan made of it."""
+
+    paged: PagedBatch
+    plan: Plan
+
+    @property
+    def slot_mapping(self) -> Tensor:
+        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
+        return self.paged.slot_mapping
+
+    @property
+    def seq_lens(self) -> Tensor:
+        """int32 ``[num_seqs]``, the newest token included."""
+        return self.paged.seq_lens
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Device bytes of the page table and of the plan."""
+        return self.paged.metadata_bytes + self.plan.nbytes
+
+
+class PagedTorch:
+    """KV cache over a pool of pages, ``[num_pages, page_size, num_kv_heads, head_dim]`` per layer.
+
+    Args:
+        model: shapes and dtype.
+        policy: a ``PagePool``.
+        device: where the storage lies.
+        num_layers: layers that get storage.
+        options: ``chunk_tokens``, a chunk length instead of those that ``tune`` tries (on a CPU
+            only), and ``gather_bytes`` instead of ``GATHER_BYTES``.
+
+    Raises:
+        Unsupported: the policy is another one, or chunks are asked for where there are none.
+        ValueError: an unknown option, or one that is not a positive integer.
+    """
+
+    def __init__(
+        self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
+    ) -> None:
+        check_options(options, ("chunk_tokens", "gather_bytes"))
+        if not isinstance(policy, PagePool):
+            raise Unsupported(f"paged_torch stands on a page pool, not on {type(policy).__name__}")
+        self.policy: PagePool = policy
+        self._model = model
+        self._device = torch.device(device)
+        self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
+        self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
+        self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
+        self._choice = self._choices[0]
+        self._workers = Workers()
+        self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """``[num_pages, page_size, num_kv_heads, head_dim]`` each: K of each layer, then V of each."""
+        shape = (self.policy.num_pages, self.policy.page_size, self._model.num_kv_heads, self._model.head_dim)
+        return [rows.view(shape) for rows in (*self._storage.keys, *self._storage.values)]
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes that the K and V tensors really take."""
+        return self._storage.nbytes
+
+    def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store K and V of some tokens; see ``KVCache.write``."""
+        self._storage.write(layer, slot_mapping, keys, values)
+
+    def prepare(self, seq_ids: Sequence[int]) -> TorchBatch:
+        """Look up the pages of a batch and plan how to read them; see ``KVCache.prepare``."""
+        table = build_page_table(self.policy, seq_ids)
+        return TorchBatch(paged=to_device(table, self._device), plan=self._plan(table, self._choice))
+
+    def tune(self, query: Tensor, batch: TorchBatch) -> None:
+        """Time every chunk length and call that this device allows, and keep the fastest.
+
+        The plan of ``batch`` is replaced by the winner's.
+
+        Raises:
+            Unsupported: none works but SDPA's math back-end, which is no contender.
+        """
+        plans = {choice: self._plan(batch.paged.host, choice) for choice in self._choices}
+        calls = {choice: partial(self._attend, choice, 0, query, plan) for choice, plan in plans.items()}
+        self._choice = fastest(calls, self._device)
+        batch.plan = plans[self._choice]
+        table = batch.paged.host
+        live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
+        self._details = {
+            "sdpa_backend": self._choice.backend,
+            "chunk_tokens": self._choice.chunk_tokens,
+            "query_rows": self._choice.num_rows,
+            "in_place_ratio": batch.plan.in_place_ratio,
+            "bytes_read": live_bytes + 2 * query.nbytes + table.page_table.nbytes,
+        }
+
+    def decode(self, layer: int, query: Tensor, batch: TorchBatch) -> Tensor:
+        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        return self._attend(self._choice, layer, query, batch.plan)
+
+    def details(self) -> Mapping[str, str | int | float | None]:
+        """Facts about the last ``tune``.
+
+        ``sdpa_backend, chunk_tokens, query_rows, in_place_ratio, bytes_read``; the last counts
+        what must be read, not that gathered bytes are written and read once more.
+        """
+        return dict(self._details)
+
+    def _contenders(self, chunk_tokens: int | None) -> list[Choice]:
+        chunks: Sequence[int | None] = CHUNK_TOKENS if chunk_tokens is None else (chunk_tokens,)
+        if self._device.type != "cpu":
+            if chunk_tokens is not None:
+                raise Unsupported(f"impl.options.chunk_tokens={chunk_tokens}: only a CPU works in chunks")
+            chunks = (None,)
+        row_counts = sdpa.row_counts(self._model, self._device)
+        return list(map(Choice._make, product(chunks, sdpa.backends_on(self._device), row_counts)))
+
+    def _plan(self, table: PageTable, choice: Choice) -> Plan:
+        num_seqs = len(table.seq_lens)
+        if choice.chunk_tokens is None:
+            groups = cut(table, chunk_tokens=table.max_seq_len, group_tokens=num_seqs * table.max_seq_len)
+        else:
+            groups = cut(table, chunk_tokens=choice.chunk_tokens, group_tokens=self._group_tokens)
+        return make_plan(groups, num_seqs, self._storage.keys[0].dtype, self._device)
+
+    def _attend(self, choice: Choice, layer: int, query: Tensor, plan: Plan) -> Tensor:
+        rows = sdpa.as_rows(query.index_select(0, plan.seqs), self._model.num_kv_heads, choice.num_rows)
+        if choice.chunk_tokens is None:
+            out = self._whole_sequences(layer, rows, plan, choice.backend)
+        else:
+            out = self._chunks(layer, rows, plan)
+        return out.reshape(query.shape)
+
+    def _whole_sequences(self, layer: int, rows: Tensor, plan: Plan, backend: str) -> Tensor:
+        (piece,) = plan.pieces
+        keys, values = piece.read(self._storage.keys[layer]), piece.read(self._storage.values[layer])
+        return sdpa.attend(rows, keys, values, piece.mask, backend).index_select(0, plan.chunks[:, 0])
+
+    def _chunks(self, layer: int, rows: Tensor, plan: Plan) -> Tensor:
+        keys, values = self._storage.keys[layer], self._storage.values[layer]
+        num_slots, group_size = plan.gathered_slots, self._model.group_size
+
+        def attend(work: tuple[Piece, Tensor]) -> tuple[Tensor, Tensor]:
+            piece, part = work
+            key_buffer, value_buffer = self._workers.buffers(num_slots, keys)
+            out, lse = sdpa.attend_with_lse(
+                part, piece.read(keys, key_buffer), piece.read(values, value_buffer), piece.mask
+            )
+            return out[:, :, :group_size], lse[:, :, :group_size]
+
+        parts = rows.split([piece.num_chunks for piece in plan.pieces])
+        outs, lses = zip(*self._workers.map(attend, zip(plan.pieces, parts, strict=True)), strict=True)
+        return merge(torch.cat(outs), torch.cat(lses), plan.chunks)
+
+
+def merge(outs: Tensor, lses: Tensor, chunks: Tensor) -> Tensor:
+    """Attention over whole sequences from attention over their chunks (flash-decoding's reduction).
+
+    Args:
+        outs: ``[num_chunks, num_kv_heads, group_size, head_dim]``.
+        lses: log-sum-exp of the scaled scores, float32 ``[num_chunks, num_kv_heads, group_size]``.
+        chunks: int64 ``[num_seqs, max_chunks_per_seq]``, ``num_chunks`` where there is no more.
+
+    Returns:
+        ``[num_seqs, num_kv_heads, group_size, head_dim]``, of the dtype of ``outs``.
+    """
+    if chunks.shape[1] == 1:
+        return outs.index_select(0, chunks[:, 0])
+    # One chunk more, of weight zero, stands where a sequence has fewer than the others.
+    lses = torch.cat([lses, lses.new_full((1, *lses.shape[1:]), -torch.inf)])
+    outs = torch.cat([outs, outs.new_zeros(1, *outs.shape[1:])])
+    weights = torch.softmax(lses[chunks], dim=1)  # [num_seqs, max_chunks_per_seq, num_kv_heads, group_size]
+    return (outs[chunks] * weights.unsqueeze(-1)).sum(dim=1).to(outs.dtype)

@@ -1,0 +1,94 @@
+"""torch's scaled dot product attention for one new token per sequence, by named back-end.
+
+The query heads that share a KV head stand as query *length*: no copy of K and V per query head,
+and no ``enable_gqa``, which on a CPU was 2 to 8 times slower.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from impls.spec import ModelSpec
+
+BACKENDS: Final = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+"""Back-ends by the name that rows record. The math back-end is none: it writes the scores to memory."""
+
+
+def backends_on(device: torch.device) -> tuple[str, ...]:
+    """Back-ends worth trying on a device; the first takes every dtype, and a mask."""
+    return ("flash",) if device.type == "cpu" else ("efficient", "flash", "cudnn")
+
+
+def row_counts(model: ModelSpec, device: torch.device) -> tuple[int, ...]:
+    """Query rows per KV head that are worth trying.
+
+    A single row is a matrix-vector product, for which torch's bfloat16 path on a CPU is slow:
+    computing the same row twice took 0.4 of the time. In float32 it took longer.
+    """
+    if model.group_size == 1 and model.dtype == "bfloat16" and device.type == "cpu":
+        return (1, 2)
+    return (model.group_size,)
+
+
+def as_rows(query: Tensor, num_kv_heads: int, num_rows: int) -> Tensor:
+    """View queries by KV head.
+
+    Args:
+        query: ``[num_seqs, num_query_heads, head_dim]``.
+        num_kv_heads: KV heads.
+        num_rows: the group size, or 2 where the group size is 1: the row twice.
+
+    Returns:
+        ``[num_seqs, num_kv_heads, num_rows, head_dim]``.
+    """
+    rows = query.view(query.shape[0], num_kv_heads, -1, query.shape[-1])
+    return rows.expand(-1, -1, max(num_rows, rows.shape[2]), -1)
+
+
+def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, backend: str) -> Tensor:
+    """Attention by one back-end only.
+
+    Args:
+        rows: ``[n, num_kv_heads, num_rows, head_dim]``.
+        keys: ``[n, num_tokens, num_kv_heads, head_dim]``.
+        values: as ``keys``.
+        mask: added to the scores, ``[n, 1, 1, num_tokens]``, or ``None``.
+        backend: a key of ``BACKENDS``.
+
+    Returns:
+        As ``rows``.
+
+    Raises:
+        RuntimeError: the back-end cannot do this here.
+    """
+    with sdpa_kernel(BACKENDS[backend]):
+        return F.scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask)
+
+
+def attend_with_lse(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Attention on a CPU by the flash back-end, with what is needed to merge results.
+
+    ``scaled_dot_product_attention`` computes the second result and keeps it for its gradient only,
+    so this calls the operator beneath it.
+
+    Args:
+        rows: as for ``attend``.
+        keys: as for ``attend``.
+        values: as for ``attend``.
+        mask: as for ``attend``.
+
+    Returns:
+        As ``rows``, and the log-sum-exp of the scaled scores, float32 ``[n, num_kv_heads, num_rows]``.
+    """
+    operator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out, lse = operator(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask)
+    return out, lse

@@ -1,0 +1,67 @@
+"""K and V of every layer as flat rows of slots: the storage of the implementations in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from impls.spec import ModelSpec
+
+_Default = TypeVar("_Default", int, None)
+
+
+def check_options(options: Mapping[str, object], allowed: Collection[str]) -> None:
+    """Refuse a misspelt option.
+
+    Raises:
+        ValueError: a key of ``options`` is not allowed; names it and what is.
+    """
+    for name in options:
+        if name not in allowed:
+            raise ValueError(f"impl.options.{name} is not known; allowed: {', '.join(allowed) or 'none'}")
+
+
+def positive_option(options: Mapping[str, object], name: str, default: _Default) -> int | _Default:
+    """An option that is a positive integer, or the default.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = options.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"impl.options.{name}={value} must be an integer of at least 1")
+    return value
+
+
+class SlotStorage:
+    """K and V of some layers, one row per slot.
+
+    Each tensor has one row more than the policy has slots. A ``slot_mapping`` of -1 indexes that
+    last row, so that a skipped token costs neither a branch nor a wait for the device.
+
+    Attributes:
+        keys: per layer ``[num_slots, num_kv_heads, head_dim]``, zero at first.
+        values: as ``keys``.
+    """
+
+    def __init__(self, model: ModelSpec, num_slots: int, num_layers: int, device: torch.device) -> None:
+        shape = (num_slots + 1, model.num_kv_heads, model.head_dim)
+        dtype: torch.dtype = getattr(torch, model.dtype)
+        self._rows = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2 * num_layers)]
+        self.keys: Sequence[Tensor] = [rows[:num_slots] for rows in self._rows[:num_layers]]
+        self.values: Sequence[Tensor] = [rows[:num_slots] for rows in self._rows[num_layers:]]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors take, the rows of skipped tokens included."""
+        return sum(rows.nbytes for rows in self._rows)
+
+    def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store K and V of some tokens; see ``KVCache.write``."""
+        self._rows[layer][slot_mapping] = keys
+        self._rows[layer + len(self.keys)][slot_mapping] = values
