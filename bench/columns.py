@@ -102,6 +102,15 @@ COLUMNS: tuple[Column, ...] = (
         storage_bytes="bytes that the K and V tensors really take (layers_allocated layers)",
         batch_digest="hash of the admitted sequences' lengths: equal work has equal digests",
     ),
+    *_columns(
+        "exact",
+        "higher",
+        contiguous_cumulative_ratio="scenario=notebook: its efficiency of reservation, summed over all that ever came",
+        contiguous_exact_ratio="the same of the sequences that are there at the end: live / held",
+        paged_cumulative_ratio="scenario=notebook: its efficiency of paging, summed over all that ever came",
+        paged_exact_ratio="the same of the sequences that are there at the end: live / held",
+    ),
+    *_columns("exact", None, curves="series behind a scenario's plots, as JSON: {name: [number, …]}"),
     *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),
     *_columns(
         "record",
