@@ -121,7 +121,7 @@ def test_the_row_has_the_exact_split_beside_the_cumulative_figure() -> None:
 
 
 def test_sequences_that_found_no_memory_are_counted() -> None:
-    crowded = {"num_sequences": 1, "max_seq_length": 100, "page_size": 1}
+    crowded = {"num_sequences": 1, "max_seq_length": 100, "page_size": 1, "page_sizes": [], "memory_sizes": []}
     refused = [
         run_notebook({"config": values("scenario=notebook", seed=seed, scenario=crowded)}).values["refused_seqs"]
         for seed in range(20)
