@@ -136,13 +136,12 @@ class Ledger(Generic[StateT]):
 
         Raises:
             KeyError: no such sequence.
-            ValueError: it stands on a clock already, or will not grow to a known length.
+            ValueError: it stands on a clock already, its final length is unknown or reached, or its
+                memory cannot grow that far by itself.
         """
         state = self._own(seq_id)
-        num_tokens = state.num_tokens
-        if state.final_len <= num_tokens:
-            raise ValueError(f"final_len={state.final_len} of sequence {seq_id} must be above its {num_tokens} tokens")
-        state.offset = num_tokens - clock.now
+        self._check_joins(seq_id, state)
+        state.offset -= clock.now
         state.clock = clock
         return state
 
@@ -175,10 +174,17 @@ class Ledger(Generic[StateT]):
 
     def _own(self, seq_id: int) -> StateT:
         """The state of a sequence that may be changed one by one."""
-        state = self._state(seq_id)
+        state = self._states.get(seq_id) or self._state(seq_id)
         if state.clock is not self._still:
             raise ValueError(f"seq_id={seq_id} decodes in lockstep and must leave it first")
         return state
+
+    def _check_joins(self, seq_id: int, state: StateT) -> None:
+        """Check that a sequence will grow, and how far; what else may hinder it, its policy adds."""
+        if state.final_len <= state.offset:
+            raise ValueError(
+                f"final_len={state.final_len} of sequence {seq_id} must be above its {state.offset} tokens"
+            )
 
     def _check_new(self, seq_id: int) -> None:
         if seq_id in self._states:

@@ -8,7 +8,7 @@ from typing import Final
 
 from impls.interface import Admission, PageCopy, PoolExhausted
 from impls.policies.freelist import FreeList
-from impls.policies.ledger import Clock, Ledger, SequenceState, SlotSplit, check_at_least, check_range
+from impls.policies.ledger import Ledger, SequenceState, SlotSplit, check_at_least, check_range
 from impls.policies.references import References
 from impls.spec import ceil_div
 
@@ -112,15 +112,10 @@ class PageLedger(Ledger[PagedState]):
             table.append(page)
         self._count["pages_taken_append"] += len(tables)
 
-    def join(self, seq_id: int, clock: Clock) -> PagedState:
-        """As for every policy; moreover the sequence must be free to write its last page.
-
-        Raises:
-            ValueError: it shares its last page, which must be copied first.
-        """
-        if self._tail_owners and self._state(seq_id).pages[-1] in self._tail_owners:
+    def _check_joins(self, seq_id: int, state: PagedState) -> None:
+        super()._check_joins(seq_id, state)
+        if state.pages[-1] in self._tail_owners:
             raise ValueError(f"seq_id={seq_id} shares its last page and must append one token by itself first")
-        return super().join(seq_id, clock)
 
     def _may_take(self, count: int) -> Admission:
         """Whether ``count`` pages may be taken by somebody who must respect the watermark."""

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from impls.interface import Admission, PageCopy, PoolExhausted
 from impls.policies.arenas import BuddyArena, FirstFitArena
-from impls.policies.ledger import Clock, Ledger, SequenceState, SlotSplit, check_at_least, check_lengths, check_range
+from impls.policies.ledger import Ledger, SequenceState, SlotSplit, check_at_least, check_lengths, check_range
 
 ESTIMATES: Final = ("max", "pow2", "oracle")
 """How a reservation is sized; see ``Reserved``."""
@@ -178,16 +178,10 @@ class Reserved(Ledger[ReservedState]):
         reserved = self._held - self._tokens - self._unused
         return SlotSplit(self._tokens, reserved, self._unused, unheld - usable, 0, usable)
 
-    def join(self, seq_id: int, clock: Clock) -> ReservedState:
-        """As for every policy; moreover the region must hold the final length.
-
-        Raises:
-            ValueError: it does not.
-        """
-        state = self._state(seq_id)
+    def _check_joins(self, seq_id: int, state: ReservedState) -> None:
+        super()._check_joins(seq_id, state)
         if state.final_len > state.num_slots:
             raise ValueError(f"final_len={state.final_len} of sequence {seq_id} is above its {state.num_slots} slots")
-        return super().join(seq_id, clock)
 
     def _largest_free_ratio(self) -> float:
         unheld = self.num_slots - self._held

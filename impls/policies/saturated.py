@@ -43,11 +43,14 @@ class SaturatedQueue:
         The pool's external fragmentation is that towards the request then at the queue's head.
         """
         batch, policy, waiting = self.batch, self.batch.policy, self._waiting
+        memory_was_freed = True
         while waiting or batch.num_seqs:
-            self._admit_waiting()
-            waiting.extendleft(batch.grow())
+            if memory_was_freed:
+                self._admit_waiting()
+            preempted = batch.grow()
+            waiting.extendleft(preempted)
             yield policy.split(waiting[0].num_tokens, waiting[0].final_len) if waiting else policy.split()
-            batch.retire()
+            memory_was_freed = bool(batch.retire() or preempted)
 
     def _admit_waiting(self) -> None:
         batch, policy, waiting = self.batch, self.batch.policy, self._waiting
