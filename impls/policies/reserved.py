@@ -25,6 +25,7 @@ class ReservedState(SequenceState):
 
     first_slot: int
     num_slots: int
+    asked_slots: int
 
 
 class Reserved(Ledger[ReservedState]):
@@ -63,11 +64,20 @@ class Reserved(Ledger[ReservedState]):
         self._arena = FirstFitArena(num_slots) if arena == "first_fit" else BuddyArena(num_slots, max_seq_len)
         self._held = 0
         self._most_held = 0
+        self._rounding = 0
 
     @property
     def counters(self) -> Mapping[str, int]:
         """Exact event counts since construction, by name; ``peak_slots`` is the most held at once."""
         return {**self._count, "peak_slots": self._most_held}
+
+    @property
+    def rounding_slots(self) -> int:
+        """Slots held beyond the reservations because buddies come in powers of two.
+
+        They are part of internal fragmentation; the paper's Figure 2 counts them with "external and others".
+        """
+        return self._rounding
 
     def can_admit(self, num_tokens: int, final_len: int | None = None) -> Admission:
         """NOW if a region is free, NEVER if not even in an empty pool.
@@ -93,11 +103,12 @@ class Reserved(Ledger[ReservedState]):
             slots = f"more than {self.max_seq_len}" if wanted is None else wanted
             free = self._arena.largest_free
             raise PoolExhausted(f"sequence {seq_id} needs a region of {slots} slots; the largest free has {free}")
-        state = ReservedState(self._still, num_tokens, final_len or 0, *self._arena.take(wanted))
+        state = ReservedState(self._still, num_tokens, final_len or 0, *self._arena.take(wanted), wanted)
         self._states[seq_id] = state
         self._tokens += num_tokens
         self._unused += state.unused_of(state.num_slots)
         self._held += state.num_slots
+        self._rounding += state.num_slots - wanted
         self._most_held = max(self._most_held, self._held)
         self._count["admissions"] += 1
         self._count["slots_taken"] += state.num_slots
@@ -142,6 +153,7 @@ class Reserved(Ledger[ReservedState]):
         self._tokens -= state.num_tokens
         self._unused -= state.unused_of(state.num_slots)
         self._held -= state.num_slots
+        self._rounding -= state.num_slots - state.asked_slots
         self._arena.give(state.first_slot, state.num_slots)
         self._count["frees"] += 1
         self._count["slots_freed"] += state.num_slots

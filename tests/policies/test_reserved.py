@@ -55,6 +55,14 @@ def test_seven_orca_max_sequences_fill_the_papers_arena() -> None:
     assert split.external / pool.num_slots == pytest.approx(0.0885, abs=1e-4)  # the paper's 8.9 %
 
 
+def test_what_the_buddies_round_up_is_known() -> None:
+    pool = Reserved(PAPERS_SLOTS, 2048, 1, estimate="oracle", arena="buddy")
+    pool.admit(0, 161, 499)
+    assert (pool.region(0)[1], pool.rounding_slots, pool.split().internal) == (512, 13, 13)
+    pool.free(0)
+    assert pool.rounding_slots == 0
+
+
 def test_buddies_split_and_join() -> None:
     arena = BuddyArena(16 * 8, 16 * 8)
     assert arena.take(17) == (0, 32)
