@@ -9,6 +9,7 @@ from typing import Any
 from bench.answer import Answer
 from bench.columns import MAY_BE_NULL, NAMES
 from bench.config import Config
+from bench.jobs import RUN_CONTROL
 from bench.plan import Point
 
 NO_EFFECT = "has no effect on this point"
@@ -65,11 +66,8 @@ def _not_measured(row: Mapping[str, Any], config: Config) -> dict[str, str]:
 
 def repro_command(point: Point, config: Config, config_dirs: Sequence[str]) -> str:
     """A command that re-runs exactly this point, from the repository's root."""
-    overrides = [override for override in point.overrides if not override.startswith(("device=", "replicates="))]
+    left_out = ("device", *RUN_CONTROL)
+    overrides = [override for override in point.overrides if override.partition("=")[0] not in left_out]
     device = [f"device={config.device}"] if config.scenario.tensors else []
     folders = [f"--config-dir={folder}" for folder in config_dirs]
-    return shlex.join(["python", "bench/run.py", "-m", *folders, *_without_run_control(overrides), *device])
-
-
-def _without_run_control(overrides: Sequence[str]) -> list[str]:
-    return [override for override in overrides if not override.startswith(("run_dir=", "job=", "timeout_s="))]
+    return shlex.join(["python", "bench/run.py", "-m", *folders, *overrides, *device])

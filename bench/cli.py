@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ def main() -> None:
     """Run Hydra; exit 0, 2 (bad input), 4 (points failed) or 130 (interrupted)."""
     _make_importable(ROOT, ROOT / "bench" / "plugins")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, so that we choose the exit code
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is like Ctrl-C
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -121,7 +121,8 @@ COLUMNS: tuple[Column, ...] = (
         server_id="the fork server that the timing process came from; distinct values are the n of a comparison",
         code_hash="hash of the sources that decide the answer: impls/, bench/{scenarios,measure,workload}, and an "
         "implementation from elsewhere",
-        fingerprint="hash of the machine's blocking facts (environment.json)",
+        fingerprint="hash of the blocking facts of the machine that ran the point",
+        mixed="true in a resumed run whose code or machine had changed (resume_mixed=true)",
         timer="events, graph, cupti or perf_counter",
         l2_mode="cold: the cache was flushed before each sample of decode_us; hot: it was not",
     ),
@@ -163,6 +164,9 @@ COLUMNS: tuple[Column, ...] = (
         process_memory_bytes="NVML's memory of the memory process; on a CPU its peak resident set",
         process_memory_rise_bytes="the same above its idle reading after warm-up; compare it with storage_bytes",
         device_memory_bytes="NVML (v2) used memory of the device above the idle reading",
+        torch_difference_bytes="torch_allocated_peak_bytes − pool_bytes, where all layers are allocated",
+        process_difference_bytes="process_memory_rise_bytes − pool_bytes, where all layers are allocated",
+        device_difference_bytes="device_memory_bytes − pool_bytes, where all layers are allocated",
     ),
     *_columns(
         "record",

@@ -229,7 +229,43 @@ class NotebookScenario(AnyScenario):
             raise ValueError(f"seed={config.seed} must be at most {MAX_LEGACY_SEED} for scenario=notebook")
 
 
-Scenario = DecodeScenario | NotebookScenario
+HELD_LENGTHS = ("final", "mid_decode")
+QUEUES = ("saturated", "open")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapacityScenario(AnyScenario):
+    """How many sequences fit, by admitting and growing them until the first refusal."""
+
+    name: typing.Literal["capacity"] = "capacity"
+    held: str = "final"  # how far each has grown: final, or mid_decode (caught at a random token)
+    real: bool = False  # allocate and write all layers on the device, and reconcile the bytes
+
+    def __post_init__(self) -> None:
+        one_of(self.held, HELD_LENGTHS, "scenario.held")
+        if self.tensors != self.real:
+            raise ValueError(f"scenario.tensors={self.tensors} must equal scenario.real={self.real}; set the latter")
+
+    def layers_of(self, model: ModelSpec) -> int:
+        """All layers, if any."""
+        return model.num_layers if self.real else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChurnScenario(AnyScenario):
+    """Sequences come, grow and leave over time; bookkeeping only."""
+
+    name: typing.Literal["churn"] = "churn"
+    queue: str = "saturated"  # saturated: all wait from the start; open: they arrive over time
+    rate: float = 0.05  # queue=open: requests that arrive per step, on average (Poisson)
+
+    def __post_init__(self) -> None:
+        one_of(self.queue, QUEUES, "scenario.queue")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"scenario.rate={self.rate} must be above 0 and finite")
+
+
+Scenario = DecodeScenario | NotebookScenario | CapacityScenario | ChurnScenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +296,13 @@ class HardwareConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """How the plan is made."""
+
+    predict_oom: bool  # do not run what needs more than the device has
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One composed configuration: a point of a sweep, and how to run it."""
 
@@ -272,7 +315,11 @@ class Config:
     device: str
     run_dir: str | None
     timeout_s: float
+    resume: str | None
+    resume_mixed: bool
+    dry_run: bool
     job: str | None
+    plan: PlanConfig
     impl: ImplConfig
     policy: PolicyConfig
     model: ModelSpec

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.columns import BY_NAME
-from bench.plan import Point
-from bench.record import FAILED
-from bench.run_folder import display_path
+from bench.plan import Plan, Point
+from bench.record import FAILED, is_pending
+from bench.run_folder import display_path, earlier_seconds
 from bench.units import mib
 
 ASKED = {
@@ -121,6 +121,47 @@ class Progress:
         return f"{self.failed} failed, {self.skipped} not run · " if self.failed or self.skipped else ""
 
 
+def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
+    """Print what would be run, what would not and why; nothing is written.
+
+    Args:
+        plan: the points.
+        run_dir: the run that is resumed, if one is; its finished points are marked.
+    """
+    out = Table()
+    for heading in ("key", "point", "storage", "seconds", "status"):
+        out.add_column(heading, justify="right" if heading in ("storage", "seconds") else "left")
+    seconds = earlier_seconds(point.key for point in plan.points)
+    for point in plan.points:
+        size, took = point.predicted.get("storage_bytes"), seconds.get(point.key)
+        out.add_row(
+            point.key,
+            label(point),
+            mib(size) if size is not None else "–",
+            f"{took:.1f}" if took is not None else "unknown",
+            _planned_status(point, plan.replicates, run_dir),
+        )
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(out)
+    runs = [point for point in plan.points if point.skip_status is None]
+    known = [seconds[point.key] for point in runs if point.key in seconds]
+    total = f"{sum(known) * plan.replicates:.0f} s by earlier runs" if len(known) == len(runs) else "time unknown"
+    console.print(
+        f"{len(plan.points)} points × {plan.replicates} replicates, {plan.merged} duplicates merged, "
+        f"{len(plan.points) - len(runs)} not to be run; {total}",
+        highlight=False,
+    )
+
+
+def _planned_status(point: Point, replicates: int, run_dir: Path | None) -> str:
+    if point.skip_status is not None:
+        return f"{point.skip_status}: {point.skip_reason}"
+    if run_dir is None:
+        return "planned"
+    done = sum(not is_pending(run_dir, f"{point.key}-{replicate}") for replicate in range(replicates))
+    return f"{done} of {replicates} finished" if done else "planned"
+
+
 def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Sequence[Path]) -> None:
     """Print the tables, what did not work and why, and where everything is."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
@@ -150,7 +191,9 @@ def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
     best = {name: _best_rows(table, name) for name in headings if name in MARKED}
     out = Table()
     for name, heading in headings.items():
-        out.add_column(heading, justify="left" if table[name].map(type).eq(str).any() else "right", no_wrap=True)
+        out.add_column(
+            heading, justify="left" if any(isinstance(value, str) for value in table[name]) else "right", no_wrap=True
+        )
     for index, row in table.iterrows():
         out.add_row(*[_cell(name, row[name], index in best.get(name, ())) for name in headings])
     return out

@@ -19,7 +19,7 @@ import psutil
 
 from bench.answer import Answer
 from bench.config import Config
-from bench.plan import module_file
+from bench.predict import module_file
 
 ROOT = Path(__file__).resolve().parent.parent
 

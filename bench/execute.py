@@ -1,139 +1,150 @@
-"""Run planned jobs on this machine: rounds of replicates, a fork server per round, a row per job."""
+"""Run planned jobs on this machine: rounds of replicates; points without tensors on all cores."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
+import queue
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.answer import Answer
-from bench.assemble import make_row, repro_command
+from bench.claim import claimed
 from bench.config import Config
 from bench.display import Progress
-from bench.environment import point_code_hash
-from bench.isolation import Server, ServerLost
+from bench.gpu_lock import one_gpu, visible_gpus
+from bench.isolation import Server
 from bench.plan import Plan, Point, read_plan
-from bench.record import write_json, write_row
-from bench.run_folder import read_environment
+from bench.question import effective, key_of, resolve
+from bench.record import is_pending
+from bench.round import Round
 
-CEILING = "bench.measure.ceiling:measure_ceiling"
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One replicate of one planned point."""
+
+    point: Point
+    replicate: int
+
+    @property
+    def name(self) -> str:
+        """What files and claims of it are called."""
+        return f"{self.point.key}-{self.replicate}"
+
+    @property
+    def tensors(self) -> bool:
+        """Whether it touches a device."""
+        return bool(self.point.values["scenario"]["tensors"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What holds for all jobs that one process runs.
+
+    Attributes:
+        run_dir: holds ``plan.json``.
+        plan: what was planned.
+        timeout_s: over the plan's, if not ``None``.
+        mixed: the run was resumed with other code or on another machine.
+    """
+
+    run_dir: Path
+    plan: Plan
+    timeout_s: float | None = None
+    mixed: bool = False
+
+    def round(self, env: dict[str, str], server: Server | None = None) -> Round:
+        """A fresh round."""
+        return Round(self.run_dir, self.plan, env=env, server=server, timeout_s=self.timeout_s, mixed=self.mixed)
 
 
 def run_single_job(config: Config) -> None:
     """What the worker of a launcher that is not ours does: one job of the run folder's plan.
 
     Raises:
-        ValueError: started without ``run_dir`` and ``job``.
+        ValueError: started without ``run_dir`` and ``job``, or ``conf/`` was edited while the job was queued.
     """
     if config.run_dir is None or config.job is None:
         raise ValueError("job is set by the sweep; start a run with: python bench/run.py -m page_size=4,16,64")
-    run_jobs(Path(config.run_dir), [config.job])
+    key = key_of(effective(resolve(config, config.device)))
+    if key != config.job.rpartition("-")[0]:
+        raise ValueError(f"job={config.job} is not what its overrides ask now (key {key}): conf/ was edited")
+    session = Session(run_dir=Path(config.run_dir), plan=read_plan(Path(config.run_dir)), timeout_s=config.timeout_s,
+                      mixed=config.resume_mixed)  # fmt: skip
+    run_jobs(session, [config.job])
 
 
-def run_jobs(run_dir: Path, names: Sequence[str], server: Server | None = None) -> None:
-    """Run the named jobs of a plan, one after the other, round by round.
+def run_jobs(session: Session, names: Sequence[str], server: Server | None = None) -> None:
+    """Run the named jobs, except those that have a row already or that somebody else works on.
 
     Args:
-        run_dir: holds ``plan.json`` and ``environment.json``.
+        session: the run.
         names: ``<key>-<replicate>``.
-        server: a fork server that runs already, for the first round.
+        server: a tensor server that runs already, for the first round.
     """
-    plan = read_plan(run_dir)
     wanted = set(names)
-    jobs = [(point, replicate) for point, replicate in plan.jobs() if f"{point.key}-{replicate}" in wanted]
+    jobs = [Job(point=point, replicate=replicate) for point, replicate in session.plan.jobs()]
+    jobs = [job for job in jobs if job.name in wanted and is_pending(session.run_dir, job.name)]
     with Progress(len(jobs)) as progress:
-        for replicate in sorted({replicate for _, replicate in jobs}):
-            with Round(run_dir, plan, server) as this_round:
-                for point in [point for point, of in jobs if of == replicate]:
-                    progress.begin(point)
-                    progress.end(point, this_round.run(point, replicate))
+        _run_light([job for job in jobs if not job.tensors], session, progress)
+        _run_tensors([job for job in jobs if job.tensors], session, progress, server)
+
+
+def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, server: Server | None) -> None:
+    """One after the other, round by round, alone on the device."""
+    if not jobs:
+        return
+    on_cuda = any(job.point.values["device"] == "cuda" for job in jobs)
+    with one_gpu(visible_gpus() if on_cuda else [], session.run_dir) as uuid:
+        env = {"CUDA_VISIBLE_DEVICES": uuid} if uuid else {}
+        if uuid and server is not None:
+            server.close()  # it was started before the device was chosen
+            server = None
+        for replicate in sorted({job.replicate for job in jobs}):
+            with session.round(env, server) as this_round:
+                for job in (job for job in jobs if job.replicate == replicate):
+                    _run_claimed(job, session, this_round, progress)
             server = None
 
 
-def server_environment(plan_config_dirs: Sequence[str]) -> dict[str, str]:
-    """Environment of a fork server: implementations may lie beside their YAML."""
-    inherited = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": os.pathsep.join([path for path in (inherited, *plan_config_dirs) if path])}
+def _run_light(jobs: Sequence[Job], session: Session, progress: Progress) -> None:
+    """In as many processes as there are cores: nothing here is timed against anything else."""
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    stop = threading.Event()
+    problems: list[BaseException] = []
 
-
-class Round:
-    """One replicate round: its fork server, and what is measured once for all of its points."""
-
-    def __init__(self, run_dir: Path, plan: Plan, server: Server | None) -> None:
-        self.run_dir = run_dir
-        self.plan = plan
-        self.fingerprint = str(read_environment(run_dir)["fingerprint"])
-        self.servers = {True: server} if server is not None else {}  # by "needs tensors"
-        self.ceilings: dict[str, float | None] = {}  # by device
-
-    def __enter__(self) -> Round:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for server in self.servers.values():
-            server.close()
-
-    def run(self, point: Point, replicate: int) -> str:
-        """Run one job and store its row; returns the row's status."""
-        config = point.config
-        measured_s, answer = 0.0, Answer(status="unsupported", status_reason=point.unsupported)
-        log = Path("logs") / f"{point.key}-{replicate}.log"
-        if point.unsupported is None and config.scenario.tensors:
-            self._measure_ceiling(config, self.run_dir / log)
-        started = time.perf_counter()
-        if point.unsupported is None:
-            answer, measured_s = self._run_phases(config, self.run_dir / log)
-        facts: dict[str, Any] = {
-            "server_id": self._server(config).server_id if point.unsupported is None else None,
-            "code_hash": point_code_hash(config),
-            "fingerprint": self.fingerprint,
-            "harness_s": time.perf_counter() - started - measured_s,
-            "measured_s": measured_s,
-            "log": str(log) if point.unsupported is None else None,
-            "repro_command": repro_command(point, config, self.plan.config_dirs),
-        }
-        for name, content in answer.artifacts.items():
-            write_json(self.run_dir / self._artifact_name(name, point), content)
-        write_row(self.run_dir, make_row(point, config, replicate, answer, facts), answer.samples)
-        return answer.status
-
-    def _artifact_name(self, name: str, point: Point) -> str:
-        """The bare name where only one point of the run makes such a file."""
-        scenarios = [other.question["scenario"]["name"] for other in self.plan.points]
-        alone = scenarios.count(point.question["scenario"]["name"]) == 1
-        return f"{name}.json" if alone else f"{name}-{point.key}.json"
-
-    def _run_phases(self, config: Config, log: Path) -> tuple[Answer, float]:
-        answers, measured_s = [], 0.0
+    def work() -> None:
         try:
-            argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
-            for call in config.scenario.processes:
-                outcome = self._server(config).run(call, argument, log=log, timeout_s=config.timeout_s)
-                answers.append(outcome.answer)
-                measured_s += outcome.measured_s
-                if outcome.answer.status != "ok":
-                    break
-        except ServerLost as error:
-            self.servers.pop(config.scenario.tensors).close()
-            answers.append(Answer(status="crashed", status_reason=str(error)))
-        return Answer.merged(answers), measured_s
-
-    def _measure_ceiling(self, config: Config, log: Path) -> None:
-        """Read bandwidth of this round, measured once, before its first point on the device."""
-        if config.device in self.ceilings:
+            with session.round({}) as this_round:
+                while not stop.is_set():
+                    _run_claimed(waiting.get_nowait(), session, this_round, progress)
+        except queue.Empty:
             return
-        with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
-            outcome = self._server(config).run(
-                CEILING, {"config": config.to_json()}, log=log, timeout_s=config.timeout_s
-            )
-            self.ceilings[config.device] = outcome.answer.values.get("ceiling_gbps")
+        except BaseException as problem:
+            problems.append(problem)
+            stop.set()
 
-    def _server(self, config: Config) -> Server:
-        """The round's server for this kind of point; one without tensors imports no torch."""
-        tensors = config.scenario.tensors
-        if tensors not in self.servers:
-            self.servers[tensors] = Server(server_environment(self.plan.config_dirs), tensors=tensors)
-        return self.servers[tensors]
+    workers = [threading.Thread(target=work) for _ in range(min(cores, len(jobs)))]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:
+        stop.set()
+        for worker in workers:
+            worker.join()
+        raise
+    if problems:
+        raise problems[0]
+
+
+def _run_claimed(job: Job, session: Session, this_round: Round, progress: Progress) -> None:
+    with claimed(session.run_dir, job.name) as ours:
+        if ours and is_pending(session.run_dir, job.name):
+            progress.begin(job.point)
+            progress.end(job.point, this_round.run(job.point, job.replicate))

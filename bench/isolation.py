@@ -17,15 +17,12 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.answer import Answer
-
-PRELOAD = {True: ("torch", "scipy.stats", "psutil", "bench.child"), False: ("numpy", "bench.child")}
-"""Imported once per server, by "its points have tensors"; what only some points need, their child imports."""
 
 KILL_GRACE_S = 10.0
 START_TIMEOUT_S = 300.0
@@ -49,17 +46,17 @@ class Server:
 
     Args:
         env: environment of the server and of all its children, over the inherited one.
-        tensors: whether its points need torch.
+        preload: modules that it imports once; what only some points need, their child imports.
     """
 
-    def __init__(self, env: Mapping[str, str] | None = None, *, tensors: bool = True) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None, *, preload: Sequence[str] = ("bench.child",)) -> None:
         self.server_id = uuid.uuid4().hex[:12]
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self._errors = Path(self._folder.name) / "server.log"
         with self._errors.open("wb") as errors:
             # A session of its own: Ctrl-C reaches the parent alone, which then ends the child.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.forkserver", *PRELOAD[tensors]],
+                [sys.executable, "-m", "bench.forkserver", *preload],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -29,6 +29,9 @@ STATUSES = (
     "crashed",
     "interrupted",
 )
+RETRYABLE = frozenset({"interrupted", "crashed", "timeout", "oom"})
+"""Statuses that a resumed run tries again: another time they may end otherwise."""
+
 FAILED = frozenset({"incorrect", "oom", "timeout", "crashed", "interrupted"})
 """Statuses that make a run exit with 4."""
 
@@ -111,3 +114,10 @@ def read_row(path: Path) -> dict[str, Any]:
     if version > SCHEMA_VERSION:
         raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
     return row
+
+
+def is_pending(run_dir: Path, name: str) -> bool:
+    """Whether a job has no row yet, or one that is worth another try."""
+    key, _, replicate = name.rpartition("-")
+    path = row_path(run_dir, key, int(replicate))
+    return not path.exists() or read_row(path)["status"] in RETRYABLE

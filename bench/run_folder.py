@@ -6,10 +6,11 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.record import write_json
+from bench.record import read_row, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "runs"
@@ -56,6 +57,17 @@ def read_environment(run_dir: Path) -> dict[str, Any]:
     """The facts that ``write_environment`` stored."""
     facts: dict[str, Any] = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     return facts
+
+
+def earlier_seconds(keys: Iterable[str]) -> dict[str, float]:
+    """How long points of these keys took in the runs under ``results/runs/``: the mean over their rows."""
+    took: dict[str, list[float]] = {}
+    for key in keys:
+        for path in RUNS.glob(f"*/points/{key}-*.json"):
+            row = read_row(path)
+            if row["status"] == "ok":
+                took.setdefault(key, []).append(row["measured_s"] + row["harness_s"])
+    return {key: sum(seconds) / len(seconds) for key, seconds in took.items()}
 
 
 def display_path(path: Path) -> str:

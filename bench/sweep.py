@@ -1,122 +1,175 @@
-"""One run from overrides to exit code: expand, check, plan, launch, collect."""
+"""One run from overrides to exit code: expand, check, plan (or resume), launch, collect."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import psutil
 from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from bench.cli import EXIT_INTERRUPTED
+from bench.cli import EXIT_INTERRUPTED, EXIT_OK
 from bench.collect import collect
-from bench.config import build
-from bench.environment import probe_device, record_environment
-from bench.execute import server_environment
+from bench.config import Config, build
+from bench.display import show_plan
+from bench.environment import record_environment
 from bench.expand import expand
 from bench.isolation import Server
-from bench.plan import Plan, extend_import_path, make_plan, needs_tensors
-from bench.record import write_json
+from bench.jobs import LauncherJob, resume_command
+from bench.plan import Plan, make_plan
+from bench.predict import extend_import_path
+from bench.record import is_pending, write_json
+from bench.resume import check_same, check_unchanged, resumed_folder
+from bench.round import TENSOR_MODULES, probe, server_environment
 from bench.run_folder import create_run_folder, point_latest_at, write_environment
 
-
-class Job(NamedTuple):
-    """What a launcher is handed, as overrides."""
-
-    run_dir: Path
-    name: str
+LEAVING_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
+"""Their jobs run on machines that the one that plans knows nothing of."""
 
 
-def sweep(
-    *,
-    loader: ConfigLoader,
-    master: DictConfig,
-    params: Mapping[str, str],
-    arguments: Sequence[str],
-    launcher: Launcher,
-) -> int:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a sweep was asked to do."""
+
+    loader: ConfigLoader
+    master: DictConfig
+    params: Mapping[str, str]  # default axes: hydra.sweeper.params
+    arguments: Sequence[str]  # task overrides of the command line
+    launcher: Launcher
+
+    @property
+    def config_dirs(self) -> tuple[str, ...]:
+        """``--config-dir`` folders."""
+        sources = [source for source in self.loader.get_sources() if source.provider == "command-line"]
+        return tuple(source.path.removeprefix("file://") for source in sources)
+
+    @property
+    def leaves_the_machine(self) -> bool:
+        """Whether the jobs run elsewhere."""
+        return type(self.launcher).__name__ in LEAVING_LAUNCHERS
+
+
+def sweep(request: Request) -> int:
     """Run a sweep; returns its exit code.
 
-    Args:
-        loader: Hydra's configuration loader.
-        master: the configuration that Hydra composed for the sweep.
-        params: default axes (``hydra.sweeper.params``).
-        arguments: task overrides of the command line.
-        launcher: whoever runs the jobs.
-
     Raises:
-        ValueError: bad input; no folder has been made.
+        ValueError: bad input; no folder has been made, and none was changed.
     """
-    config_dirs = tuple(
-        source.path.removeprefix("file://") for source in loader.get_sources() if source.provider == "command-line"
-    )
-    extend_import_path(config_dirs)
-    composed = expand(loader, master, params, arguments)
+    extend_import_path(request.config_dirs)
+    if request.master.resume is not None:
+        return _resume(request)
+    composed = expand(request.loader, request.master, request.params, request.arguments)
     configs = [build(point.values) for point in composed]
-    server = Server(server_environment(config_dirs)) if needs_tensors(configs) else None
-    try:
-        facts = _device_facts(server)
-        if any(config.device == "cuda" for config in configs) and not facts.get("gpu"):
-            raise ValueError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
-        device = "cuda" if facts.get("gpu") else "cpu"
-        plan = dataclasses.replace(make_plan(composed, configs, device), config_dirs=config_dirs)
-        run_dir = _start(plan, configs[0].run_dir, master, facts)
-        if hasattr(launcher, "server"):
-            launcher.server, server = server, None
-        return _launch(plan, run_dir, launcher)
-    finally:
-        if server is not None:
-            server.close()
+    with _Machine(request, configs) as machine:
+        plan = make_plan(composed, configs, machine.device, machine.memory_bytes(configs[0]))
+        plan = dataclasses.replace(plan, config_dirs=request.config_dirs)
+        if request.master.dry_run:
+            show_plan(plan)
+            return EXIT_OK
+        run_dir = _start(plan, request, machine.facts)
+        return _launch(plan, run_dir, request, machine)
 
 
-def _device_facts(server: Server | None) -> Mapping[str, Any]:
-    if server is None:
-        return {}
-    call = f"{probe_device.__module__}:{probe_device.__name__}"
-    outcome = server.run(call, {}, log=Path(os.devnull), timeout_s=300)
-    if outcome.answer.status != "ok":
-        raise ValueError(f"the device could not be probed: {outcome.answer.status_reason}")
-    return outcome.answer.values
+def _resume(request: Request) -> int:
+    """Go on with a run folder: its own plan, without what is finished."""
+    run_dir, plan = resumed_folder(request.master.resume, request.master.run_dir)
+    configs = [point.config for point in plan.points]
+    extend_import_path(plan.config_dirs)
+    with _Machine(request, configs) as machine:
+        asked = check_same(plan, request, machine.device)
+        mixed = check_unchanged(run_dir, plan, machine.facts, allow=bool(request.master.resume_mixed))
+        if mixed:
+            plan = plan.with_present_code()
+        if request.master.dry_run:
+            show_plan(plan, run_dir)
+            return EXIT_OK
+        return _launch(plan, run_dir, request, machine, {**asked, "resume_mixed": mixed})
 
 
-def _start(plan: Plan, run_dir: str | None, master: DictConfig, facts: Mapping[str, Any]) -> Path:
+class _Machine:
+    """The device at hand, asked through a fork server that the first round then uses."""
+
+    def __init__(self, request: Request, configs: Sequence[Config]) -> None:
+        self.server: Server | None = None
+        self.facts: Mapping[str, Any] = {}
+        tensors = [config for config in configs if config.scenario.tensors]
+        if tensors and request.leaves_the_machine:
+            if any(config.device == "auto" for config in tensors):
+                raise ValueError("device=auto cannot be resolved for jobs that run elsewhere; give device=cuda or cpu")
+        elif tensors:
+            self.server = Server(server_environment(request.config_dirs), preload=TENSOR_MODULES)
+            self.facts = self._probe(tensors)
+
+    def _probe(self, tensors: Sequence[Config]) -> Mapping[str, Any]:
+        assert self.server is not None
+        try:
+            facts = probe(self.server)
+            if not facts:
+                raise ValueError("the device could not be probed; does `python -c 'import torch'` work?")
+            if not facts["gpu"] and any(config.device == "cuda" for config in tensors):
+                raise ValueError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
+        except BaseException:
+            self.server.close()
+            raise
+        return facts
+
+    @property
+    def device(self) -> str:
+        """What ``device=auto`` means."""
+        return "cuda" if self.facts.get("gpu") else "cpu"
+
+    def memory_bytes(self, config: Config) -> int | None:
+        """Memory of the device: told by ``hardware``, else the machine's own."""
+        if config.hardware.device_memory_bytes is not None:
+            return config.hardware.device_memory_bytes
+        if not self.facts:
+            return None
+        return int(self.facts["gpu_memory_bytes"] if self.facts["gpu"] else psutil.virtual_memory().total)
+
+    def __enter__(self) -> _Machine:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.server is not None:
+            self.server.close()
+
+
+def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:
     """Write all that is known before anything runs; only then may ``latest`` move."""
-    folder = create_run_folder(run_dir)
+    folder = create_run_folder(request.master.run_dir)
     write_environment(folder, record_environment(facts, sys.argv))
-    resolved = OmegaConf.create({**OmegaConf.to_container(master), "hydra": {}})  # type: ignore[dict-item]
-    resolved.hydra = {"sweeper": {"params": master.hydra.sweeper.params}, "overrides": master.hydra.overrides}
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(resolved, resolve=True), encoding="utf-8")
+    master = request.master
+    resolved = OmegaConf.create({key: value for key, value in master.items() if key != "hydra"})
+    axes = {"axes": dict(request.params), "overrides": list(request.arguments)}
+    text = OmegaConf.to_yaml(resolved, resolve=True) + OmegaConf.to_yaml(OmegaConf.create({"sweep": axes}))
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
     write_json(folder / "plan.json", plan.to_json())
     point_latest_at(folder)
     return folder
 
 
-def _launch(plan: Plan, run_dir: Path, launcher: Launcher) -> int:
+def _launch(
+    plan: Plan, run_dir: Path, request: Request, machine: _Machine, control: Mapping[str, Any] | None = None
+) -> int:
+    """Hand every job that still needs to run to the launcher, then collect."""
+    names = [(point, f"{point.key}-{replicate}") for point, replicate in plan.jobs()]
     jobs = [
-        job_overrides(point.overrides, Job(run_dir, f"{point.key}-{replicate}")) for point, replicate in plan.jobs()
+        LauncherJob(run_dir=run_dir, name=name, control=dict(control or {})).overrides(point.overrides)
+        for point, name in names
+        if is_pending(run_dir, name)
     ]
+    if hasattr(request.launcher, "server"):
+        request.launcher.server, machine.server = machine.server, None
     try:
-        launcher.launch(jobs, initial_job_idx=0)
+        if jobs:
+            request.launcher.launch(jobs, initial_job_idx=0)
     except KeyboardInterrupt:
         collect(run_dir)
+        print(f"interrupted; go on with: {resume_command(run_dir)}", flush=True)
         return EXIT_INTERRUPTED
     return collect(run_dir)
-
-
-def job_overrides(overrides: Sequence[str], job: Job) -> list[str]:
-    """A point's overrides with the run folder and the job in them, quoted for Hydra's grammar."""
-    kept = [override for override in overrides if override.partition("=")[0] not in ("run_dir", "job")]
-    quoted = str(job.run_dir).replace("\\", "\\\\").replace("'", "\\'")
-    return [*kept, f"run_dir='{quoted}'", f"job={job.name}"]
-
-
-def parse_job(overrides: Sequence[str]) -> Job:
-    """The inverse of ``job_overrides``."""
-    values = dict(override.split("=", 1) for override in overrides)
-    run_dir = values["run_dir"][1:-1].replace("\\'", "'").replace("\\\\", "\\")
-    return Job(Path(run_dir), values["job"])

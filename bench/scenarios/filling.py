@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import CacheScenario, Config
+from bench.config import CacheScenario, Config, Workload
 from bench.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
@@ -66,10 +67,13 @@ def draw(config: Config) -> tuple[Requests, NDArray[np.int64]]:
     Raises:
         ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
     """
-    requests = draw_requests(
-        config.workload, num_seqs=config.num_seqs, max_seq_len=config.model.max_seq_len, seed=config.seed
-    )
-    return requests, mid_decode_lens(requests, config.seed)
+    return _draw(config.workload, config.num_seqs, config.model.max_seq_len, config.seed)
+
+
+@lru_cache(maxsize=32)  # the points of a sweep share few workloads, and a trace takes time to read
+def _draw(workload: Workload, num_seqs: int, max_seq_len: int, seed: int) -> tuple[Requests, NDArray[np.int64]]:
+    requests = draw_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+    return requests, mid_decode_lens(requests, seed)
 
 
 def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64]) -> Filled:
@@ -87,7 +91,7 @@ def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64]) -> Fil
     trial = new_policy(config, None)
     admitted = _admit(trial, requests, seq_lens, prefix_tokens)
     if admitted == 0:
-        raise CannotRun(_never(config, trial, requests, int(seq_lens[0])))
+        raise CannotRun(holds_none(config, trial, int(requests.prompt_lens[0]), int(seq_lens[0])))
     if not isinstance(trial, PagePool):
         return Filled(policy=trial, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=0)
     policy = new_policy(config, _order(config, trial, requests, seq_lens[:admitted]))
@@ -138,23 +142,34 @@ def _admit(policy: Policy, requests: Requests, seq_lens: NDArray[np.int64], pref
             return 0
         policy.admit(PREFIX_SEQ_ID, prefix_tokens)
     for index, seq_len in enumerate(seq_lens.tolist()):
-        final_len = int(requests.final_lens[index])
+        prompt_len, final_len = int(requests.prompt_lens[index]), int(requests.final_lens[index])
         if 0 < prefix_tokens < seq_len:
             assert isinstance(policy, PagePool)
             policy.fork(PREFIX_SEQ_ID, index, final_len)
-            missing = seq_len - prefix_tokens
+            entered = grow(policy, index, seq_len - prefix_tokens)
         else:
-            prompt_len = int(requests.prompt_lens[index])
-            if policy.can_admit(prompt_len, final_len) is not Admission.NOW:
-                return index
-            policy.admit(index, prompt_len, final_len)
-            missing = seq_len - prompt_len
-        if missing and not policy.can_append(index, missing):
-            policy.free(index)
+            entered = enter(policy, index, prompt_len, seq_len, final_len)
+        if not entered:
             return index
-        if missing:
-            policy.append(index, missing)
     return len(seq_lens)
+
+
+def enter(policy: Policy, seq_id: int, prompt_len: int, seq_len: int, final_len: int) -> bool:
+    """Admit a sequence with its prompt and grow it to ``seq_len``; whether the policy let it."""
+    if policy.can_admit(prompt_len, final_len) is not Admission.NOW:
+        return False
+    policy.admit(seq_id, prompt_len, final_len)
+    return grow(policy, seq_id, seq_len - prompt_len)
+
+
+def grow(policy: Policy, seq_id: int, num_tokens: int) -> bool:
+    """Append tokens to a sequence; where there is no room for them all, it leaves."""
+    if num_tokens and not policy.can_append(seq_id, num_tokens):
+        policy.free(seq_id)
+        return False
+    if num_tokens:
+        policy.append(seq_id, num_tokens)
+    return True
 
 
 def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArray[np.int64]) -> list[int]:
@@ -176,8 +191,9 @@ def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArra
     return [int(page) for page in order]
 
 
-def _never(config: Config, policy: Policy, requests: Requests, seq_len: int) -> str:
-    needed = max(seq_len, int(requests.prompt_lens[0])) * config.model.token_bytes
+def holds_none(config: Config, policy: Policy, prompt_len: int, seq_len: int) -> str:
+    """The sentence for a budget that refuses its first sequence."""
+    needed = max(seq_len, prompt_len) * config.model.token_bytes
     return (
         f"memory_budget={config.memory_budget} cannot hold one sequence (NEVER): the pool of {config.policy.name} has "
         f"{policy.pool_bytes:,} bytes, and the first sequence's {seq_len:,} tokens alone are {needed:,} bytes"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import question
 from bench.plan import Plan
 from tests.bench.points import Composed, plan_of
 
@@ -47,9 +48,7 @@ def test_a_trace_is_hashed_by_its_content(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         keys.append(plan_of(Composed("workload=trace", workload={"path": str(tmp_path / name)})).points[0].key)
     (tmp_path / "two.csv").write_text(text + ",7,7\n")
-    from bench import plan
-
-    plan._digest.cache_clear()
+    question._digest.cache_clear()
     keys.append(plan_of(Composed("workload=trace", workload={"path": str(tmp_path / "two.csv")})).points[0].key)
     assert keys[0] == keys[1] != keys[2]
 
@@ -57,7 +56,7 @@ def test_a_trace_is_hashed_by_its_content(tmp_path: Path) -> None:
 def test_the_default_budget_admits_everything_everywhere() -> None:
     for page_size in (1, 3, 16, 1000, 1024):
         for impl in ("contiguous", "paged_torch"):
-            assert plan_of(Composed(f"impl={impl}", page_size=page_size)).points[0].unsupported is None
+            assert plan_of(Composed(f"impl={impl}", page_size=page_size)).points[0].skip_status is None
 
 
 @pytest.mark.parametrize(
@@ -75,7 +74,7 @@ def test_the_default_budget_admits_everything_everywhere() -> None:
 )
 def test_what_cannot_run_beside_what_can_is_unsupported(composed: Composed, reason: str) -> None:
     plan = plan_of(Composed(), composed)
-    assert plan.points[0].unsupported is None
+    assert plan.points[0].skip_status is None
     with pytest.raises(ValueError, match=f"no point of the plan can run: {reason}"):
         plan_of(composed)
 

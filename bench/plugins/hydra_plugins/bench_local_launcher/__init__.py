@@ -24,9 +24,18 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; the answers are the rows in the run folder."""
-        from bench.execute import run_jobs
-        from bench.sweep import parse_job
+        from bench.execute import Session, run_jobs
+        from bench.jobs import LauncherJob
+        from bench.plan import read_plan
 
-        jobs = [parse_job(overrides) for overrides in job_overrides]
-        run_jobs(jobs[0].run_dir, [job.name for job in jobs], self.server)
+        jobs = [LauncherJob.parse(overrides) for overrides in job_overrides]
+        first = jobs[0]
+        plan = read_plan(first.run_dir)
+        session = Session(
+            run_dir=first.run_dir,
+            plan=plan.with_present_code() if first.mixed else plan,
+            timeout_s=first.timeout_s,
+            mixed=first.mixed,
+        )
+        run_jobs(session, [job.name for job in jobs], self.server)
         return []

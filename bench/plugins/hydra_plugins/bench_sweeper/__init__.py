@@ -29,17 +29,19 @@ class BenchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the whole sweep; raises ``SystemExit`` with its exit code."""
-        from bench.sweep import sweep
+        from bench.sweep import Request, sweep
 
         assert self.hydra_context is not None
         assert self.config is not None
         assert self.launcher is not None
         raise SystemExit(
             sweep(
-                loader=self.hydra_context.config_loader,
-                master=self.config,
-                params=self.params,
-                arguments=arguments,
-                launcher=self.launcher,
+                Request(
+                    loader=self.hydra_context.config_loader,
+                    master=self.config,
+                    params=self.params,
+                    arguments=arguments,
+                    launcher=self.launcher,
+                )
             )
         )

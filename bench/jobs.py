@@ -1,0 +1,64 @@
+"""A job as a launcher sees it: the point's overrides, and where it belongs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+RUN_CONTROL = ("run_dir", "job", "resume", "resume_mixed", "dry_run", "timeout_s", "replicates")
+"""Root keys that say how a run is made, not what it asks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LauncherJob:
+    """One planned job.
+
+    Attributes:
+        run_dir: its run folder, absolute.
+        name: ``<key>-<replicate>``.
+        control: run-control keys of a resumed run.
+    """
+
+    run_dir: Path
+    name: str
+    control: Mapping[str, Any] = field(default_factory=dict)
+
+    def overrides(self, asked: Sequence[str]) -> list[str]:
+        """The point's overrides with the job in them, quoted for Hydra's grammar."""
+        replaced = ("run_dir", "job", "resume", *self.control)
+        kept = [override for override in asked if override.partition("=")[0] not in replaced]
+        folder = str(self.run_dir).replace("\\", "\\\\").replace("'", "\\'")
+        control = [f"{key}={str(value).lower()}" for key, value in self.control.items()]
+        return [*kept, *control, f"run_dir='{folder}'", f"job={self.name}"]
+
+    @classmethod
+    def parse(cls, overrides: Sequence[str]) -> LauncherJob:
+        """The inverse of ``overrides``."""
+        values = dict(override.split("=", 1) for override in overrides if "=" in override)
+        run_dir = values["run_dir"][1:-1].replace("\\'", "'").replace("\\\\", "\\")
+        control: dict[str, Any] = {key: values[key] for key in ("timeout_s", "resume_mixed") if key in values}
+        return cls(run_dir=Path(run_dir), name=values["job"], control=control)
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Over the plan's, if given."""
+        return float(self.control["timeout_s"]) if "timeout_s" in self.control else None
+
+    @property
+    def mixed(self) -> bool:
+        """Whether code or machine differ from the plan's."""
+        return self.control.get("resume_mixed") == "true"
+
+
+def resume_command(run_dir: Path) -> str:
+    """What goes on with a run."""
+    return shlex.join(["python", "bench/run.py", f"resume={_hydra_quoted(str(run_dir))}"])
+
+
+def _hydra_quoted(value: str) -> str:
+    """Hydra's grammar takes few characters bare."""
+    plain = value.isascii() and all(character.isalnum() or character in "/-_.:+" for character in value)
+    return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

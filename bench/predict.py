@@ -1,0 +1,90 @@
+"""What is known of a point before it runs: its bytes, and whether it can run here at all."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.config import Config
+from bench.scenarios.filling import CannotRun, draw, fill
+from bench.units import mib
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Known beforehand.
+
+    Attributes:
+        sizes: ``pool_bytes``, ``storage_bytes``, ``device_bytes`` and ``live_tokens``.
+        status: ``unsupported`` or ``oom_predicted`` if the point will not be run, else ``None``.
+        reason: why not.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    status: str | None = None
+    reason: str | None = None
+
+
+def predict(config: Config, device_memory: int | None) -> Prediction:
+    """Predict one point.
+
+    Args:
+        config: resolved.
+        device_memory: bytes that the device has; ``None`` if unknown, and then nothing is too large.
+
+    Raises:
+        ValueError: the implementation or the workload is wrong by itself.
+    """
+    if not config.scenario.tensors:
+        return Prediction()
+    requests, seq_lens = draw(config)
+    if problem := _implementation_problem(config):
+        return Prediction(status="unsupported", reason=problem)
+    try:
+        filled = fill(config, requests, seq_lens)
+    except CannotRun as error:
+        return Prediction(status="unsupported", reason=str(error))
+    sizes = _sizes(config, filled.policy.pool_bytes, int(filled.seq_lens.sum()))
+    if config.plan.predict_oom and device_memory is not None and sizes["device_bytes"] > device_memory:
+        reason = f"needs at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
+        return Prediction(sizes=sizes, status="oom_predicted", reason=reason)
+    return Prediction(sizes=sizes)
+
+
+def _sizes(config: Config, pool_bytes: int, live_tokens: int) -> dict[str, int]:
+    """``device_bytes`` is a lower bound: storage, and the inputs that the reference is computed from."""
+    storage_bytes = pool_bytes // config.model.num_layers * config.layers_allocated
+    return {
+        "pool_bytes": pool_bytes,
+        "storage_bytes": storage_bytes,
+        "device_bytes": storage_bytes + live_tokens * config.model.token_bytes_per_layer,
+        "live_tokens": live_tokens,
+    }
+
+
+def _implementation_problem(config: Config) -> str | None:
+    impl = config.impl
+    if config.device not in impl.devices:
+        return f"{impl.name} needs device={' or '.join(impl.devices)}; this point is on {config.device}"
+    if config.policy.name not in impl.policies:
+        return f"{impl.name} cannot stand on policy={config.policy.name}; it takes {', '.join(impl.policies)}"
+    if module_file(impl.target) is None:
+        raise ValueError(f"impl.target={impl.target} cannot be found on the import path")
+    return None
+
+
+def module_file(target: str) -> Path | None:
+    """Source file of ``package.module.Class``, without importing it."""
+    try:
+        spec = importlib.util.find_spec(target.rpartition(".")[0])
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def extend_import_path(folders: Iterable[str]) -> None:
+    """Let implementations lie beside their YAML in a ``--config-dir``."""
+    sys.path.extend(folder for folder in folders if folder not in sys.path)

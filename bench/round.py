@@ -1,0 +1,174 @@
+"""One replicate round: its fork servers, what is measured once for all of its points, and a row per job."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.answer import Answer
+from bench.assemble import make_row, repro_command
+from bench.config import Config
+from bench.dominance import Dominance
+from bench.environment import record_environment
+from bench.isolation import Outcome, Server, ServerLost
+from bench.plan import Plan, Point
+from bench.record import write_json, write_row
+
+PROBE = "bench.environment:probe_device"
+CEILING = "bench.measure.ceiling:measure_ceiling"
+PROBE_TIMEOUT_S = 300.0
+
+
+class Round:
+    """Runs jobs under servers of its own; use as a context manager.
+
+    Args:
+        run_dir: where rows go.
+        plan: what is being run.
+        env: environment of its processes (``CUDA_VISIBLE_DEVICES``, say).
+        server: a tensor server that runs already.
+        timeout_s: over the plan's, for one process of one point.
+        mixed: a resumed run whose code or machine has changed; its rows say so.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        plan: Plan,
+        *,
+        env: Mapping[str, str],
+        server: Server | None = None,
+        timeout_s: float | None = None,
+        mixed: bool = False,
+    ) -> None:
+        self.run_dir, self.plan, self.timeout_s, self.mixed = run_dir, plan, timeout_s, mixed
+        self.env = {**server_environment(plan.config_dirs), **env}
+        self.servers = {True: server} if server is not None else {}  # by "needs tensors"
+        self.fingerprints: dict[bool, str] = {}
+        self.ceilings: dict[str, float | None] = {}  # by device
+        self.dominance = Dominance()
+
+    def __enter__(self) -> Round:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for server in self.servers.values():
+            server.close()
+
+    def run(self, point: Point, replicate: int) -> str:
+        """Run one job and store its row; returns the row's status."""
+        config, log = point.config, Path("logs") / f"{point.key}-{replicate}.log"
+        answer = self._without_running(point)
+        runs = answer is None
+        fingerprint = self._fingerprint(config) if runs else None
+        if runs and config.scenario.tensors:
+            self._measure_ceiling(config, self.run_dir / log)
+        started, measured_s = time.perf_counter(), 0.0
+        if answer is None:
+            answer, measured_s = self._run_processes(config, self.run_dir / log)
+        self.dominance.note(point, answer.status)
+        facts: dict[str, Any] = {
+            "server_id": self._server(config).server_id if runs else None,
+            "code_hash": point.code_hash,
+            "fingerprint": fingerprint,
+            "mixed": self.mixed,
+            "harness_s": time.perf_counter() - started - measured_s,
+            "measured_s": measured_s,
+            "log": str(log) if runs else None,
+            "repro_command": repro_command(point, config, self.plan.config_dirs),
+        }
+        for name, content in answer.artifacts.items():
+            write_json(self.run_dir / self._artifact_name(name, point), content)
+        write_row(self.run_dir, make_row(point, config, replicate, answer, facts), answer.samples)
+        return answer.status
+
+    def _without_running(self, point: Point) -> Answer | None:
+        """The answer of a point that the plan or an earlier out-of-memory rules out."""
+        if point.skip_status is not None:
+            return Answer(status=point.skip_status, status_reason=point.skip_reason)
+        if reason := self.dominance.reason(point):
+            return Answer(status="skipped_dominated", status_reason=reason)
+        return None
+
+    def _artifact_name(self, name: str, point: Point) -> str:
+        """The bare name where only one point of the run makes such a file."""
+        scenarios = [other.question["scenario"]["name"] for other in self.plan.points]
+        alone = scenarios.count(point.question["scenario"]["name"]) == 1
+        return f"{name}.json" if alone else f"{name}-{point.key}.json"
+
+    def _run_processes(self, config: Config, log: Path) -> tuple[Answer, float]:
+        answers, measured_s = [], 0.0
+        argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
+        try:
+            for call in config.scenario.processes:
+                outcome = self._run(config, call, argument, log)
+                answers.append(outcome.answer)
+                measured_s += outcome.measured_s
+                if outcome.answer.status != "ok":
+                    break
+        except ServerLost as error:
+            self.servers.pop(config.scenario.tensors).close()
+            answers.append(Answer(status="crashed", status_reason=str(error)))
+        return Answer.merged(answers), measured_s
+
+    def _run(self, config: Config, call: str, argument: Mapping[str, Any], log: Path) -> Outcome:
+        return self._server(config).run(call, argument, log=log, timeout_s=self.timeout_s or config.timeout_s)
+
+    def _measure_ceiling(self, config: Config, log: Path) -> None:
+        """Read bandwidth of this round, measured once, before its first point on the device."""
+        if config.device in self.ceilings:
+            return
+        with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
+            answer = self._run(config, CEILING, {"config": config.to_json()}, log).answer
+            self.ceilings[config.device] = answer.values.get("ceiling_gbps")
+
+    def _fingerprint(self, config: Config) -> str | None:
+        """Of the machine that really runs the point, which need not be the one that planned it."""
+        tensors = config.scenario.tensors
+        if tensors not in self.fingerprints:
+            facts: Mapping[str, Any] = {}
+            if tensors:
+                with contextlib.suppress(ServerLost):
+                    facts = probe(self._server(config))
+            self.fingerprints[tensors] = str(record_environment(facts, sys.argv)["fingerprint"])
+        return self.fingerprints[tensors]
+
+    def _server(self, config: Config) -> Server:
+        """The round's server for this kind of point; one without tensors imports no torch."""
+        tensors = config.scenario.tensors
+        if tensors not in self.servers:
+            self.servers[tensors] = Server(self.env, preload=preload(self.plan, tensors))
+        return self.servers[tensors]
+
+
+def probe(server: Server) -> Mapping[str, Any]:
+    """What torch sees on this machine, asked in a child; empty if it cannot even say that."""
+    outcome = server.run(PROBE, {}, log=Path(os.devnull), timeout_s=PROBE_TIMEOUT_S)
+    return outcome.answer.values
+
+
+def server_environment(config_dirs: Sequence[str]) -> dict[str, str]:
+    """Environment of fork servers: implementations may lie beside their YAML."""
+    inherited = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join([path for path in (inherited, *config_dirs) if path])}
+
+
+def preload(plan: Plan, tensors: bool) -> tuple[str, ...]:
+    """Modules that the server imports once, so that its children need not."""
+    if tensors:
+        return TENSOR_MODULES
+    scenarios = {
+        call.partition(":")[0]
+        for point in plan.points
+        if not point.values["scenario"]["tensors"]
+        for call in point.values["scenario"]["processes"]
+    }
+    return ("bench.child", *sorted(scenarios))
+
+
+TENSOR_MODULES = ("torch", "scipy.stats", "psutil", "bench.child")

@@ -1,0 +1,46 @@
+"""The state of a running or dead sweep, from its files: ``python scripts/show_run.py results/runs/latest``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+
+def main() -> int:
+    """Exit 0 when every planned row is there, 4 when some are missing or failed, 2 for bad input."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from bench.run_state import read_state, render
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
+    parser.add_argument("--watch", action="store_true", help="follow it until nothing runs any more")
+    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two looks")
+    arguments = parser.parse_args()
+    console = Console()
+    try:
+        state = read_state(arguments.run_dir)
+        if not arguments.watch:
+            console.print(render(state))
+            return state.exit_code
+        with Live(render(state), console=console) as live:
+            while state.running:
+                time.sleep(arguments.every)
+                state = read_state(arguments.run_dir)
+                live.update(render(state))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return state.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
