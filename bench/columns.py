@@ -31,7 +31,7 @@ class Column:
 
 
 FRACTIONS = ("_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s")
-WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "bytes_read", "page_size", "replicate", "seed",
+WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "bytes_read", "page_size", "replicate", "seed",
          "layers_allocated")  # fmt: skip
 
 
@@ -124,7 +124,10 @@ COLUMNS: tuple[Column, ...] = (
         fingerprint="hash of the blocking facts of the machine that ran the point",
         mixed="true in a resumed run whose code or machine had changed (resume_mixed=true)",
         timer="events, graph, cupti or perf_counter",
-        l2_mode="cold: the cache was flushed before each sample of decode_us; hot: it was not",
+        timer_reason="why that timer: asked for, or from predicted bytes / ceiling, decided once per point",
+        l2_mode="cold: no timed call behind decode_us found its inputs in the L2 cache (flushed before each sample, or "
+        "copies of the inputs taken in turn); hot: it did",
+        append_l2_mode="the same of append_us",
     ),
     *_columns("timing", "lower", decode_hot_us="median decode step of one layer with warm caches; null on a CPU"),
     *_columns("timing", "higher", ceiling_ratio="achieved_gbps / ceiling_gbps; above 1 the batch fits a cache"),
@@ -137,12 +140,19 @@ COLUMNS: tuple[Column, ...] = (
         decode_us="median decode step of one layer",
         decode_us_low="lower end of the 95 % order-statistic interval of that median",
         decode_us_high="upper end of it",
+        decode_spread_ratio="interquartile range of the samples behind decode_us / their median",
+        decode_enqueue_us="median host time to enqueue one decode step outside of a graph; null on a CPU",
     ),
     *_columns(
         "record",
         None,
+        launch_bound="true if that is longer than decode_us: without a graph the host is what is waited for",
         decode_samples="samples behind decode_us",
+        decode_sample_calls="calls that one of these samples averages over",
+        decode_warmup_calls="calls before the first of these samples",
         decode_stop="why sampling stopped: converged, stable_noise or budget",
+        discarded_ratio="samples discarded because the clocks were throttled / samples taken; the worst of the "
+        "row's timings, never above 0.25",
     ),
     *_columns(
         "timing",

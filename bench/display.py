@@ -61,6 +61,9 @@ MEMORY = {
     "storage_bytes": "storage",
     "process_memory_rise_bytes": "process rise",
     "device_memory_bytes": "device",
+    "torch_difference_bytes": "torch − pool",
+    "process_difference_bytes": "process − pool",
+    "device_difference_bytes": "device − pool",
 }
 
 MARKED = ("admitted_seqs", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",

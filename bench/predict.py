@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.config import Config
-from bench.scenarios.filling import CannotRun, draw, fill
+from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config
+from bench.scenarios.filling import CannotRun, Filled, draw, fill, new_policy
+from bench.scenarios.until_refusal import fill_until_refusal
 from bench.units import mib
 
 
@@ -38,15 +39,14 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
     Raises:
         ValueError: the implementation or the workload is wrong by itself.
     """
-    if not config.scenario.tensors:
-        return Prediction()
-    requests, seq_lens = draw(config)
-    if problem := _implementation_problem(config):
+    if config.scenario.tensors and (problem := _implementation_problem(config)):
         return Prediction(status="unsupported", reason=problem)
     try:
-        filled = fill(config, requests, seq_lens)
+        filled = _fill(config)
     except CannotRun as error:
         return Prediction(status="unsupported", reason=str(error))
+    if filled is None or not config.scenario.tensors:
+        return Prediction()
     sizes = _sizes(config, filled.policy.pool_bytes, int(filled.seq_lens.sum()))
     if config.plan.predict_oom and device_memory is not None and sizes["device_bytes"] > device_memory:
         reason = f"needs at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
@@ -54,13 +54,32 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
     return Prediction(sizes=sizes)
 
 
+def _fill(config: Config) -> Filled | None:
+    """Fill a policy as the scenario will, or check as much as can be told beforehand.
+
+    Raises:
+        CannotRun: the budget is too small.
+        ValueError: the workload is wrong by itself.
+    """
+    match config.scenario:
+        case CacheScenario():
+            return fill(config, *draw(config))
+        case CapacityScenario():
+            return fill_until_refusal(config)
+        case ChurnScenario():
+            draw(config)
+            new_policy(config, None)
+    return None
+
+
 def _sizes(config: Config, pool_bytes: int, live_tokens: int) -> dict[str, int]:
-    """``device_bytes`` is a lower bound: storage, and the inputs that the reference is computed from."""
+    """``device_bytes`` is a lower bound: storage, and the inputs that a reference is computed from."""
     storage_bytes = pool_bytes // config.model.num_layers * config.layers_allocated
+    reference_tokens = live_tokens if isinstance(config.scenario, CacheScenario) else 0
     return {
         "pool_bytes": pool_bytes,
         "storage_bytes": storage_bytes,
-        "device_bytes": storage_bytes + live_tokens * config.model.token_bytes_per_layer,
+        "device_bytes": storage_bytes + reference_tokens * config.model.token_bytes_per_layer,
         "live_tokens": live_tokens,
     }
 

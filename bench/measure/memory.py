@@ -137,3 +137,14 @@ def peak_resident_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def available_host_bytes() -> int:
+    """Host memory that can still be taken: what the system has available, or less where a control group allows less."""
+    available: int = psutil.virtual_memory().available
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    try:
+        allowed = int(limit.read_text()) - int(used.read_text())
+    except (OSError, ValueError):  # no control groups, or no limit ("max")
+        return available
+    return min(available, allowed)

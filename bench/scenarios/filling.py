@@ -193,8 +193,12 @@ def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArra
 
 def holds_none(config: Config, policy: Policy, prompt_len: int, seq_len: int) -> str:
     """The sentence for a budget that refuses its first sequence."""
-    needed = max(seq_len, prompt_len) * config.model.token_bytes
+    model = config.model
+    if config.policy.name == "reserved_max":
+        tokens, what = model.max_seq_len, "a sequence's reservation of model.max_seq_len"
+    else:
+        tokens, what = max(seq_len, prompt_len), "the first sequence's"
     return (
         f"memory_budget={config.memory_budget} cannot hold one sequence (NEVER): the pool of {config.policy.name} has "
-        f"{policy.pool_bytes:,} bytes, and the first sequence's {seq_len:,} tokens alone are {needed:,} bytes"
+        f"{policy.pool_bytes:,} bytes, and {what} {tokens:,} tokens alone are {tokens * model.token_bytes:,} bytes"
     )

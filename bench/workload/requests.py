@@ -13,7 +13,7 @@ from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
 from bench.workload.traces import load_trace
 
-__all__ = ["Requests", "draw_requests", "mid_decode_lens"]
+__all__ = ["Requests", "draw_requests", "mid_decode_lens", "shuffled_trace"]
 
 
 def draw_requests(workload: Workload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
@@ -54,15 +54,32 @@ def mid_decode_lens(requests: Requests, seed: int) -> NDArray[np.int64]:
     return requests.prompt_lens + np.floor(progress * requests.output_lens).astype(np.int64)
 
 
-def _sample_trace(workload: TraceWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
-    """A sample without replacement of the requests that fit, in file order."""
+def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> Requests:
+    """All requests of a trace that fit, in a seeded order: its sample of n requests is the first n, sorted.
+
+    Raises:
+        ValueError: none fits ``max_seq_len``.
+        TraceError: the file is missing or not as its schema says.
+    """
+    requests, order, too_long = _shuffled(workload, max_seq_len, seed)
+    if len(order) == 0:
+        raise ValueError(f"workload.path={workload.path} has no request of at most model.max_seq_len={max_seq_len}")
+    return requests.take(order, skipped=too_long)
+
+
+def _shuffled(workload: TraceWorkload, max_seq_len: int, seed: int) -> tuple[Requests, NDArray[np.int64], int]:
+    """A whole trace, the positions of what fits in a seeded order, and how many do not fit."""
     requests = load_trace(workload.path).requests
     fitting = np.flatnonzero(requests.final_lens <= max_seq_len)
-    too_long = len(requests) - len(fitting)
-    if num_seqs > len(fitting):
+    return requests, generator(seed, Stream.TRACE_SAMPLE).permutation(fitting), len(requests) - len(fitting)
+
+
+def _sample_trace(workload: TraceWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """A sample without replacement of the requests that fit, in file order."""
+    requests, order, too_long = _shuffled(workload, max_seq_len, seed)
+    if num_seqs > len(order):
         raise ValueError(
-            f"num_seqs={num_seqs} is more than the {len(fitting)} requests of workload.path={workload.path} that fit "
+            f"num_seqs={num_seqs} is more than the {len(order)} requests of workload.path={workload.path} that fit "
             f"model.max_seq_len={max_seq_len} ({too_long} are longer)"
         )
-    chosen = generator(seed, Stream.TRACE_SAMPLE).permutation(fitting)[:num_seqs]
-    return requests.take(np.sort(chosen), skipped=too_long)
+    return requests.take(np.sort(order[:num_seqs]), skipped=too_long)
