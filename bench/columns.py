@@ -31,8 +31,8 @@ class Column:
 
 
 FRACTIONS = ("_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s")
-WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "bytes_read", "page_size", "replicate", "seed",
-         "layers_allocated")  # fmt: skip
+WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "bytes_read", "page_size", "replicate",
+         "seed", "layers_allocated")  # fmt: skip
 
 
 def _columns(kind: Kind, better: Better, **meanings: str) -> list[Column]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -38,10 +38,19 @@ def median_interval(samples: Sequence[float]) -> Interval:
     if not len(samples):
         raise ValueError("a median needs at least one sample")
     values = np.asarray(samples, dtype=float)
-    interval = stats.quantile_test(values, q=float(np.median(values)), p=0.5).confidence_interval(CONFIDENCE)
+    interval: Any = stats.quantile_test(values, q=float(np.median(values)), p=0.5).confidence_interval(CONFIDENCE)
     low, high = float(interval.low), float(interval.high)
     return Interval(
         low=float(values.min()) if np.isnan(low) else low,
         median=float(np.median(values)),
         high=float(values.max()) if np.isnan(high) else high,
     )
+
+
+def rel_spread(samples: Sequence[float]) -> float:
+    """Interquartile range over the median: how far samples scatter, whatever their outliers.
+
+    >>> rel_spread([1.0, 2.0, 3.0, 4.0, 5.0])
+    0.6666666666666666
+    """
+    return float(stats.iqr(samples) / np.median(samples))

@@ -10,11 +10,14 @@ import torch
 from bench.answer import Answer
 from bench.config import build
 from bench.intervals import median_interval
-from bench.measure.timing import Timer
+from bench.measure.timing import Timer, choose_timer
+from bench.measure.work import Work
 
 
 def measure_ceiling(argument: Mapping[str, Any]) -> Answer:
-    """Time a reduction over ``measure.ceiling_bytes`` with the timer that the points use.
+    """Time a reduction over ``measure.ceiling_bytes`` with the timer that the points ask for.
+
+    ``auto`` takes events here: there is no ceiling yet to predict a time with.
 
     Args:
         argument: ``config`` of any point on the device.
@@ -25,6 +28,7 @@ def measure_ceiling(argument: Mapping[str, Any]) -> Answer:
     config = build(argument["config"])
     device = torch.device(config.device)
     data = torch.ones(config.measure.ceiling_bytes // 4, dtype=torch.float32, device=device)
-    samples = Timer(config.measure, device).device_work(data.sum)
+    choice = choose_timer(config.measure, device, moved_bytes=data.nbytes, storage_bytes=data.nbytes, ceiling_gbps=None)
+    samples = Timer(config.measure, device, choice).device_work(Work.of_one(data.sum, data))
     gbps = data.nbytes / median_interval(samples.values_us).median / 1000
     return Answer(values={"ceiling_gbps": gbps}, samples={"ceiling": samples.to_json()})

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from bench.measure.samples import Samples
-from bench.measure.stopping import StoppingRule
+from bench.measure.stopping import StoppingRule, collect
 
 MIN_SAMPLE_US = 1000.0
 """Calls are batched until one sample is at least this long: the clock must not be what is measured."""
+
+TRIALS = 2
+"""Batches timed before the length of a batch is believed."""
 
 
 def time_on_host(
@@ -29,14 +32,18 @@ def time_on_host(
     """
     wait = wait or _nothing
     with quiet():
-        batch = _calls_per_sample(call, wait, warmup_ms)
-        values_us: list[float] = []
-        progress, started, stop = rule.start(), time.perf_counter(), None
-        while stop is None:
-            values_us.append(_time_batch(call, wait, batch) / batch)
-            stop = progress.verdict(values_us, time.perf_counter() - started)
+        batch, warmup_calls = _calls_per_sample(call, wait, warmup_ms)
+        taken = collect(lambda: [_time_batch(call, wait, batch) / batch], rule)
     return Samples(
-        values_us=values_us, timer="perf_counter", l2_mode="hot", stop=stop, calls_per_sample=batch, enqueue_us=[]
+        values_us=taken.values,
+        timer="perf_counter",
+        l2_mode="hot",
+        stop=taken.stop,
+        calls_per_sample=batch,
+        copies=1,
+        warmup_calls=warmup_calls,
+        enqueue_us=[],
+        discarded_ratio=taken.discarded_ratio,
     )
 
 
@@ -54,28 +61,32 @@ def _time_batch(call: Callable[[], object], wait: Callable[[], object], batch: i
     return (time.perf_counter_ns() - begun) / 1000
 
 
-def _calls_per_sample(call: Callable[[], object], wait: Callable[[], object], warmup_ms: float) -> int:
-    """Warm up; on the way, find how many calls fill a sample."""
-    batch, began = 1, time.perf_counter()
+def _calls_per_sample(call: Callable[[], object], wait: Callable[[], object], warmup_ms: float) -> tuple[int, int]:
+    """Warm up; on the way, find how many calls fill a sample. Returns that, and the calls made."""
+    batch, made, began = 1, 0, time.perf_counter()
     while True:
-        took_us = _time_batch(call, wait, batch)
+        # The shortest of a few: one of them may have waited for another process.
+        took_us = min(_time_batch(call, wait, batch) for _ in range(TRIALS))
+        made += TRIALS * batch
         if took_us < MIN_SAMPLE_US:
             batch = max(batch + 1, min(10 * batch, int(batch * 1.2 * MIN_SAMPLE_US / max(took_us, 1e-3))))
         elif (time.perf_counter() - began) * 1000 >= warmup_ms:
-            return batch
+            return batch, made
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No garbage collection inside; what lives now is out of its sight afterwards too."""
+    """No garbage collection inside; may be nested."""
+    was_enabled = gc.isenabled()
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
         gc.unfreeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -11,12 +13,17 @@ class Samples:
     """Samples of one quantity.
 
     Attributes:
-        values_us: microseconds per call, in the order taken.
-        timer: ``perf_counter`` or ``events``.
-        l2_mode: ``cold`` if caches were flushed before each sample, else ``hot``.
+        values_us: microseconds per call, in the order taken; discarded ones are not among them.
+        timer: ``perf_counter``, ``events``, ``graph`` or ``cupti``.
+        l2_mode: ``cold`` if no call could find its inputs in a cache, else ``hot``.
         stop: ``converged``, ``stable_noise`` or ``budget``.
         calls_per_sample: calls that one sample averages over.
-        enqueue_us: host time per call, where a device does the work; otherwise empty.
+        copies: copies of the inputs that the calls took in turn.
+        warmup_calls: calls before the first sample.
+        enqueue_us: host time of each warm-up call but the first, where a device does the work;
+            otherwise empty. Taken on an empty queue: a full one would make the host wait.
+        discarded_ratio: samples thrown away because the clocks were throttled / samples taken.
+        telemetry: state of the machine ``before`` and ``after``.
     """
 
     values_us: list[float]
@@ -24,8 +31,22 @@ class Samples:
     l2_mode: str
     stop: str
     calls_per_sample: int
+    copies: int
+    warmup_calls: int
     enqueue_us: list[float]
+    discarded_ratio: float
+    telemetry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def launch_us(self) -> float | None:
+        """Median host time that enqueuing one call takes, microseconds; ``None`` on the host."""
+        return statistics.median(self.enqueue_us) if self.enqueue_us else None
+
+    @property
+    def launch_bound(self) -> bool | None:
+        """Whether the host needs longer to enqueue a call than the device to do it."""
+        return None if self.launch_us is None else self.launch_us > statistics.median(self.values_us)
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers, for the file of raw samples."""
-        return asdict(self)
+        return {**asdict(self), "launch_bound": self.launch_bound}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.intervals import median_interval
@@ -22,6 +23,9 @@ MANY_SAMPLES = 16
 
 GROWTH = 1.25
 """Samples between two looks grow by this factor, so that looking stays cheap."""
+
+MAX_DISCARDED_RATIO = 0.25
+"""Never throw away more than this: a device that is always throttled is measured throttled, and says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +72,37 @@ class Progress:
         recent = self.widths[-NOISE_WINDOW:]
         mean = sum(recent) / len(recent)
         return len(recent) == NOISE_WINDOW and max(recent) - min(recent) <= NOISE_TOLERANCE * mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """The kept samples, why there are no more, and what share of all was thrown away."""
+
+    values: list[float]
+    stop: str
+    discarded_ratio: float
+
+
+def collect(
+    take: Callable[[], list[float]], rule: StoppingRule, throttled: Callable[[], bool] | None = None
+) -> Collected:
+    """Take samples until the rule says stop.
+
+    Args:
+        take: takes some samples and returns them.
+        rule: when to stop.
+        throttled: asked after each ``take``, outside of the timing: whether the samples just
+            taken are to be discarded, up to ``MAX_DISCARDED_RATIO`` of all.
+    """
+    values: list[float] = []
+    discarded = 0
+    progress, started, stop = rule.start(), time.perf_counter(), None
+    while stop is None:
+        taken = take()
+        total = len(values) + discarded + len(taken)
+        if throttled is not None and throttled() and discarded + len(taken) <= MAX_DISCARDED_RATIO * total:
+            discarded += len(taken)
+        else:
+            values += taken
+        stop = progress.verdict(values, time.perf_counter() - started)
+    return Collected(values=values, stop=stop, discarded_ratio=discarded / (len(values) + discarded))

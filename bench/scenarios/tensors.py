@@ -34,8 +34,16 @@ class Inputs:
         return torch.stack([keys[-1] for keys in self.keys]), torch.stack([values[-1] for values in self.values])
 
 
-def make_cache(config: Config, policy: Policy, model: ModelSpec | None = None) -> KVCache:
+def make_cache(
+    config: Config, policy: Policy, model: ModelSpec | None = None, num_layers: int | None = None
+) -> KVCache:
     """An instance of ``impl.target``.
+
+    Args:
+        config: names it.
+        policy: what it stands on.
+        model: instead of the configuration's.
+        num_layers: layers that get storage, instead of the configuration's.
 
     Raises:
         Unsupported: the implementation cannot do this case here.
@@ -46,7 +54,7 @@ def make_cache(config: Config, policy: Policy, model: ModelSpec | None = None) -
         model or config.model,
         policy,
         device=config.device,
-        num_layers=config.layers_allocated,
+        num_layers=config.layers_allocated if num_layers is None else num_layers,
         options=config.impl.options,
     )
     return cache
