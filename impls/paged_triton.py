@@ -107,7 +107,8 @@ class PagedTriton:
         self._num_sms = _multiprocessors(self._device, self._kernels.is_interpreted)
         self._element_bytes = DTYPE_BYTES[model.dtype]
         self._num_splits = positive_option(options, "num_splits", None)
-        self._tiles = _tiles(model, options)
+        tiles = _tiles(model, options)
+        self._tiles = tiles[:1] if self._kernels.is_interpreted else tiles  # an interpreter's time says nothing
         self._tile = self._tiles[0]
         shape = (policy.num_pages, policy.page_size, model.num_kv_heads, model.head_dim)
         dtype: torch.dtype = getattr(torch, model.dtype)

@@ -1,0 +1,131 @@
+"""One decode step of a small batch through ``PagedTriton``, compared with the reference.
+
+Runs in a worker: under Triton's interpreter, or for real where there is a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from impls.paged_triton import PagedTriton, TritonBatch
+from impls.policies import PagePool
+from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.spec import ModelSpec, ceil_div
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A batch and how to attend over it; lengths in tokens."""
+
+    seq_lens: Sequence[int]
+    page_size: int = 16
+    heads: tuple[int, int] = (4, 1)  # query heads, KV heads
+    head_dim: int = 64
+    dtype: str = "float32"
+    options: Mapping[str, int] = field(default_factory=dict)
+    mutation: str | None = None
+
+    @property
+    def model(self) -> ModelSpec:
+        num_query_heads, num_kv_heads = self.heads
+        return ModelSpec(
+            name="case",
+            num_layers=1,
+            num_query_heads=num_query_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=self.head_dim,
+            dtype=self.dtype,
+            max_seq_len=max(self.seq_lens),
+        )
+
+
+class Outcome(NamedTuple):
+    """Error of the output and how much of it correct arithmetic may make, both relative per head."""
+
+    error: float
+    allowed: float
+    num_splits: int
+
+
+def attend(case: Case) -> Outcome:
+    """Fill a cache of permuted pages whose other slots are NaN, decode, compare."""
+    warnings.simplefilter("error")  # NumPy warns where the interpreter computes inf - inf
+    generator = torch.Generator().manual_seed(0)
+    cache = make_cache(case)
+    keys, values = [], []
+    for seq_id, seq_len in enumerate(case.seq_lens):
+        cache.policy.admit(seq_id, seq_len)
+        keys.append(_draw((seq_len, case.heads[1], case.head_dim), case, generator))
+        values.append(_draw((seq_len, case.heads[1], case.head_dim), case, generator))
+        store(cache, seq_id, keys[-1], values[-1])
+    query = _draw((len(case.seq_lens), case.heads[0], case.head_dim), case, generator)
+    batch = cache.prepare(range(len(case.seq_lens)))
+    if case.mutation is not None:
+        MUTATIONS[case.mutation](cache, batch)
+    reference = decode_attention(query, keys, values)
+    return Outcome(
+        error=max_rel_error(cache.decode(0, query, batch), reference),
+        allowed=allowed_error(query, keys, values, reference),
+        num_splits=batch.plan.splits.num_splits,
+    )
+
+
+def make_cache(case: Case) -> PagedTriton:
+    """A cache with some pages to spare, handed out in random order, NaN in every slot."""
+    num_pages = sum(ceil_div(seq_len, case.page_size) for seq_len in case.seq_lens) + 2
+    order = random.Random(0).sample(range(num_pages), num_pages)
+    policy = PagePool(num_pages, case.page_size, case.model.token_bytes, free_order=order)
+    cache = PagedTriton(case.model, policy, device=DEVICE, num_layers=1, options=case.options)
+    for tensor in cache.tensors:
+        tensor.fill_(math.nan)
+    return cache
+
+
+def store(cache: PagedTriton, seq_id: int, keys: Tensor, values: Tensor) -> None:
+    """What the write kernel does, by torch: the interpreter takes a millisecond per token."""
+    slots = torch.tensor(cache.policy.slots(seq_id, 0, len(keys)), device=DEVICE)
+    for tensor, rows in zip(cache.tensors, (keys, values), strict=True):
+        tensor.flatten(0, 1)[slots] = rows
+
+
+def _draw(shape: Sequence[int], case: Case, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator).to(DEVICE, getattr(torch, case.dtype))
+
+
+def _drop_token(cache: PagedTriton, batch: TritonBatch) -> None:
+    batch.seq_lens[_longest(batch)] -= 1
+
+
+def _swap_page(cache: PagedTriton, batch: TritonBatch) -> None:
+    """The longest sequence's first page becomes another sequence's (within one, order is no matter)."""
+    table, longest = batch.paged.page_table, _longest(batch)
+    table[longest, 0] = table[longest - 1, 0]
+
+
+def _leave_slot_stale(cache: PagedTriton, batch: TritonBatch) -> None:
+    """The newest token was never written: its slot still holds what another sequence left."""
+    newest = batch.slot_mapping[_longest(batch)]
+    for tensor in cache.tensors:
+        slots = tensor.flatten(0, 1)
+        slots[newest] = slots[batch.slot_mapping[_longest(batch) - 1]]
+
+
+def _longest(batch: TritonBatch) -> int:
+    return int(batch.paged.host.seq_lens.argmax())
+
+
+MUTATIONS: Mapping[str, Callable[[PagedTriton, TritonBatch], None]] = {
+    "dropped token": _drop_token,
+    "swapped page": _swap_page,
+    "stale slot": _leave_slot_stale,
+}

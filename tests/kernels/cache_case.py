@@ -1,0 +1,120 @@
+"""What ``PagedTriton`` does beside decoding; runs in a worker, as ``attention_case`` does."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from unittest import mock
+
+import torch
+
+from impls.interface import KVCache, Unsupported
+from impls.paged_triton import PagedTriton
+from impls.policies import PagePool, Reserved
+from impls.reference import allowed_error, decode_attention, max_rel_error
+from tests.kernels.attention_case import DEVICE, Case, make_cache, store
+
+
+def write_with_skips(case: Case) -> bool:
+    """Whether exactly the tokens with a slot were stored, each in its own, and nothing else changed."""
+    cache = make_cache(case)
+    cache.policy.admit(0, 6)
+    keys = torch.randn((6, case.heads[1], case.head_dim), device=DEVICE).to(getattr(torch, case.dtype))
+    slots = torch.tensor(cache.policy.slots(0, 0, 6), dtype=torch.int64, device=DEVICE)
+    expected = torch.full_like(cache.tensors[0].flatten(0, 1), math.nan)
+    expected[slots[1:5]] = keys[1:5]
+    slots[[0, 5]] = -1
+    # Not contiguous, as slices of a fused projection are.
+    strided = torch.stack((keys, -keys), dim=1)
+    cache.write(0, slots, strided[:, 0], strided[:, 1])
+    stored = [tensor.flatten(0, 1) for tensor in cache.tensors]
+    return torch.equal(stored[0].nan_to_num(7), expected.nan_to_num(7)) and torch.equal(
+        stored[1].nan_to_num(7), -expected.nan_to_num(-7)
+    )
+
+
+def append_and_decode(case: Case, steps: int) -> list[tuple[float, float]]:
+    """Error and allowed error of each of some steps, the newest token written through the batch."""
+    cache = make_cache(case)
+    dtype = getattr(torch, case.dtype)
+    shape = (len(case.seq_lens), max(case.seq_lens) + steps, case.heads[1], case.head_dim)
+    keys, values = torch.randn((2, *shape), device=DEVICE).to(dtype)
+    for seq_id, seq_len in enumerate(case.seq_lens):
+        cache.policy.admit(seq_id, seq_len)
+        store(cache, seq_id, keys[seq_id, :seq_len], values[seq_id, :seq_len])
+    return [_step(cache, case, keys, values) for _ in range(steps)]
+
+
+def _step(cache: PagedTriton, case: Case, keys: torch.Tensor, values: torch.Tensor) -> tuple[float, float]:
+    seq_ids = range(len(case.seq_lens))
+    for seq_id in seq_ids:
+        cache.policy.append(seq_id)
+    batch = cache.prepare(seq_ids)
+    lens = batch.seq_lens.tolist()
+    newest = [length - 1 for length in lens]
+    cache.write(0, batch.slot_mapping, keys[seq_ids, newest], values[seq_ids, newest])
+    query = torch.randn((len(lens), case.heads[0], case.head_dim), device=DEVICE).to(keys.dtype)
+    live = [[rows[seq_id, :length] for seq_id, length in enumerate(lens)] for rows in (keys, values)]
+    reference = decode_attention(query, *live)
+    error = max_rel_error(cache.decode(0, query, batch), reference)
+    return error, allowed_error(query, *live, reference)
+
+
+def decode_beyond_31_bits() -> tuple[float, float, int]:
+    """Error, allowed error and first element of a sequence that lies past 2**31 elements.
+
+    The pool is allocated but, save for that sequence, never touched: it takes address space only.
+    """
+    page_size, head_dim = 1024, 64
+    num_pages = 2**31 // (page_size * head_dim) + 8
+    model = ModelSpec(
+        name="case",
+        num_layers=1,
+        num_query_heads=4,
+        num_kv_heads=1,
+        head_dim=head_dim,
+        dtype="float16",
+        max_seq_len=2048,
+    )
+    policy = PagePool(num_pages, page_size, model.token_bytes, free_order=range(num_pages - 1, -1, -1))
+    cache = PagedTriton(model, policy, device=DEVICE, num_layers=1, options={})
+    policy.admit(0, 20)
+    keys, values = torch.randn((2, 20, 1, head_dim), device=DEVICE).half()
+    batch = cache.prepare([0])
+    cache.write(0, torch.tensor(policy.slots(0, 0, 20), device=DEVICE), keys, values)
+    query = torch.randn((1, 4, head_dim), device=DEVICE).half()
+    reference = decode_attention(query, [keys], [values])
+    error = max_rel_error(cache.decode(0, query, batch), reference)
+    return error, allowed_error(query, [keys], [values], reference), policy.slots(0, 0, 1)[0] * head_dim
+
+
+def facts_after_tune(case: Case) -> dict[str, object]:
+    """What the cache says of itself around one ``tune``."""
+    cache = make_cache(case)
+    assert isinstance(cache, KVCache)
+    for tensor in cache.tensors:
+        tensor.zero_()
+    for seq_id, seq_len in enumerate(case.seq_lens):
+        cache.policy.admit(seq_id, seq_len)
+    batch = cache.prepare(range(len(case.seq_lens)))
+    query = torch.ones((len(case.seq_lens), case.heads[0], case.head_dim), device=DEVICE)
+    cache.tune(query, batch)
+    shapes = [tuple(tensor.shape) for tensor in cache.tensors]
+    return {**cache.details(), "storage_bytes": cache.storage_bytes, "shapes": shapes, "pages": cache.policy.num_pages}
+
+
+def refusal(case: Case, *, device: str = DEVICE, policy_name: str = "paged", without_triton: bool = False) -> str:
+    """Why a cache is not made: the type of what was raised, and what it says."""
+    model = case.model
+    policy = PagePool(4, case.page_size, model.token_bytes)
+    other = Reserved(64, model.max_seq_len, model.token_bytes, estimate="max")
+    found = importlib.util.find_spec
+    absent = mock.patch.object(importlib.util, "find_spec", lambda name: None if without_triton else found(name))
+    try:
+        with absent:
+            PagedTriton(
+                model, policy if policy_name == "paged" else other, device=device, num_layers=1, options=case.options
+            )
+    except (Unsupported, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "made"

@@ -1,0 +1,102 @@
+"""The machine code of every kernel variant: nothing spills, loads are wide, tensor cores are used."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from itertools import product
+
+import pytest
+
+from impls.kernels.heuristics import Tile
+from impls.spec import DTYPE_BYTES
+from tests.kernels.compiled import Compiled, Variant, compile_decode, compile_helpers
+
+H100_REGISTERS = 64 * 1024  # per multiprocessor
+H100_SHARED_BYTES = 228 * 1024
+WARP = 32
+SMALLEST_SHARED_LIMIT_BYTES = 163 * 1024  # of one program, on sm_80
+ONE_TO_ONE, GROUPED = (8, 8), (32, 8)  # query heads, KV heads
+
+USUAL = [Variant(heads=heads, dtype=dtype) for heads, dtype in product((ONE_TO_ONE, GROUPED), ("float16", "float32"))]
+USUAL += [Variant(heads=GROUPED, head_dim=64), Variant(heads=GROUPED, head_dim=80)]
+USUAL += [Variant(heads=GROUPED, dtype="bfloat16", page_size=page_size) for page_size in (3, 64)]
+USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64)]
+USUAL += [Variant(heads=GROUPED, capability=capability) for capability in (80, 100)]
+USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64, capability=capability) for capability in (80, 100)]
+
+ALL = [
+    Variant(heads=heads, dtype=dtype, head_dim=head_dim, page_size=page_size, capability=capability)
+    for capability, dtype, head_dim, heads, page_size in product(
+        (80, 90, 100), DTYPE_BYTES, (64, 80, 96, 128, 256), (ONE_TO_ONE, GROUPED, (8, 1), (16, 1)), (1, 16, 1024)
+    )
+    if page_size == 16 or head_dim == 128
+]
+
+
+def check(compiled: Compiled, variant: Variant) -> None:
+    """What must hold for any tile of any variant."""
+    tile, element_bytes = compiled.tile, DTYPE_BYTES[variant.dtype]
+    assert tile is not None
+    assert compiled.stack_bytes == 0, "registers spill"
+    assert not compiled.in_body("LDL")
+    assert not compiled.in_body("STL")
+    assert compiled.in_loop("LDGSTS.E.BYPASS.128") == _wide_loads(tile, element_bytes)
+    if compiled.in_loop("LDGSTS") != compiled.in_loop("LDGSTS.E.BYPASS.128"):
+        pytest.fail(f"K or V is loaded in pieces below 16 bytes: {dict(compiled.loop)}")
+    _check_products(compiled, variant)
+    assert compiled.shared_bytes <= tile.shared_bytes(element_bytes) + 256
+    assert compiled.shared_bytes <= SMALLEST_SHARED_LIMIT_BYTES
+    programs = tile.programs_per_sm(element_bytes)
+    assert programs * compiled.registers * tile.num_warps * WARP <= H100_REGISTERS
+    assert programs * (compiled.shared_bytes + 1024) <= H100_SHARED_BYTES
+
+
+def _wide_loads(tile: Tile, element_bytes: int) -> int:
+    """16-byte loads of K and V per thread and loop step."""
+    tile_bytes = 2 * tile.block_tokens * tile.block_dim * element_bytes
+    return tile_bytes // (16 * tile.num_warps * WARP)
+
+
+def _check_products(compiled: Compiled, variant: Variant) -> None:
+    """Tensor cores for 16-bit tiles; none for float32, whose TF32 would lose 13 bits."""
+    assert "tf32" not in compiled.ptx
+    if variant.dtype != "float32" and variant.model.group_size > 1:
+        assert compiled.in_loop("HMMA") + compiled.in_loop("HGMMA") > 0
+    else:
+        assert compiled.in_loop("HMMA") + compiled.in_loop("HGMMA") == 0
+        assert compiled.in_loop("FFMA") > 0
+
+
+@pytest.mark.parametrize("variant", USUAL, ids=str)
+def test_decode_kernel(compiler: ProcessPoolExecutor, variant: Variant) -> None:
+    compiled = compiler.submit(compile_decode, variant).result()
+    assert len({one.tile for one in compiled}) == len(compiled) > 1
+    for one in compiled:
+        check(one, variant)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("variant", ALL, ids=str)
+def test_decode_kernel_in_every_variant(compiler: ProcessPoolExecutor, variant: Variant) -> None:
+    for compiled in compiler.submit(compile_decode, variant).result():
+        check(compiled, variant)
+
+
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_merge_and_write_kernels(compiler: ProcessPoolExecutor, capability: int) -> None:
+    merge, write = compiler.submit(compile_helpers, Variant(heads=GROUPED, capability=capability)).result()
+    for kernel in (merge, write):
+        assert kernel.stack_bytes == 0
+        assert not kernel.in_body("LDL")
+        assert not kernel.in_body("STL")
+        assert kernel.in_body("LDG.E.128") > 0
+    assert write.in_body("STG.E.128") > 0
+
+
+def test_page_ids_of_a_tile_are_one_load_where_a_page_holds_the_tile(compiler: ProcessPoolExecutor) -> None:
+    (small, *_), (large, *_) = (
+        compiler.submit(compile_decode, Variant(heads=GROUPED, page_size=page_size)).result() for page_size in (16, 64)
+    )
+    assert large.in_loop("LDG.E") == 1
+    assert small.in_loop("LDG.E") > 1

@@ -1,0 +1,116 @@
+"""The cache around the kernels: writing, appending, facts for the row, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.attention_case import Case
+from tests.kernels.cache_case import (
+    append_and_decode,
+    decode_beyond_31_bits,
+    facts_after_tune,
+    refusal,
+    write_with_skips,
+)
+
+SMALL = Case(seq_lens=(8,))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("page_size", [1, 3, 16])
+def test_write_stores_each_token_in_its_slot_and_skips_minus_one(
+    kernels: ProcessPoolExecutor, page_size: int, dtype: str
+) -> None:
+    case = Case(seq_lens=(8,), page_size=page_size, heads=(3, 3), head_dim=80, dtype=dtype)
+    assert kernels.submit(write_with_skips, case).result()
+
+
+def test_write_of_a_token_longer_than_one_program_takes(kernels: ProcessPoolExecutor) -> None:
+    assert kernels.submit(write_with_skips, Case(seq_lens=(8,), heads=(20, 20), head_dim=64)).result()
+
+
+@pytest.mark.parametrize("heads", [(2, 2), (4, 1)])
+def test_tokens_appended_one_by_one_are_seen_by_the_next_step(
+    kernels: ProcessPoolExecutor, heads: tuple[int, int]
+) -> None:
+    case = Case(seq_lens=(2, 7), page_size=4, heads=heads)
+    for error, allowed in kernels.submit(append_and_decode, case, 3).result():
+        assert error <= allowed
+
+
+def test_offsets_beyond_31_bits(kernels: ProcessPoolExecutor) -> None:
+    error, allowed, first_element = kernels.submit(decode_beyond_31_bits).result()
+    assert first_element > 2**31
+    assert error <= allowed
+
+
+def test_facts_for_the_row(kernels: ProcessPoolExecutor) -> None:
+    case = Case(seq_lens=(3, 9), page_size=4, heads=(4, 1), options={"num_splits": 2, "block_tokens": 16})
+    facts = kernels.submit(facts_after_tune, case).result()
+    token_bytes = 2 * 1 * 64 * 4
+    page_table_bytes = 2 * 3 * 4
+    assert facts["bytes_read"] == 12 * token_bytes + 2 * (2 * 4 * 64 * 4) + page_table_bytes
+    assert facts["sdpa_backend"] is None
+    assert (facts["num_splits"], facts["block_tokens"]) == (1, 16)
+    assert facts["shapes"] == [(facts["pages"], 4, 1, 64)] * 2
+    assert facts["storage_bytes"] == facts["pages"] * 4 * token_bytes
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (Case(seq_lens=(8,), head_dim=8), "paged_triton takes a head_dim of 16 to 256, not 8"),
+        (Case(seq_lens=(8,), head_dim=320), "paged_triton takes a head_dim of 16 to 256, not 320"),
+        (Case(seq_lens=(8,), heads=(17, 1)), "paged_triton takes at most 16 query heads per KV head of 64 float32"),
+        (Case(seq_lens=(8,), heads=(65, 1), dtype="float16"), "paged_triton takes at most 64 query heads per KV head"),
+    ],
+)
+def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: str) -> None:
+    assert kernels.submit(refusal, case).result().startswith(f"Unsupported: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"splits": 2}, "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits"),
+        ({"block_tokens": 48}, "block_tokens=48 must be a power of two from 16 to 256"),
+        ({"block_tokens": 8}, "block_tokens=8 must be a power of two from 16 to 256"),
+        ({"num_warps": 3}, "num_warps=3 must be a power of two from 1 to 16"),
+        ({"num_splits": 0}, "num_splits=0 must be an integer of at least 1"),
+        ({"num_stages": 9}, "num_stages=9 must be at most 8"),
+    ],
+)
+def test_bad_options(kernels: ProcessPoolExecutor, options: dict[str, int], reason: str) -> None:
+    answer = kernels.submit(refusal, Case(seq_lens=(8,), options=options)).result()
+    assert answer == f"ValueError: impl.options.{reason}"
+
+
+def test_refuses_a_policy_without_pages(kernels: ProcessPoolExecutor) -> None:
+    answer = kernels.submit(refusal, SMALL, policy_name="reserved_max").result()
+    assert answer == "Unsupported: paged_triton stands on a page pool, not on Reserved"
+
+
+def test_refuses_a_cpu_without_the_interpreter(compiler: ProcessPoolExecutor) -> None:
+    answer = compiler.submit(refusal, SMALL, device="cpu").result()
+    assert answer.startswith(
+        "Unsupported: paged_triton needs a CUDA device; on cpu it runs only in Triton's interpreter"
+    )
+
+
+def test_refuses_where_triton_is_not_installed(compiler: ProcessPoolExecutor) -> None:
+    answer = compiler.submit(refusal, SMALL, without_triton=True).result()
+    assert answer == "Unsupported: paged_triton needs the package triton, which is not installed"
+
+
+@pytest.mark.parametrize(
+    ("module", "blocked"),
+    [("impls.paged_triton", ("triton",)), ("impls.kernels.heuristics", ("triton", "torch", "numpy"))],
+)
+def test_imports_without(root: Path, module: str, blocked: tuple[str, ...]) -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import {module}"
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True, timeout=120)
