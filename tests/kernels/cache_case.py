@@ -67,15 +67,7 @@ def decode_beyond_31_bits() -> tuple[float, float, int]:
     """
     page_size, head_dim = 1024, 64
     num_pages = 2**31 // (page_size * head_dim) + 8
-    model = ModelSpec(
-        name="case",
-        num_layers=1,
-        num_query_heads=4,
-        num_kv_heads=1,
-        head_dim=head_dim,
-        dtype="float16",
-        max_seq_len=2048,
-    )
+    model = Case(seq_lens=(20,), head_dim=head_dim, dtype="float16").model
     policy = PagePool(num_pages, page_size, model.token_bytes, free_order=range(num_pages - 1, -1, -1))
     cache = PagedTriton(model, policy, device=DEVICE, num_layers=1, options={})
     policy.admit(0, 20)
