@@ -49,9 +49,22 @@ class Request:
         return tuple(source.path.removeprefix("file://") for source in sources)
 
     @property
+    def composed(self) -> Config:
+        """What Hydra composed without the axes, checked."""
+        return build(to_plain(self.master))
+
+    @property
     def leaves_the_machine(self) -> bool:
         """Whether the jobs run elsewhere."""
         return type(self.launcher).__name__ in LEAVING_LAUNCHERS
+
+
+def to_plain(cfg: DictConfig) -> dict[Any, Any]:
+    """Plain containers of everything but Hydra's own settings, which need not resolve here."""
+    names = [name for name in cfg if name != "hydra"]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names), resolve=True)
+    assert isinstance(plain, dict)
+    return plain
 
 
 def sweep(request: Request) -> int:
@@ -68,7 +81,7 @@ def sweep(request: Request) -> int:
     with _Machine(request, configs) as machine:
         plan = make_plan(composed, configs, machine.device, machine.memory_bytes(configs[0]))
         plan = dataclasses.replace(plan, config_dirs=request.config_dirs)
-        if request.master.dry_run:
+        if configs[0].dry_run:
             show_plan(plan)
             return EXIT_OK
         run_dir = _start(plan, request, machine.facts)
@@ -77,18 +90,20 @@ def sweep(request: Request) -> int:
 
 def _resume(request: Request) -> int:
     """Go on with a run folder: its own plan, without what is finished."""
-    run_dir, plan = resumed_folder(request.master.resume, request.master.run_dir)
+    asked = request.composed
+    assert asked.resume is not None
+    run_dir, plan = resumed_folder(asked.resume, asked.run_dir)
     configs = [point.config for point in plan.points]
     extend_import_path(plan.config_dirs)
     with _Machine(request, configs) as machine:
-        asked = check_same(plan, request, machine.device)
-        mixed = check_unchanged(run_dir, plan, machine.facts, allow=bool(request.master.resume_mixed))
+        control = check_same(plan, request, machine.device)
+        mixed = check_unchanged(run_dir, plan, machine.facts, allow=asked.resume_mixed)
         if mixed:
             plan = plan.with_present_code()
-        if request.master.dry_run:
+        if asked.dry_run:
             show_plan(plan, run_dir)
             return EXIT_OK
-        return _launch(plan, run_dir, request, machine, {**asked, "resume_mixed": mixed})
+        return _launch(plan, run_dir, request, machine, {**control, "resume_mixed": mixed})
 
 
 class _Machine:
@@ -143,10 +158,8 @@ def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:
     """Write all that is known before anything runs; only then may ``latest`` move."""
     folder = create_run_folder(request.master.run_dir)
     write_environment(folder, record_environment(facts, sys.argv))
-    master = request.master
-    resolved = OmegaConf.create({key: value for key, value in master.items() if key != "hydra"})
     axes = {"axes": dict(request.params), "overrides": list(request.arguments)}
-    text = OmegaConf.to_yaml(resolved, resolve=True) + OmegaConf.to_yaml(OmegaConf.create({"sweep": axes}))
+    text = OmegaConf.to_yaml(OmegaConf.create({**to_plain(request.master), "sweep": axes}))
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     write_json(folder / "plan.json", plan.to_json())
     point_latest_at(folder)
