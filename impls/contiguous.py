@@ -60,7 +60,7 @@ class Padding:
         return regions.view(num_seqs, self.region_slots, *storage.shape[1:])[:, : self.max_len]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class ContiguousBatch:
     """One decode step's metadata (``impls.interface.Batch``).
 
@@ -145,6 +145,8 @@ class Contiguous:
     def tune(self, query: Tensor, batch: ContiguousBatch) -> None:
         """Time every call that this device and batch allow, and keep the fastest.
 
+        What ``batch`` holds for the padded call is dropped if that has lost.
+
         Raises:
             Unsupported: none works but SDPA's math back-end, which is no contender.
         """
@@ -161,6 +163,8 @@ class Contiguous:
             "query_rows": self._call.num_rows,
             "bytes_read": self._tokens_read(batch) * self._model.token_bytes_per_layer + 2 * query.nbytes,
         }
+        if self._call.kind != PADDED:
+            batch.padding = None
 
     def decode(self, layer: int, query: Tensor, batch: ContiguousBatch) -> Tensor:
         """Attention of one new token per sequence; see ``KVCache.decode``."""

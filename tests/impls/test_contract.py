@@ -1,0 +1,176 @@
+"""One contract for every implementation of ``conf/impl/``, each on every policy that it names.
+
+On a machine without what an implementation needs it is skipped with the implementation's own
+reason; one whose YAML names this device may not be skipped. ``TRITON_INTERPRET=1`` runs Triton here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from impls.interface import KVCache, Unsupported
+from impls.reference import allowed_error, decode_attention, max_rel_error
+from tests.impls.cache_case import DEVICE, CacheCase, Setup, implementations
+
+PAGE_SIZES = (1, 3, 4, 16, 64, 1024)
+INTERPRETED_TOKENS = 200
+"""The longest sequence under Triton's interpreter, which takes a millisecond per token and layer."""
+
+
+ARMS = [
+    pytest.param(impl, policy, id=f"{impl['name']}-{policy}")
+    for impl in implementations()
+    for policy in impl["policies"]
+]
+ARMS_WITH_PAGE_SIZES = [  # or with one of them, where page size has no effect
+    pytest.param(*arm.values, page_size, id=f"{arm.id}-{page_size}")
+    for arm in ARMS
+    for page_size in (PAGE_SIZES[3:4] if "page_size" in arm.values[0]["ignores"] else PAGE_SIZES)
+]
+
+
+def case_of(impl: Mapping[str, Any], **setup: Any) -> CacheCase:
+    """The implementation, or a skip that says what is missing here."""
+    try:
+        case = CacheCase(Setup(target=impl["target"], **setup))
+    except Unsupported as reason:
+        if DEVICE in impl["devices"]:
+            raise
+        pytest.skip(f"{impl['name']}: {reason}")
+    if DEVICE not in impl["devices"] and case.setup.max_seq_len > INTERPRETED_TOKENS:
+        pytest.skip(f"{impl['name']}: {case.setup.max_seq_len} tokens take minutes when interpreted; needs a GPU")
+    return case
+
+
+@pytest.mark.parametrize(("impl", "policy", "page_size"), ARMS_WITH_PAGE_SIZES)
+def test_life_of_a_batch(impl: Mapping[str, Any], policy: str, page_size: int) -> None:
+    """Prompts, appended tokens, decoding, leaving and coming back, in two layers."""
+    case = case_of(
+        impl, policy=policy, page_size=page_size, num_layers=2, max_seq_len=max(2 * page_size + 8, 70), max_seqs=5
+    )
+    lens = (1, page_size, page_size + 1, 2 * page_size + 3, 37)
+    for seq_id, num_tokens in enumerate(lens):
+        case.admit(seq_id, num_tokens)
+    everyone = list(range(len(lens)))
+    case.check(case.cache.prepare(everyone), everyone)
+    case.check(case.step(everyone), everyone)
+    case.append(4, 9)
+    case.free(1)
+    case.free(3)
+    others = [4, 0, 2]  # not in the order of admission
+    case.check(case.step(others), others)
+    case.admit(1, 5)
+    case.admit(3, page_size)
+    case.check(case.cache.prepare(everyone), everyone)
+
+
+@pytest.mark.parametrize(("impl", "policy"), ARMS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("heads", [(1, 1), (4, 4), (6, 2), (8, 1)], ids=lambda heads: f"{heads[0]}on{heads[1]}")
+def test_heads_and_dtypes(impl: Mapping[str, Any], policy: str, dtype: str, heads: tuple[int, int]) -> None:
+    case = case_of(impl, policy=policy, dtype=dtype, heads=heads, head_dim=64, max_seq_len=600)
+    for seq_id, num_tokens in enumerate((600, 17, 256, 1)):
+        case.admit(seq_id, num_tokens)
+    case.check(case.cache.prepare(range(4)), range(4))
+
+
+@pytest.mark.parametrize(("impl", "policy"), ARMS)
+def test_equal_lengths(impl: Mapping[str, Any], policy: str) -> None:
+    case = case_of(impl, policy=policy, max_seq_len=300)
+    for seq_id in range(4):
+        case.admit(seq_id, 290)
+    case.check(case.cache.prepare(range(4)), range(4))
+
+
+@pytest.mark.parametrize(("impl", "policy"), ARMS)
+def test_a_negative_slot_is_skipped(impl: Mapping[str, Any], policy: str) -> None:
+    case = case_of(impl, policy=policy)
+    case.admit(0, 20)
+    case.admit(1, 20)
+    before = [tensor.clone() for tensor in case.cache.tensors]
+    keys, values = case.draw(3), case.draw(3)
+    slots = case.slots(0, 4, 7)
+    slots[[0, 2]] = -1
+    case.cache.write(0, slots, keys, values)
+    for tensor, held, new in zip(case.cache.tensors, before, (keys, values), strict=True):
+        held.view(-1, *held.shape[-2:])[slots[1]] = new[1]
+        assert torch.equal(tensor.nan_to_num(9e3), held.nan_to_num(9e3))
+
+
+@pytest.mark.parametrize(("impl", "policy"), ARMS)
+def test_facts(impl: Mapping[str, Any], policy: str) -> None:
+    """What the row takes from an implementation."""
+    case = case_of(impl, policy=policy, num_layers=2)
+    assert isinstance(case.cache, KVCache)
+    case.admit(0, 20)
+    batch = case.cache.prepare([0])
+    query = case.query(1)
+    case.cache.tune(query, batch)
+    tensors = case.cache.tensors
+    assert len(tensors) == 2 * case.setup.num_layers
+    assert case.cache.storage_bytes >= sum(tensor.nbytes for tensor in tensors) == case.policy.pool_bytes
+    assert batch.slot_mapping.tolist() == case.policy.slots(0, 19, 20)
+    assert batch.seq_lens.tolist() == [20]
+    assert batch.slot_mapping.dtype == torch.int64
+    assert batch.seq_lens.dtype == torch.int32
+    assert batch.metadata_bytes >= batch.slot_mapping.nbytes + batch.seq_lens.nbytes
+    bytes_read = case.cache.details()["bytes_read"]
+    assert isinstance(bytes_read, int)
+    assert bytes_read >= 20 * case.setup.model.token_bytes_per_layer + 2 * query.nbytes
+    assert "sdpa_backend" in case.cache.details()
+
+
+@pytest.mark.parametrize(("impl", "policy"), ARMS)
+def test_an_unknown_option_is_named(impl: Mapping[str, Any], policy: str) -> None:
+    case_of(impl, policy=policy)  # or it cannot be built here at all
+    with pytest.raises(ValueError, match=r"impl\.options\.no_such is not known; allowed: "):
+        case_of(impl, policy=policy, options={"no_such": 1})
+
+
+LONG, OTHER = 0, 1  # two sequences of the longest length
+LONGEST = 8192
+MUTATED_TOKENS = 16
+
+
+def _drop_token(case: CacheCase) -> None:
+    """The long sequence's last token is missing: where it should be, nothing is."""
+    keys, values = case.truth[LONG][0]
+    case.truth[LONG][0] = (torch.cat([keys, case.draw(1)]), torch.cat([values, case.draw(1)]))
+
+
+def _swap_page(case: CacheCase) -> None:
+    """A page's worth of each sequence lies where the other's should be."""
+    start = LONGEST // 2
+    for seq_id, other in ((LONG, OTHER), (OTHER, LONG)):
+        keys, values = (tensor[start : start + MUTATED_TOKENS] for tensor in case.truth[other][0])
+        case.cache.write(0, case.slots(seq_id, start, start + MUTATED_TOKENS), keys, values)
+
+
+def _leave_slot_stale(case: CacheCase) -> None:
+    """The newest token was never written: its slot holds what another sequence left."""
+    keys, values = (tensor[:1] for tensor in case.truth[OTHER][0])
+    case.cache.write(0, case.slots(LONG, LONGEST - 1, LONGEST), keys, values)
+
+
+@pytest.mark.parametrize(("impl", "policy"), ARMS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_check_sees_one_wrong_token_in_the_longest_sequence(
+    impl: Mapping[str, Any], policy: str, dtype: str
+) -> None:
+    for mutate in (None, _drop_token, _swap_page, _leave_slot_stale):
+        case = case_of(impl, policy=policy, dtype=dtype, heads=(8, 2), head_dim=64, max_seq_len=LONGEST, max_seqs=2)
+        case.admit(LONG, LONGEST)
+        case.admit(OTHER, LONGEST)
+        if mutate is not None:
+            mutate(case)
+        query, batch = case.query(2), case.cache.prepare([LONG, OTHER])
+        keys, values = zip(*(case.truth[seq_id][0] for seq_id in (LONG, OTHER)), strict=True)
+        reference = decode_attention(query, keys, values)
+        is_right = max_rel_error(case.cache.decode(0, query, batch), reference) <= allowed_error(
+            query, keys, values, reference
+        )
+        assert is_right == (mutate is None), mutate

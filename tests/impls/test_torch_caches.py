@@ -1,0 +1,120 @@
+"""Every way in which the two caches in plain torch can compute a batch, forced one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from impls.contiguous import Call
+from impls.interface import Unsupported
+from impls.tuning import fastest
+from tests.impls.cache_case import DEVICE, CacheCase, Setup, implementations
+
+CONTIGUOUS = "impls.contiguous.Contiguous"
+PAGED = "impls.paged_torch.PagedTorch"
+ON_CPU = pytest.mark.skipif(DEVICE != "cpu", reason="only a CPU works in chunks; this machine has a GPU")
+
+
+def ragged(target: str, policy: str, **setup: Any) -> CacheCase:
+    case = CacheCase(Setup(target=target, policy=policy, max_seq_len=200, **setup))
+    for seq_id, num_tokens in enumerate((150, 1, 200, 64)):
+        case.admit(seq_id, num_tokens)
+    return case
+
+
+def details_after(case: CacheCase, num_seqs: int = 4) -> Mapping[str, Any]:
+    batch = case.cache.prepare(range(num_seqs))
+    case.cache.tune(case.query(num_seqs), batch)
+    return case.cache.details()
+
+
+@pytest.mark.parametrize("kind", ["padded", "per_sequence"])
+@pytest.mark.parametrize("heads", [(4, 2), (4, 4)], ids=["grouped", "single"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_each_call_of_contiguous(
+    kind: str, heads: tuple[int, int], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def choose(calls: Mapping[Call, Callable[[], object]], device: torch.device) -> Call:
+        return max((call for call in calls if call.kind == kind), key=lambda call: call.num_rows)
+
+    monkeypatch.setattr("impls.contiguous.fastest", choose)
+    case = ragged(CONTIGUOUS, "reserved_max", heads=heads, dtype=dtype)
+    case.check(case.cache.prepare(range(4)), range(4))
+    details = case.cache.details()
+    num_tokens = 4 * 200 if kind == "padded" else 150 + 1 + 200 + 64
+    query_and_output = 2 * case.query(4).nbytes
+    assert details["sdpa_call"] == kind
+    assert details["bytes_read"] == num_tokens * case.setup.model.token_bytes_per_layer + query_and_output
+
+
+def test_contiguous_pads_only_what_lies_in_equal_regions_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impls.contiguous.fastest", lambda calls, device: list(calls)[-1])
+    case = ragged(CONTIGUOUS, "reserved_max")
+    assert details_after(case)["sdpa_call"] == "padded"
+    backwards = [3, 2, 1, 0]
+    batch = case.cache.prepare(backwards)
+    case.check(batch, backwards)
+    assert case.cache.details()["sdpa_call"] == "per_sequence"
+
+
+@ON_CPU
+@pytest.mark.parametrize("options", [{"chunk_tokens": 1}, {"chunk_tokens": 7, "gather_bytes": 1}, {"chunk_tokens": 64}])
+@pytest.mark.parametrize("page_size", [1, 5, 64])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_chunks_of_any_size_merge_to_the_whole(options: Mapping[str, int], page_size: int, dtype: str) -> None:
+    case = ragged(PAGED, "paged", page_size=page_size, options=options, dtype=dtype)
+    case.check(case.cache.prepare(range(4)), range(4))
+    assert case.cache.details()["chunk_tokens"] == options["chunk_tokens"]
+
+
+@ON_CPU
+def test_pages_that_lie_in_a_row_are_read_in_place() -> None:
+    for page_size, in_place_ratio in ((16, 0.0), (64, 1.0)):
+        case = CacheCase(
+            Setup(target=PAGED, policy="paged", page_size=page_size, max_seq_len=128, options={"chunk_tokens": 64})
+        )
+        for seq_id in range(4):
+            case.admit(seq_id, 128)
+        case.check(case.cache.prepare(range(4)), range(4))
+        assert case.cache.details()["in_place_ratio"] == in_place_ratio
+
+
+@pytest.mark.parametrize(("name", "value"), [("chunk_tokens", 0), ("gather_bytes", -1), ("chunk_tokens", 1.5)])
+def test_an_option_out_of_range_is_named(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"impl\.options\.{name}={value} must be an integer of at least 1"):
+        CacheCase(Setup(target=PAGED, policy="paged", options={name: value}))
+
+
+@pytest.mark.parametrize(("target", "policy"), [(CONTIGUOUS, "paged"), (PAGED, "reserved_max")])
+def test_a_policy_that_cannot_be_stood_on_is_unsupported(target: str, policy: str) -> None:
+    with pytest.raises(Unsupported, match="stands on"):
+        CacheCase(Setup(target=target, policy=policy))
+
+
+def test_the_registry_points_at_these_classes() -> None:
+    assert {CONTIGUOUS, PAGED} <= {impl["target"] for impl in implementations()}
+
+
+@ON_CPU
+def test_several_threads_share_the_work_and_leave_the_setting_alone() -> None:
+    torch.set_num_threads(3)
+    case = ragged(PAGED, "paged", options={"chunk_tokens": 8, "gather_bytes": 1})
+    for _ in range(3):
+        case.check(case.cache.prepare(range(4)), range(4))
+    assert torch.get_num_threads() == 3
+
+
+def test_fastest_takes_the_least_time_and_leaves_out_what_fails() -> None:
+    device = torch.device("cpu")
+    large, small = torch.ones(400, 400), torch.ones(1)
+
+    def fail() -> None:
+        raise RuntimeError("no kernel here\nand why")
+
+    calls: dict[Hashable, Callable[[], object]] = {"slow": lambda: large @ large, "fast": lambda: small + 1}
+    assert fastest({**calls, "broken": fail}, device) == "fast"
+    with pytest.raises(Unsupported, match="broken: no kernel here"):
+        fastest({"broken": fail}, device)
