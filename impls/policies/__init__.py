@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from impls.interface import Policy
 from impls.policies.ledger import SlotSplit
@@ -37,6 +37,7 @@ def make_policy(
     budget_bytes: int,
     page_size: int,
     watermark: float = 0.0,
+    arena: str = "first_fit",
     free_order: Sequence[int] | None = None,
 ) -> Policy:
     """Make the policy of that name for a model and a memory budget.
@@ -48,17 +49,18 @@ def make_policy(
             pages or, for a reserved policy, slots.
         page_size: tokens per page; without effect on a reserved policy.
         watermark: fraction of the pages that admission keeps free; no effect on a reserved policy.
+        arena: ``first_fit`` or ``buddy``, see ``Reserved``; no effect on a paged policy.
         free_order: see ``PagePool``.
 
     Raises:
-        ValueError: an unknown name, or a budget that does not hold one page or slot.
+        ValueError: an unknown name or arena, or a budget that does not hold one page or slot.
     """
     if name not in POLICIES:
         raise ValueError(f"policy={name!r} must be one of {', '.join(POLICIES)}")
     if name.startswith("reserved_"):
         num_slots = _units_in(budget_bytes, model.token_bytes, f"one token of {model.name}")
-        estimate: Literal["max", "pow2", "oracle"] = name.removeprefix("reserved_")  # type: ignore[assignment]
-        return Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate=estimate)
+        estimate = name.removeprefix("reserved_")
+        return Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate=estimate, arena=arena)
     page_bytes = model.page_bytes(page_size)
     num_pages = _units_in(budget_bytes, page_bytes, f"one page of {page_size} tokens of {model.name}")
     pool = PrefixPool if name == "prefix" else PagePool

@@ -100,8 +100,6 @@ class PrefixPool(PagePool):
         if self._may_share(count, shared) is not Admission.NOW:
             raise self._refusal(seq_id, count - len(shared))
         self._share(shared)
-        for key in keys[len(shared) :]:
-            self._forget(key)  # known, but its predecessor is not: the new page takes its place
         pages = shared + self._take(count - len(shared))
         self._enter(seq_id, PagedState(self._still, num_tokens, final_len or 0, pages))
         self._name(pages[len(shared) : len(keys)], keys[len(shared) :])
@@ -133,7 +131,7 @@ class PrefixPool(PagePool):
 
     def _name(self, pages: list[int], keys: Sequence[PageKey]) -> None:
         for page, key in zip(pages, keys, strict=True):
-            self._forget(key)  # given twice in one prompt
+            self._forget(key)  # known, but what stands before it was not: the new page takes its place
             self._page_of[key] = page
             self._key_of[page] = key
         self._count["pages_named"] += len(pages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from impls.interface import Admission, PageCopy, PoolExhausted
 from impls.policies.arenas import BuddyArena, FirstFitArena
@@ -49,8 +49,8 @@ class Reserved(Ledger[ReservedState]):
         max_seq_len: int,
         token_bytes: int,
         *,
-        estimate: Literal["max", "pow2", "oracle"] = "max",
-        arena: Literal["first_fit", "buddy"] = "first_fit",
+        estimate: str = "max",
+        arena: str = "first_fit",
     ) -> None:
         check_at_least(1, num_slots=num_slots, max_seq_len=max_seq_len, token_bytes=token_bytes)
         if estimate not in ESTIMATES:

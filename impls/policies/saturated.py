@@ -33,6 +33,11 @@ class SaturatedQueue:
             (self._waiting if self._can_end(request) else self.refused).append(request)
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether requests are still to be admitted."""
+        return bool(self._waiting)
+
+    @property
     def counters(self) -> Mapping[str, int]:
         """The batch's counters, and ``refused``."""
         return {**self.batch.counters, "refused": len(self.refused)}

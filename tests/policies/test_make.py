@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from impls.interface import Admission, PoolExhausted
-from impls.policies import POLICIES, PagePool, Reserved, make_policy
+from impls.policies import POLICIES, PagePool, PrefixPool, Reserved, make_policy
 from impls.spec import ModelSpec
 
 OPT_13B = ModelSpec(
@@ -20,6 +24,7 @@ def test_12_gib_of_opt_13b_are_15728_slots() -> None:
     paged = make_policy("paged", model=OPT_13B, budget_bytes=12 * 2**30, page_size=16)
     assert isinstance(paged, PagePool)
     assert paged.num_pages == 983
+    assert isinstance(make_policy("prefix", model=OPT_13B, budget_bytes=2**30, page_size=16), PrefixPool)
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -59,3 +64,11 @@ def test_a_budget_below_one_unit_is_an_error(name: str) -> None:
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="policy='papered' must be one of reserved_max"):
         make_policy("papered", model=OPT_13B, budget_bytes=2**30, page_size=16)
+
+
+def test_bookkeeping_needs_nothing_but_python() -> None:
+    blocked = dict.fromkeys(("torch", "triton", "pynvml", "numpy", "hydra", "bench"))
+    script = f"import sys; sys.modules.update({blocked}); import impls.policies"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -32,8 +32,10 @@ def test_full_pages_of_a_live_prompt_are_shared() -> None:
 def test_a_page_is_named_by_all_that_stands_before_it() -> None:
     pool = pool_of()
     pool.admit(0, 4, keys=keys_of_tokens([1, 2, 3, 4], 2))
-    assert pool.match(keys_of_tokens([9, 9, 3, 4], 2)) == []
+    pool.admit(1, 2, keys=keys_of_tokens([9, 9], 2))
+    assert pool.match(keys_of_tokens([9, 9, 3, 4], 2)) == pool.page_ids(1)
     assert pool.match(keys_of_tokens([1, 2, 9, 9], 2)) == [0]
+    assert pool.match(keys_of_tokens([3, 4], 2)) == []
 
 
 def test_freed_pages_stay_cached_until_memory_is_needed() -> None:
