@@ -24,6 +24,7 @@ def identity(point: Point, config: Config) -> tuple[dict[str, Any], dict[str, st
         "scenario": config.scenario.name,
         "implementation": config.impl.name if tensors else None,
         "policy": config.policy.name if asked["policy"] else None,
+        "arena": config.policy.arena if asked["policy"] and "arena" not in config.policy.without_effect else None,
         "model": config.model.name if asked["model"] else None,
         "workload": config.workload.name if asked["workload"] else None,
         "device": asked["device"],

@@ -30,9 +30,10 @@ class Column:
         return "Int64" if self.name.endswith(WHOLE) else "object"
 
 
-FRACTIONS = ("_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s")
-WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "bytes_read", "page_size", "replicate",
-         "seed", "layers_allocated")  # fmt: skip
+FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s")
+WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "_retries", "bytes_read", "page_size",
+         "replicate", "seed", "layers_allocated", "admissions", "appends", "frees", "preemptions", "steps", "_pages",
+         "pages_taken_admit", "pages_taken_append")  # fmt: skip
 
 
 def _columns(kind: Kind, better: Better, **meanings: str) -> list[Column]:
@@ -58,6 +59,7 @@ COLUMNS: tuple[Column, ...] = (
         scenario="what is done with the cache",
         implementation="which cache; null where the scenario has no tensors",
         policy="which memory policy, `auto` resolved",
+        arena="how a reserved policy finds its regions: first_fit, or the paper's buddy allocator",
         model="name of the model's shape",
         workload="name of the workload",
         page_layout="where pages lie in the pool; null where it has no effect",
@@ -99,6 +101,7 @@ COLUMNS: tuple[Column, ...] = (
         largest_free_ratio="largest contiguous free extent / all free slots",
         metadata_bytes="device bytes of page table, lengths and slot mapping of one step; beside the sum",
         layers_allocated="layers whose K and V got storage",
+        logical_bytes="pool_bytes of these layers: what the policy thinks that the storage takes",
         storage_bytes="bytes that the K and V tensors really take (layers_allocated layers)",
         batch_digest="hash of the admitted sequences' lengths: equal work has equal digests",
     ),
@@ -110,6 +113,32 @@ COLUMNS: tuple[Column, ...] = (
         paged_cumulative_ratio="scenario=notebook: its efficiency of paging, summed over all that ever came",
         paged_exact_ratio="the same of the sequences that are there at the end: live / held",
     ),
+    *_columns(
+        "exact",
+        None,
+        queue="scenario=churn: saturated (all requests wait from the start) or open (Poisson arrivals)",
+        admissions="sequences admitted, preempted ones again",
+        appends="tokens appended after admission",
+        frees="sequences that left with all of their tokens",
+    ),
+    *_columns(
+        "exact",
+        "lower",
+        preemptions="sequences thrown out for want of a page, to be computed again",
+        delayed_requests="queue=open: requests that were not admitted in the step in which they arrived",
+        pages_taken_admit="pages taken at admission",
+        pages_taken_append="pages taken by appends",
+        peak_pages="most pages held at once",
+        steps="steps until all was served; in a step every running sequence gets one token",
+    ),
+    *_columns(
+        "exact",
+        None,
+        loaded_steps="steps in which requests were still to be admitted; the parts of the pool are means over these",
+        most_running_seqs="most sequences running at once",
+    ),
+    *_columns("exact", "higher", running_mean="sequences running at once, mean over loaded_steps"),
+    *_columns("timing", "lower", replay_s="wall seconds of the replay, accounting at every step included"),
     *_columns("exact", None, curves="series behind a scenario's plots, as JSON: {name: [number, …]}"),
     *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),
     *_columns(
@@ -174,9 +203,21 @@ COLUMNS: tuple[Column, ...] = (
         process_memory_bytes="NVML's memory of the memory process; on a CPU its peak resident set",
         process_memory_rise_bytes="the same above its idle reading after warm-up; compare it with storage_bytes",
         device_memory_bytes="NVML (v2) used memory of the device above the idle reading",
+        polled_peak_rise_bytes="the highest of device_memory_bytes (on a CPU: of the rise) seen every measure.poll_ms",
         torch_difference_bytes="torch_allocated_peak_bytes − pool_bytes, where all layers are allocated",
         process_difference_bytes="process_memory_rise_bytes − pool_bytes, where all layers are allocated",
         device_difference_bytes="device_memory_bytes − pool_bytes, where all layers are allocated",
+    ),
+    *_columns(
+        "record",
+        None,
+        torch_reserved_idle_bytes="torch.cuda.memory_reserved at the idle reading, part of no rise",
+        torch_alloc_retries="times that torch's allocator had to give memory back and ask again",
+        process_memory_source="nvml_pid; nvml_only_new_process: NVML lists host PIDs, and one process appeared after "
+        "our context; resident_set",
+        process_memory_confidence="high, or low where the process was not found by its PID",
+        device_memory_source="nvml_v2; nvml_v1: includes what the driver reserves; mem_get_info (why): NVML does not "
+        "tell",
     ),
     *_columns(
         "record",

@@ -22,6 +22,7 @@ from impls.spec import ModelSpec
 
 PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
 DEVICES = ("auto", "cpu", "cuda")
+ARENAS = ("first_fit", "buddy")
 TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
 MAX_PAGE_SIZE = 1024
 
@@ -85,12 +86,19 @@ class PolicyConfig:
     """Which memory policy, and its parameters. ``auto`` is the implementation's own choice."""
 
     name: str
-    watermark: float = 0.0  # fraction of the pool that admission keeps free
+    watermark: float = 0.0  # fraction of the pool that admission keeps free; paged policies only
+    arena: str = "first_fit"  # how a region is found; reserved policies only
     ignores: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.watermark < 1:
             raise ValueError(f"policy.watermark={self.watermark} must be at least 0 and below 1")
+        one_of(self.arena, ARENAS, "policy.arena")
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Fields that this policy does not heed."""
+        return ("watermark",) if self.name.startswith("reserved") else ("arena",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +168,10 @@ class AnyScenario:
         """Layers that get storage."""
         return 0
 
+    def without_effect(self, config: Config) -> tuple[str, ...]:
+        """Parameters of its own without effect on this point, left out of its key."""
+        return ()
+
     def check(self, config: Config) -> None:
         """Check what only the whole configuration tells.
 
@@ -183,6 +195,11 @@ class CacheScenario(AnyScenario):
     def layers_of(self, model: ModelSpec) -> int:
         """Layers that get storage."""
         return self.layers_allocated
+
+    def without_effect(self, config: Config) -> tuple[str, ...]:
+        """What belongs to other page layouts."""
+        layout_of = {"aged_turnovers": "aged", "shared_prefix_tokens": "shared_prefix"}
+        return tuple(name for name, layout in layout_of.items() if layout != config.page_layout)
 
     def check(self, config: Config) -> None:
         """A model has only so many layers."""
@@ -264,6 +281,10 @@ class ChurnScenario(AnyScenario):
         if not 0 < self.rate < math.inf:
             raise ValueError(f"scenario.rate={self.rate} must be above 0 and finite")
 
+    def without_effect(self, config: Config) -> tuple[str, ...]:
+        """Nobody arrives at a saturated queue."""
+        return ("rate",) if self.queue == "saturated" else ()
+
 
 Scenario = DecodeScenario | NotebookScenario | CapacityScenario | ChurnScenario
 
@@ -279,10 +300,11 @@ class MeasureConfig:
     max_s: float  # budget per timed quantity
     rel_half_width: float  # stop when the interval of the median is this narrow
     ceiling_bytes: int  # bytes that the bandwidth ceiling reads
+    poll_ms: float = 0.0  # interval at which the memory process polls; 0: it does not
 
     def __post_init__(self) -> None:
         one_of(self.timer, TIMERS, "measure.timer")
-        at_least(self, "measure.", warmup_ms=0, min_samples=5, max_s=0, ceiling_bytes=2**20)
+        at_least(self, "measure.", warmup_ms=0, min_samples=5, max_s=0, ceiling_bytes=2**20, poll_ms=0)
         if not 0 < self.rel_half_width < 1:
             raise ValueError(f"measure.rel_half_width={self.rel_half_width} must be above 0 and below 1")
 

@@ -27,8 +27,8 @@ def resolve(config: Config, device: str | None) -> Config:
     """Replace every ``auto`` by what it means: device, policy, memory budget."""
     policy = config.policy
     if policy.name == "auto":
-        policy = PolicyConfig(name=config.impl.policies[0] if config.scenario.tensors else "paged",
-                              watermark=policy.watermark)  # fmt: skip
+        name = config.impl.policies[0] if config.scenario.tensors else "paged"
+        policy = PolicyConfig(name=name, watermark=policy.watermark, arena=policy.arena)
     if config.device == "auto":
         config = dataclasses.replace(config, device=device or "cpu")
     return dataclasses.replace(config, policy=policy, memory_budget=str(_budget_bytes(config, policy)))
@@ -59,10 +59,10 @@ def effective(config: Config) -> dict[str, Any]:
         "memory_budget_bytes": parse_bytes(config.memory_budget, "memory_budget"),
         **{name: getattr(config, name) for name in ("page_size", "page_layout", "num_seqs", "seed")},
     }
-    if config.page_layout != "aged":
-        question["scenario"].pop("aged_turnovers", None)
-    if config.page_layout != "shared_prefix":
-        question["scenario"].pop("shared_prefix_tokens", None)
+    for name in scenario.without_effect(config):
+        question["scenario"].pop(name, None)
+    for name in policy.without_effect:
+        question["policy"].pop(name, None)
     for name in ignored(config):
         question["memory_budget_bytes" if name == "memory_budget" else name] = None
     return question

@@ -116,6 +116,7 @@ def new_policy(config: Config, free_order: Sequence[int] | None) -> Policy:
             budget_bytes=parse_bytes(config.memory_budget, "memory_budget"),
             page_size=config.page_size,
             watermark=config.policy.watermark,
+            arena=config.policy.arena,
             free_order=free_order,
         )
     except ValueError as error:

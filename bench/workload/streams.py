@@ -17,6 +17,7 @@ class Stream(IntEnum):
     MID_DECODE = 5
     SHUFFLED_PAGES = 6
     AGED_PAGES = 7
+    ARRIVALS = 8
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

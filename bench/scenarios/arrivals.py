@@ -1,0 +1,104 @@
+"""Queues of scenario ``churn``: all requests at once, or one after the other over time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from bench.config import ChurnScenario, Config
+from bench.workload.requests import Requests
+from bench.workload.streams import Stream, generator
+from impls.interface import Policy
+from impls.policies import PagePool, Request, Reserved, SaturatedQueue, SlotSplit
+
+
+class OpenQueue(SaturatedQueue):
+    """Requests that arrive over time; a step otherwise is as in ``SaturatedQueue``.
+
+    Args:
+        policy: an empty page pool or reservation.
+        requests: in the order of their arrival.
+        arrival_steps: the step in which each arrives, counted from 0, ascending.
+    """
+
+    def __init__(self, policy: PagePool | Reserved, requests: Sequence[Request], arrival_steps: Sequence[int]) -> None:
+        super().__init__(policy, ())
+        self.delayed = 0
+        self._coming: deque[tuple[int, Request]] = deque()
+        for step, request in zip(arrival_steps, requests, strict=True):
+            if self._can_end(request):
+                self._coming.append((step, request))
+            else:
+                self.refused.append(request)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether requests are still to be admitted."""
+        return bool(self._coming or self._waiting)
+
+    def steps(self) -> Iterator[SlotSplit]:
+        """Run until all is served; yields the split of the pool in each step, before the finished are freed.
+
+        External fragmentation is that towards the request at the queue's head or, where nobody
+        waits, towards the next to come.
+        """
+        batch, waiting, coming, step = self.batch, self._waiting, self._coming, 0
+        while coming or waiting or batch.num_seqs:
+            arrived = self._arrive(step)
+            self._admit_waiting()
+            self.delayed += min(arrived, len(waiting))
+            waiting.extendleft(batch.grow())
+            head = waiting[0] if waiting else coming[0][1] if coming else None
+            yield batch.policy.split(head.num_tokens, head.final_len) if head else batch.policy.split()
+            batch.retire()
+            step += 1
+
+    def _arrive(self, step: int) -> int:
+        """Let those in who have arrived by now; returns how many."""
+        arrived = 0
+        while self._coming and self._coming[0][0] <= step:
+            self._waiting.append(self._coming.popleft()[1])
+            arrived += 1
+        return arrived
+
+
+def make_queue(config: Config, policy: Policy, requests: Requests) -> SaturatedQueue:
+    """The queue that ``scenario.queue`` names, over an empty policy.
+
+    Raises:
+        ValueError: a request has a single token and so cannot grow.
+    """
+    assert isinstance(config.scenario, ChurnScenario)
+    assert isinstance(policy, PagePool | Reserved)
+    growing = growing_requests(requests)
+    if config.scenario.queue == "saturated":
+        return SaturatedQueue(policy, growing)
+    return OpenQueue(policy, growing, arrival_steps(len(growing), config.scenario.rate, config.seed))
+
+
+def arrival_steps(number: int, rate: float, seed: int) -> list[int]:
+    """Steps of a Poisson process of ``rate`` arrivals per step, ascending."""
+    gaps = generator(seed, Stream.ARRIVALS).exponential(1 / rate, size=number)
+    steps: list[int] = np.floor(np.cumsum(gaps)).astype(np.int64).tolist()
+    return steps
+
+
+def growing_requests(requests: Requests) -> list[Request]:
+    """Requests in order, each with at least one token to append: only in a step does anybody hold memory.
+
+    One without output comes with a token less and appends its last, so that it holds what it held
+    for one step.
+
+    Raises:
+        ValueError: a request has one token in all.
+    """
+    if int(requests.final_lens.min()) < 2:
+        short = int(requests.final_lens.argmin())
+        raise ValueError(f"request {short} of the workload has one token in all; scenario=churn needs at least 2")
+    prompts = np.minimum(requests.prompt_lens, requests.final_lens - 1).tolist()
+    return [
+        Request(seq_id, prompt, final)
+        for seq_id, (prompt, final) in enumerate(zip(prompts, requests.final_lens.tolist(), strict=True))
+    ]
