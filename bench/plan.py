@@ -65,12 +65,8 @@ class Plan:
     replicates: int
     merged: int  # points that asked the same question as an earlier one
     config_dirs: tuple[str, ...] = ()  # --config-dir folders, on the import path of every process
+    warnings: tuple[str, ...] = ()  # axes that cannot show what they seem to
     key_version: int = KEY_VERSION
-
-    @property
-    def tensors(self) -> bool:
-        """Whether any point touches a device."""
-        return any(point.values["scenario"]["tensors"] for point in self.points)
 
     def jobs(self) -> list[tuple[Point, int]]:
         """(point, replicate), round by round, so that the replicates of a point are interleaved."""
@@ -89,7 +85,8 @@ class Plan:
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
         """The plan that ``to_json`` wrote."""
         points = tuple(Point(**{**point, "overrides": tuple(point["overrides"])}) for point in content["points"])
-        return cls(**{**content, "points": points, "config_dirs": tuple(content["config_dirs"])})
+        lists = {name: tuple(content[name]) for name in ("config_dirs", "warnings")}
+        return cls(**{**content, "points": points, **lists})
 
 
 def read_plan(run_dir: Path) -> Plan:
@@ -102,11 +99,6 @@ def read_plan(run_dir: Path) -> Plan:
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
     return Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
-
-
-def needs_tensors(configs: Iterable[Config]) -> bool:
-    """Whether any point touches a device."""
-    return any(config.scenario.tensors for config in configs)
 
 
 def make_plan(

@@ -19,7 +19,7 @@ class Prediction:
     """Known beforehand.
 
     Attributes:
-        sizes: ``pool_bytes``, ``storage_bytes``, ``device_bytes`` and ``live_tokens``.
+        sizes: ``pool_bytes``, ``storage_bytes``, ``device_bytes``, ``live_tokens``, ``admitted_seqs``.
         status: ``unsupported`` or ``oom_predicted`` if the point will not be run, else ``None``.
         reason: why not.
     """
@@ -47,7 +47,7 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
         return Prediction(status="unsupported", reason=str(error))
     if filled is None or not config.scenario.tensors:
         return Prediction()
-    sizes = _sizes(config, filled.policy.pool_bytes, int(filled.seq_lens.sum()))
+    sizes = _sizes(config, filled)
     if config.plan.predict_oom and device_memory is not None and sizes["device_bytes"] > device_memory:
         reason = f"needs at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
         return Prediction(sizes=sizes, status="oom_predicted", reason=reason)
@@ -72,8 +72,9 @@ def _fill(config: Config) -> Filled | None:
     return None
 
 
-def _sizes(config: Config, pool_bytes: int, live_tokens: int) -> dict[str, int]:
+def _sizes(config: Config, filled: Filled) -> dict[str, int]:
     """``device_bytes`` is a lower bound: storage, and the inputs that a reference is computed from."""
+    pool_bytes, live_tokens = filled.policy.pool_bytes, int(filled.seq_lens.sum())
     storage_bytes = pool_bytes // config.model.num_layers * config.layers_allocated
     reference_tokens = live_tokens if isinstance(config.scenario, CacheScenario) else 0
     return {
@@ -81,6 +82,7 @@ def _sizes(config: Config, pool_bytes: int, live_tokens: int) -> dict[str, int]:
         "storage_bytes": storage_bytes,
         "device_bytes": storage_bytes + reference_tokens * config.model.token_bytes_per_layer,
         "live_tokens": live_tokens,
+        "admitted_seqs": len(filled.seq_lens),
     }
 
 

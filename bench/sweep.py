@@ -13,7 +13,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from bench.cli import EXIT_INTERRUPTED, EXIT_OK
+from bench.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
 from bench.collect import collect
 from bench.config import Config, build
 from bench.display import show_plan
@@ -22,6 +22,7 @@ from bench.expand import expand
 from bench.isolation import Server
 from bench.jobs import LauncherJob, resume_command
 from bench.plan import Plan, make_plan
+from bench.pointless import last_cache_bytes, warnings
 from bench.predict import extend_import_path
 from bench.record import is_pending, write_json
 from bench.resume import check_same, check_unchanged, resumed_folder
@@ -61,7 +62,7 @@ class Request:
 
 def to_plain(cfg: DictConfig) -> dict[Any, Any]:
     """Plain containers of everything but Hydra's own settings, which need not resolve here."""
-    names = [name for name in cfg if name != "hydra"]
+    names = [str(name) for name in cfg if name != "hydra"]
     plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names), resolve=True)
     assert isinstance(plain, dict)
     return plain
@@ -80,7 +81,10 @@ def sweep(request: Request) -> int:
     configs = [build(point.values) for point in composed]
     with _Machine(request, configs) as machine:
         plan = make_plan(composed, configs, machine.device, machine.memory_bytes(configs[0]))
-        plan = dataclasses.replace(plan, config_dirs=request.config_dirs)
+        told = warnings(plan.points, last_cache_bytes(machine.facts))
+        plan = dataclasses.replace(plan, config_dirs=request.config_dirs, warnings=told)
+        for sentence in told:
+            print(f"note: {sentence}", file=sys.stderr)
         if configs[0].dry_run:
             show_plan(plan)
             return EXIT_OK
@@ -156,14 +160,21 @@ class _Machine:
 
 def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:
     """Write all that is known before anything runs; only then may ``latest`` move."""
-    folder = create_run_folder(request.master.run_dir)
+    folder = create_run_folder(request.composed.run_dir)
+    try:
+        _write_start(folder, plan, request, facts)
+    except OSError as error:
+        raise ValueError(f"run_dir={folder} cannot be written: {error.strerror}") from error
+    point_latest_at(folder)
+    return folder
+
+
+def _write_start(folder: Path, plan: Plan, request: Request, facts: Mapping[str, Any]) -> None:
     write_environment(folder, record_environment(facts, sys.argv))
     axes = {"axes": dict(request.params), "overrides": list(request.arguments)}
     text = OmegaConf.to_yaml(OmegaConf.create({**to_plain(request.master), "sweep": axes}))
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     write_json(folder / "plan.json", plan.to_json())
-    point_latest_at(folder)
-    return folder
 
 
 def _launch(
@@ -185,4 +196,7 @@ def _launch(
         collect(run_dir)
         print(f"interrupted; go on with: {resume_command(run_dir)}", flush=True)
         return EXIT_INTERRUPTED
+    except OSError as error:  # a full disk, say: what was finished is whole
+        print(f"error: {error}; make room and go on with: {resume_command(run_dir)}", file=sys.stderr)
+        return EXIT_POINTS_FAILED
     return collect(run_dir)
