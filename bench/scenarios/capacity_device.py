@@ -8,7 +8,8 @@ import torch
 
 from bench.answer import Answer
 from bench.config import Config
-from bench.measure.memory import MemoryProbe, Reading, available_host_bytes
+from bench.measure.available import available_host_bytes
+from bench.measure.memory import MemoryProbe, Reading, pids_on_gpus
 from bench.scenarios.filling import Filled
 from bench.scenarios.weighing import allocate_touched, rehearsal, write_ones
 from bench.units import mib
@@ -28,6 +29,7 @@ def weigh(config: Config, filled: Filled) -> Answer:
         config: resolved.
         filled: the policy, which says what is written where.
     """
+    known_pids = pids_on_gpus() if config.device == "cuda" else None
     small, two_tokens = rehearsal(config)
     write_ones(small, two_tokens, allocate_touched(small, two_tokens))
     gc.collect()
@@ -37,10 +39,11 @@ def weigh(config: Config, filled: Filled) -> Answer:
         # Linux grants more than it has, and then kills whoever touches it.
         reason = f"the pool needs {mib(pool_bytes)} and the host has {mib(available)} available"
         return Answer(status="oom", status_reason=reason)
-    probe = MemoryProbe(torch.device(config.device))
+    probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
     cache = allocate_touched(config, filled)
     write_ones(config, filled, cache)
     answer = reconcile(pool_bytes, probe.read())
+    answer.values["logical_bytes"] = pool_bytes
     answer.values |= {"storage_bytes": cache.storage_bytes, "layers_allocated": len(cache.tensors) // 2}
     return answer
 

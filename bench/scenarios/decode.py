@@ -14,7 +14,7 @@ import torch
 
 from bench.answer import Answer
 from bench.config import Config, build
-from bench.measure.memory import MemoryProbe
+from bench.measure.memory import MemoryProbe, pids_on_gpus
 from bench.measure.timing import choose_timer
 from bench.scenarios.bookkeeping import bookkeeping
 from bench.scenarios.decode_timing import Step, compare_with_ceiling, live_layer_bytes, time_step
@@ -97,15 +97,19 @@ def weigh_point(argument: Mapping[str, Any]) -> Answer:
     """
     config = build(argument["config"])
     filled = fill(config, *draw(config))
+    known_pids = pids_on_gpus() if config.device == "cuda" else None
     small, two_tokens = rehearsal(config)
     _write_and_decode(small, two_tokens, make_cache(small, two_tokens.policy))
     gc.collect()
-    probe = MemoryProbe(torch.device(config.device))
+    probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
     cache = allocate_touched(config, filled)
     _write_and_decode(config, filled, cache)
     reading = probe.read()
+    logical_bytes = filled.policy.pool_bytes // config.model.num_layers * config.layers_allocated
     return Answer(
-        values={**reading.values, "storage_bytes": cache.storage_bytes}, null_reasons=dict(reading.null_reasons)
+        values={**reading.values, "storage_bytes": cache.storage_bytes, "logical_bytes": logical_bytes},
+        null_reasons=reading.null_reasons,
+        samples={"memory_poll": reading.poll} if reading.poll else {},
     )
 
 

@@ -1,0 +1,145 @@
+"""Readings of memory: on the host for real, on a GPU through the real binding and a stand-in for ``torch.cuda``."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from bench.columns import BY_NAME
+from bench.measure import resident
+from bench.measure.memory import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference, pids_on_gpus
+from bench.measure.nvml import Quantity
+from bench.measure.polling import Poller
+from tests.measure.conftest import Ask
+from tests.measure.test_nvml import TWO_GPUS
+
+MIB = 2**20
+CPU = torch.device("cpu")
+
+CUDA = """
+from types import SimpleNamespace
+from bench.measure.memory import MemoryProbe, pids_on_gpus
+
+class Cuda:
+    '''A device 0 of UUID aaaa, of which torch holds some bytes.'''
+    reserved, free = 300, 50_000
+    def synchronize(self, device): pass
+    empty_cache = lambda self: None
+    reset_peak_memory_stats = synchronize
+    def get_device_properties(self, device): return SimpleNamespace(uuid='aaaa')
+    def memory_reserved(self, device): return self.reserved
+    def max_memory_allocated(self, device): return self.reserved - 100
+    def max_memory_reserved(self, device): return self.reserved
+    def memory_stats(self, device): return {'num_alloc_retries': self.reserved // 1000}
+    def mem_get_info(self, device): return self.free, 80_000
+
+def measure(before, **during):
+    known = pids_on_gpus()
+    script(**before)
+    cuda = Cuda()
+    probe = MemoryProbe(SimpleNamespace(type='cuda', index=None), known_pids=known, poll_ms=POLL_MS, cuda=cuda)
+    cuda.reserved, cuda.free = 2300, 47_000
+    script(**during)
+    reading = probe.read()
+    return [reading.values, reading.null_reasons]
+"""
+
+
+def measured(ask: Ask, call: str, script: dict[str, Any], *, poll_ms: float = 0, **options: Any) -> Any:
+    return ask(f"{CUDA.replace('POLL_MS', str(poll_ms))}answer = {call}", script, **options)
+
+
+IDLE = "dict(_1__processes='self:1500')"
+FULL = "_1__processes='self:3600', _1__used=5200"
+
+
+def test_all_levels_of_a_gpu(ask: Ask) -> None:
+    values, reasons = measured(ask, f"measure({IDLE}, {FULL})", TWO_GPUS | {"1.processes": "11:500"})
+    assert values == {
+        "torch_allocated_peak_bytes": 2200,
+        "torch_reserved_peak_bytes": 2300,
+        "torch_reserved_idle_bytes": 300,
+        "torch_alloc_retries": 2,
+        "process_memory_bytes": 3600,
+        "process_memory_source": "nvml_pid",
+        "process_memory_confidence": "high",
+        "process_memory_rise_bytes": 2100,
+        "device_memory_bytes": 2200,
+        "device_memory_source": "nvml_v2",
+    }
+    assert reasons == {"polled_peak_rise_bytes": NOT_POLLED}
+    assert set(values) | set(reasons) <= set(BY_NAME)
+
+
+def test_host_pids_and_unified_memory(ask: Ask) -> None:
+    script = TWO_GPUS | {"1.processes": "70:5", "error.nvmlDeviceGetMemoryInfo_v2": 3}
+    values, _ = measured(ask, "measure(dict(_1__processes='70:5;4002:1500'), _1__processes='70:5;4002:3600')", script)
+    assert (values["process_memory_rise_bytes"], values["process_memory_confidence"]) == (2100, "low")
+    assert (values["device_memory_bytes"], values["device_memory_source"]) == (3000, "mem_get_info (not_supported)")
+
+
+def test_an_nvml_that_dies_leaves_reasons_and_torch(ask: Ask) -> None:
+    values, reasons = measured(ask, f"measure({IDLE}, die_after=0)", TWO_GPUS)
+    assert values["torch_allocated_peak_bytes"] == 2200
+    assert reasons["process_memory_bytes"].startswith("lost: ")
+    assert reasons["process_memory_rise_bytes"].startswith("lost: ")
+    assert reasons["device_memory_bytes"] == (
+        "changed_source: the idle reading is of nvml_v2, the later one of mem_get_info (lost)"
+    )
+
+
+def test_no_nvml_leaves_the_drivers_free_memory(ask: Ask) -> None:
+    values, reasons = measured(ask, "measure({})", TWO_GPUS, driver=None)
+    assert (values["device_memory_bytes"], values["device_memory_source"]) == (3000, "mem_get_info (no_library)")
+    assert reasons["process_memory_bytes"].startswith("no_library: ")
+
+
+def test_polling_a_gpu_sees_a_peak_that_is_gone_at_the_end(ask: Ask) -> None:
+    call = "(lambda m: m)(measure({}, _1__used=4000))"
+    values, _ = measured(ask, call, TWO_GPUS, poll_ms=1)
+    assert values["polled_peak_rise_bytes"] == values["device_memory_bytes"] == 1000
+
+
+def test_a_cpu_shows_the_peak_of_its_own_process() -> None:
+    probe = MemoryProbe(CPU)
+    held = torch.ones(64 * MIB, dtype=torch.int8)
+    del held
+    reading = probe.read()
+    assert 60 * MIB < reading.values["process_memory_rise_bytes"] < 120 * MIB, "a peak, though all was given back"
+    assert reading.values["process_memory_source"] == "resident_set"
+    assert set(DEVICE_COLUMNS) <= set(reading.null_reasons)
+    assert reading.null_reasons["polled_peak_rise_bytes"] == NOT_POLLED
+
+
+def test_polling_a_cpu() -> None:
+    probe = MemoryProbe(CPU, poll_ms=1)
+    held = torch.ones(64 * MIB, dtype=torch.int8)
+    reading = probe.read()
+    assert reading.values["polled_peak_rise_bytes"] > 60 * MIB
+    assert len(reading.poll) >= 1
+    assert held.nbytes == 64 * MIB
+    assert threading.active_count() == 1 or all("Poller" not in thread.name for thread in threading.enumerate())
+
+
+def test_a_poller_without_answers_has_no_readings() -> None:
+    assert Poller(lambda: None, 1).stop() == []
+
+
+def test_without_an_nvml_nobody_is_known() -> None:
+    if pids_on_gpus() is not None:
+        pytest.skip("this machine has an NVML library of its own")
+
+
+def test_differences_need_one_source() -> None:
+    high = Quantity(value=5, source="nvml_v2", confidence="high")
+    assert difference(high, Quantity(value=3, source="nvml_v2", confidence="high")).value == 2
+    assert difference(high, Quantity(reason="lost: x")).reason == "lost: x"
+    assert "changed_source" in str(difference(high, Quantity(value=3, source="nvml_v1")).reason)
+
+
+def test_the_peak_without_proc_is_of_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident.Path, "exists", lambda self: False)
+    assert resident.peak_resident_bytes() > 10 * MIB
