@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,25 +13,13 @@ from torch import Tensor
 from impls.interface import Policy, Unsupported
 from impls.kernels import heuristics
 from impls.kernels.heuristics import Splits, Tile
+from impls.kernels.support import TILE_OPTIONS, check_shape, describe_device, load_kernels, tiles_for
 from impls.page_table import PageTable, build_page_table, unique_live_tokens
 from impls.paged_batch import PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import DTYPE_BYTES, ModelSpec, ceil_div
 from impls.storage import check_options, positive_option
 from impls.tuning import fastest
-
-TILE_OPTIONS: Final = ("block_tokens", "num_warps", "num_stages")
-MIN_CAPABILITY: Final = (8, 0)
-"""Compute capability from which Triton has bfloat16 and asynchronous copies."""
-
-
-class Kernels(NamedTuple):
-    """The compiled-on-demand kernels, and whether they are interpreted instead."""
-
-    decode: Any
-    merge: Any
-    write: Any
-    is_interpreted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +85,15 @@ class PagedTriton:
         check_options(options, (*TILE_OPTIONS, "num_splits"))
         if not isinstance(policy, PagePool):
             raise Unsupported(f"paged_triton stands on a page pool, not on {type(policy).__name__}")
-        _check_shape(model)
+        check_shape(model)
         self.policy: PagePool = policy
         self._model = model
         self._device = torch.device(device)
-        self._kernels = _load_kernels()
-        self._num_sms = _multiprocessors(self._device, self._kernels.is_interpreted)
-        self._element_bytes = DTYPE_BYTES[model.dtype]
+        self._kernels = load_kernels()
+        self._launch_device = describe_device(self._device, are_interpreted=self._kernels.are_interpreted)
         self._num_splits = positive_option(options, "num_splits", None)
-        tiles = _tiles(model, options)
-        self._tiles = tiles[:1] if self._kernels.is_interpreted else tiles  # an interpreter's time says nothing
+        tiles = tiles_for(model, options)
+        self._tiles = tiles[:1] if self._kernels.are_interpreted else tiles  # an interpreter's time says nothing
         self._tile = self._tiles[0]
         shape = (policy.num_pages, policy.page_size, model.num_kv_heads, model.head_dim)
         dtype: torch.dtype = getattr(torch, model.dtype)
@@ -187,13 +172,14 @@ class PagedTriton:
             return heuristics.even_splits(
                 self._num_splits, max_seq_len=table.max_seq_len, block_tokens=tile.block_tokens
             )
+        device = self._launch_device
         return heuristics.choose_splits(
             num_seqs=len(table.seq_lens),
             num_kv_heads=self._model.num_kv_heads,
             max_seq_len=table.max_seq_len,
             num_tokens=table.num_tokens,
             block_tokens=tile.block_tokens,
-            slots=self._num_sms * tile.programs_per_sm(self._element_bytes),
+            slots=device.multiprocessors * tile.programs_per_sm(DTYPE_BYTES[self._model.dtype], device.capability),
         )
 
     def _reserve(self, *sizes: int) -> Sequence[Tensor]:
@@ -210,7 +196,7 @@ class PagedTriton:
         out = torch.empty_like(query)
         num_seqs, num_query_heads, head_dim = query.shape
         num_splits, split_tokens = plan.splits.num_splits, plan.splits.split_tokens
-        self._kernels.decode[(self._model.num_kv_heads, num_seqs, num_splits)](
+        self._kernels.decode[(num_seqs * self._model.num_kv_heads, num_splits)](
             out if plan.parts is None else plan.parts,
             plan.lse,
             query,
@@ -221,6 +207,7 @@ class PagedTriton:
             paged.page_table.stride(0),
             split_tokens,
             self._scale,
+            NUM_KV_HEADS=self._model.num_kv_heads,
             GROUP_SIZE=self._model.group_size,
             BLOCK_GROUP=plan.tile.block_group,
             BLOCK_DIM=plan.tile.block_dim,
@@ -230,73 +217,19 @@ class PagedTriton:
             **self._cache_shape,
         )
         if plan.parts is not None:
-            self._kernels.merge[(num_query_heads, num_seqs)](
+            self._kernels.merge[(num_seqs * num_query_heads,)](
                 out,
                 plan.parts,
                 plan.lse,
                 paged.seq_lens,
                 num_splits,
                 split_tokens,
+                NUM_QUERY_HEADS=num_query_heads,
                 HEAD_DIM=head_dim,
                 BLOCK_DIM=plan.tile.block_dim,
                 BLOCK_SPLITS=heuristics.MERGE_SPLITS,
             )
         return out
-
-
-def _check_shape(model: ModelSpec) -> None:
-    if not heuristics.MIN_HEAD_DIM <= model.head_dim <= heuristics.MAX_HEAD_DIM:
-        allowed = f"{heuristics.MIN_HEAD_DIM} to {heuristics.MAX_HEAD_DIM}"
-        raise Unsupported(f"paged_triton takes a head_dim of {allowed}, not {model.head_dim}")
-    limit = heuristics.max_group_size(head_dim=model.head_dim, element_bytes=DTYPE_BYTES[model.dtype])
-    if model.group_size > limit:
-        raise Unsupported(
-            f"paged_triton takes at most {limit} query heads per KV head of {model.head_dim} {model.dtype}, "
-            f"not {model.group_size}: the registers would spill"
-        )
-
-
-def _load_kernels() -> Kernels:
-    """Import the kernels, and with them Triton, only when a cache is made."""
-    if importlib.util.find_spec("triton") is None:
-        raise Unsupported("paged_triton needs the package triton, which is not installed")
-    from impls.kernels.decode import decode_kernel
-    from impls.kernels.merge import merge_kernel
-    from impls.kernels.runtime import INTERPRETED
-    from impls.kernels.write import write_kernel
-
-    return Kernels(decode_kernel, merge_kernel, write_kernel, INTERPRETED)
-
-
-def _multiprocessors(device: torch.device, is_interpreted: bool) -> int:
-    """Multiprocessors of the device; 1 for the interpreter, which runs one program at a time."""
-    if is_interpreted:
-        return 1
-    if device.type != "cuda":
-        raise Unsupported(
-            f"paged_triton needs a CUDA device; on {device.type} it runs only in Triton's interpreter "
-            "(TRITON_INTERPRET=1)"
-        )
-    properties = torch.cuda.get_device_properties(device)
-    if (properties.major, properties.minor) < MIN_CAPABILITY:
-        raise Unsupported(f"paged_triton needs compute capability 8.0, {properties.name} has less")
-    return int(properties.multi_processor_count)
-
-
-def _tiles(model: ModelSpec, options: Mapping[str, object]) -> list[Tile]:
-    """Tiles for ``tune`` to choose from: one alone where an option asks for it."""
-    tile = heuristics.default_tile(
-        group_size=model.group_size, head_dim=model.head_dim, element_bytes=DTYPE_BYTES[model.dtype]
-    )
-    wanted = {name: positive_option(options, name, getattr(tile, name)) for name in TILE_OPTIONS}
-    for name, lowest, highest in (("block_tokens", 16, 256), ("num_warps", 1, 16)):
-        value = wanted[name]
-        if not lowest <= value <= highest or value & (value - 1):
-            raise ValueError(f"impl.options.{name}={value} must be a power of two from {lowest} to {highest}")
-    if wanted["num_stages"] > 8:
-        raise ValueError(f"impl.options.num_stages={wanted['num_stages']} must be at most 8")
-    asked = any(options.get(name) is not None for name in TILE_OPTIONS)
-    return [replace(tile, **wanted)] if asked else heuristics.tile_contenders(tile)
 
 
 def _cache_shape(cache: Tensor) -> dict[str, int]:

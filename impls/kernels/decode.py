@@ -33,6 +33,7 @@ def decode_kernel(
     page_table_stride,
     split_tokens,  # tokens per split, a multiple of BLOCK_TOKENS
     scale,  # of the scores; log2(e) included
+    NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
     HEAD_DIM: tl.constexpr,
     PAGE_SIZE: tl.constexpr,  # tokens per page
@@ -44,15 +45,19 @@ def decode_kernel(
     BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
 ):
-    """One split of one sequence and KV head; grid ``(num_kv_heads, num_seqs, num_splits)``."""
-    kv_head, seq, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    """One split of one sequence and KV head; grid ``(num_seqs * num_kv_heads, num_splits)``.
+
+    KV heads run fastest: programs that run together read the same pages.
+    """
+    seq, kv_head = tl.program_id(0) // NUM_KV_HEADS, tl.program_id(0) % NUM_KV_HEADS
+    split = tl.program_id(1)
     start = split * split_tokens
     seq_len = tl.load(seq_lens_ptr + seq)
     if start >= seq_len:
         return
     stop = tl.minimum(start + split_tokens, seq_len)
     dims = tl.arange(0, BLOCK_DIM)
-    row = (seq * tl.num_programs(0) + kv_head) * GROUP_SIZE
+    row = tl.program_id(0).to(tl.int64) * GROUP_SIZE
     query = _load_query(query_ptr + row * HEAD_DIM, GROUP_SIZE, HEAD_DIM, BLOCK_GROUP, BLOCK_DIM)
 
     page_row_ptr = page_table_ptr + seq.to(tl.int64) * page_table_stride
@@ -83,7 +88,7 @@ def decode_kernel(
     if BLOCK_GROUP == 1:
         lane_max, lane_sum, acc = _join_lanes(lane_max, lane_sum, acc)
     group = tl.arange(0, BLOCK_GROUP)
-    part = (row + group).to(tl.int64) * tl.num_programs(2) + split
+    part = (row + group) * tl.num_programs(1) + split
     out = (acc / lane_sum[:, None]).to(out_ptr.dtype.element_ty)
     in_head = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
     tl.store(out_ptr + part[:, None] * HEAD_DIM + dims[None, :], out, mask=in_head)

@@ -14,7 +14,8 @@ MERGE_SPLITS: Final = 32
 WRITE_ELEMENTS: Final = 1024
 """Elements of one token that a program of the write kernel copies: 16 bytes or more per thread."""
 
-_SM_SHARED_BYTES: Final = 227 * 1024  # H100 and B200; an A100 has 164 KiB and runs fewer programs
+_SM_SHARED_KIB: Final = {80: 164, 87: 164, 90: 228, 100: 228, 103: 228, 110: 228}  # by compute capability
+_LEAST_SM_SHARED_KIB: Final = 100  # of all others from 8.0 on (CUDA C++ Programming Guide, technical specifications)
 _PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA takes for itself
 _MAX_ACCUMULATOR: Final = 8192  # elements; more spill from the registers of 4 warps
 _MAX_SPLITS: Final = 128
@@ -56,9 +57,15 @@ class Tile:
             elements += keys_and_values * tile
         return elements * element_bytes
 
-    def programs_per_sm(self, element_bytes: int) -> int:
-        """Programs that one multiprocessor of an H100 surely runs at a time, at least 1."""
-        by_shared_memory = _SM_SHARED_BYTES // (self.shared_bytes(element_bytes) + _PROGRAM_RESERVED_BYTES)
+    def programs_per_sm(self, element_bytes: int, capability: int) -> int:
+        """Programs that one multiprocessor surely runs at a time, at least 1.
+
+        Args:
+            element_bytes: bytes of one element of K and V.
+            capability: of the device: 90 for an H100.
+        """
+        sm_shared_bytes = 1024 * _SM_SHARED_KIB.get(capability, _LEAST_SM_SHARED_KIB)
+        by_shared_memory = sm_shared_bytes // (self.shared_bytes(element_bytes) + _PROGRAM_RESERVED_BYTES)
         by_registers = 4 if self.accumulator <= 2048 else 3 if self.accumulator <= 4096 else 2
         return max(1, min(by_shared_memory, by_registers * 4 // self.num_warps))
 

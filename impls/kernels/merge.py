@@ -12,17 +12,18 @@ def merge_kernel(
     seq_lens_ptr,  # [num_seqs] int32
     num_splits,
     split_tokens,
+    NUM_QUERY_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
     BLOCK_SPLITS: tl.constexpr,  # parts per loop step
 ):
-    """One query head of one sequence; grid ``(num_query_heads, num_seqs)``.
+    """One query head of one sequence; grid ``(num_seqs * num_query_heads,)``.
 
     Parts past a sequence's end were never written and are never read.
     """
-    head, seq = tl.program_id(0), tl.program_id(1)
-    row = seq.to(tl.int64) * tl.num_programs(0) + head
-    live_splits = tl.cdiv(tl.load(seq_lens_ptr + seq), split_tokens)
+    row = tl.program_id(0).to(tl.int64)
+    seq_len = tl.load(seq_lens_ptr + row // NUM_QUERY_HEADS)
+    live_splits = tl.cdiv(seq_len, split_tokens)
     dims = tl.arange(0, BLOCK_DIM)
     in_head = dims < HEAD_DIM
     running_max = float("-inf")

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from impls import paged_triton
 from impls.kernels.heuristics import Tile
+from impls.kernels.support import Device, Kernels
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool
 from impls.spec import ModelSpec, ceil_div
 
-H100_MULTIPROCESSORS = 132
 _POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
 _POINTERS |= {torch.int32: "*i32", torch.int64: "*i64"}
 
@@ -126,11 +126,11 @@ def compile_helpers(variant: Variant) -> list[Compiled]:
 
 def _launches(variant: Variant) -> list[Launch]:
     launches: list[Launch] = []
-    with mock.patch.object(paged_triton, "_multiprocessors", return_value=H100_MULTIPROCESSORS):
+    device = Device(multiprocessors=132, capability=variant.capability)
+    with mock.patch.object(paged_triton, "describe_device", return_value=device):
         cache = _cache(variant)
-    decode, merge, write, is_interpreted = cache._kernels
-    recorders = (Recorder(kernel, launches) for kernel in (decode, merge, write))
-    cache._kernels = paged_triton.Kernels(*recorders, is_interpreted)
+    decode, merge, write, are_interpreted = cache._kernels
+    cache._kernels = Kernels(*(Recorder(kernel, launches) for kernel in (decode, merge, write)), are_interpreted)
     num_query_heads, num_kv_heads = variant.heads
     dtype = getattr(torch, variant.dtype)
     rows = torch.empty((len(variant.seq_lens), num_kv_heads, variant.head_dim), dtype=dtype)

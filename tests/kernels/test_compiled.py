@@ -11,8 +11,8 @@ from impls.kernels.heuristics import Tile
 from impls.spec import DTYPE_BYTES
 from tests.kernels.compiled import Compiled, Variant, compile_decode, compile_helpers
 
-H100_REGISTERS = 64 * 1024  # per multiprocessor
-H100_SHARED_BYTES = 228 * 1024
+SM_REGISTERS = 64 * 1024  # per multiprocessor
+SM_SHARED_BYTES = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
 WARP = 32
 SMALLEST_SHARED_LIMIT_BYTES = 163 * 1024  # of one program, on sm_80
 ONE_TO_ONE, GROUPED = (8, 8), (32, 8)  # query heads, KV heads
@@ -25,11 +25,20 @@ USUAL += [Variant(heads=GROUPED, capability=capability) for capability in (80, 1
 USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64, capability=capability) for capability in (80, 100)]
 
 ALL = [
-    Variant(heads=heads, dtype=dtype, head_dim=head_dim, page_size=page_size, capability=capability)
-    for capability, dtype, head_dim, heads, page_size in product(
-        (80, 90, 100), DTYPE_BYTES, (64, 80, 96, 128, 256), (ONE_TO_ONE, GROUPED, (8, 1), (16, 1)), (1, 16, 1024)
+    Variant(heads=heads, dtype=dtype, head_dim=head_dim, capability=capability)
+    for capability, dtype, head_dim, heads in product(
+        (80, 90, 100), ("float16", "float32"), (64, 80, 96, 128, 256), (ONE_TO_ONE, GROUPED)
     )
-    if page_size == 16 or head_dim == 128
+]
+ALL += [  # tiles of more query rows, which float32 does not take
+    Variant(heads=(group_size, 1), head_dim=head_dim, capability=capability)
+    for capability, group_size, head_dim in product((80, 90, 100), (32, 64), (64, 128))
+]
+ALL += [
+    Variant(heads=heads, dtype=dtype, page_size=page_size, capability=capability)
+    for capability, heads, (dtype, page_size) in product(
+        (80, 90, 100), (ONE_TO_ONE, GROUPED), (("float16", 1), ("float16", 1024), ("bfloat16", 4))
+    )
 ]
 
 
@@ -46,9 +55,9 @@ def check(compiled: Compiled, variant: Variant) -> None:
     _check_products(compiled, variant)
     assert compiled.shared_bytes <= tile.shared_bytes(element_bytes) + 256
     assert compiled.shared_bytes <= SMALLEST_SHARED_LIMIT_BYTES
-    programs = tile.programs_per_sm(element_bytes)
-    assert programs * compiled.registers * tile.num_warps * WARP <= H100_REGISTERS
-    assert programs * (compiled.shared_bytes + 1024) <= H100_SHARED_BYTES
+    programs = tile.programs_per_sm(element_bytes, variant.capability)
+    assert programs * compiled.registers * tile.num_warps * WARP <= SM_REGISTERS
+    assert programs * (compiled.shared_bytes + 1024) <= SM_SHARED_BYTES[variant.capability]
 
 
 def _wide_loads(tile: Tile, element_bytes: int) -> int:

@@ -1,0 +1,115 @@
+"""What the kernels can do on a device and for a model, and the tiles to do it with."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import torch
+
+from impls.interface import Unsupported
+from impls.kernels import heuristics
+from impls.kernels.heuristics import Tile
+from impls.spec import DTYPE_BYTES, ModelSpec
+from impls.storage import positive_option
+
+TILE_OPTIONS: Final = {"block_tokens": (16, 256), "num_warps": (1, 16), "num_stages": (1, 8)}
+"""Lowest and highest value of each option that sets the tile."""
+MIN_CAPABILITY: Final = 80
+"""From here on there are bfloat16 and asynchronous copies."""
+
+
+class Kernels(NamedTuple):
+    """The kernels, compiled on demand, and whether they are interpreted instead."""
+
+    decode: Any
+    merge: Any
+    write: Any
+    are_interpreted: bool
+
+
+class Device(NamedTuple):
+    """What the launch heuristic needs to know of a device.
+
+    Attributes:
+        multiprocessors: how many it has.
+        capability: compute capability; 90 for an H100.
+    """
+
+    multiprocessors: int
+    capability: int
+
+
+def load_kernels() -> Kernels:
+    """Import the kernels, and Triton with them.
+
+    Raises:
+        Unsupported: Triton is not installed.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise Unsupported("paged_triton needs the package triton, which is not installed")
+    from impls.kernels.decode import decode_kernel
+    from impls.kernels.merge import merge_kernel
+    from impls.kernels.runtime import INTERPRETED
+    from impls.kernels.write import write_kernel
+
+    return Kernels(decode_kernel, merge_kernel, write_kernel, INTERPRETED)
+
+
+def describe_device(device: torch.device, *, are_interpreted: bool) -> Device:
+    """The device as the launch heuristic sees it; the interpreter runs one program at a time.
+
+    Raises:
+        Unsupported: no CUDA device, or one that is too old.
+    """
+    if are_interpreted:
+        return Device(multiprocessors=1, capability=MIN_CAPABILITY)
+    if device.type != "cuda":
+        raise Unsupported(
+            f"paged_triton needs a CUDA device; on {device.type} it runs only in Triton's interpreter "
+            "(TRITON_INTERPRET=1)"
+        )
+    properties = torch.cuda.get_device_properties(device)
+    capability = 10 * properties.major + properties.minor
+    if capability < MIN_CAPABILITY:
+        raise Unsupported(f"paged_triton needs compute capability 8.0; {properties.name} has less")
+    return Device(multiprocessors=properties.multi_processor_count, capability=capability)
+
+
+def check_shape(model: ModelSpec) -> None:
+    """Refuse what the kernels do not take.
+
+    Raises:
+        Unsupported: ``head_dim`` or the number of query heads per KV head is out of range.
+    """
+    if not heuristics.MIN_HEAD_DIM <= model.head_dim <= heuristics.MAX_HEAD_DIM:
+        allowed = f"{heuristics.MIN_HEAD_DIM} to {heuristics.MAX_HEAD_DIM}"
+        raise Unsupported(f"paged_triton takes a head_dim of {allowed}, not {model.head_dim}")
+    limit = heuristics.max_group_size(head_dim=model.head_dim, element_bytes=DTYPE_BYTES[model.dtype])
+    if model.group_size > limit:
+        raise Unsupported(
+            f"paged_triton takes at most {limit} query heads per KV head of {model.head_dim} {model.dtype}, "
+            f"not {model.group_size}: the registers would spill"
+        )
+
+
+def tiles_for(model: ModelSpec, options: Mapping[str, object]) -> list[Tile]:
+    """Tiles to choose from, the default first; one alone where an option asks for it.
+
+    Raises:
+        ValueError: an option is out of range; names it.
+    """
+    tile = heuristics.default_tile(
+        group_size=model.group_size, head_dim=model.head_dim, element_bytes=DTYPE_BYTES[model.dtype]
+    )
+    wanted = {name: positive_option(options, name, None) for name in TILE_OPTIONS}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    for name, value in asked.items():
+        lowest, highest = TILE_OPTIONS[name]
+        if not lowest <= value <= highest:
+            raise ValueError(f"impl.options.{name}={value} must be from {lowest} to {highest}")
+        if name != "num_stages" and value & (value - 1):
+            raise ValueError(f"impl.options.{name}={value} must be a power of two")
+    return [replace(tile, **asked)] if asked else heuristics.tile_contenders(tile)
