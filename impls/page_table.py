@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ class PageOwner(Protocol):
     def page_size(self) -> int:
         """Tokens per page."""
 
-    def page_ids(self, seq_id: int) -> Sequence[int]:
+    def page_ids(self, seq_id: int) -> list[int]:
         """Pages of the sequence, in token order."""
 
     def seq_len(self, seq_id: int) -> int:
@@ -55,7 +55,8 @@ class PageTable:
 def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
     """Look up the pages, the length and the newest token's slot of each sequence.
 
-    The Python loop runs over sequences; pages are flattened and scattered by NumPy.
+    The Python loop runs over sequences; the pages of each are converted at once (at one token per
+    page they are as many as the tokens) and scattered by NumPy.
 
     Args:
         policy: owner of the pages.
@@ -71,7 +72,9 @@ def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
     pages_per_seq = np.fromiter(map(len, pages), dtype=np.int64, count=len(pages))
     columns = np.arange(pages_per_seq.max())
     page_table = np.full((len(pages), columns.size), -1, dtype=np.int32)
-    flat = np.fromiter(chain.from_iterable(pages), dtype=np.int32, count=int(pages_per_seq.sum()))
+    flat = array("i")
+    for owned in pages:
+        flat.fromlist(owned)
     page_table[columns < pages_per_seq[:, None]] = flat
     seq_lens = np.fromiter(map(policy.seq_len, seq_ids), dtype=np.int32, count=len(pages))
     newest = seq_lens.astype(np.int64) - 1

@@ -193,6 +193,7 @@ class PagedTriton:
         return tensors
 
     def _attend(self, layer: int, query: Tensor, paged: PagedBatch, plan: LaunchPlan) -> Tensor:
+        query = query.contiguous()
         out = torch.empty_like(query)
         num_seqs, num_query_heads, head_dim = query.shape
         num_splits, split_tokens = plan.splits.num_splits, plan.splits.split_tokens
