@@ -15,6 +15,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from bench.units import parse_bytes
@@ -373,9 +374,15 @@ class Config:
         return plain
 
 
+@lru_cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Field types of a dataclass; resolving them takes longer than all the rest of ``build``."""
+    return typing.get_type_hints(cls)
+
+
 def known_keys() -> list[str]:
     """Every key that a command line may set, dotted."""
-    hints = typing.get_type_hints(Config)
+    hints = _hints(Config)
     keys = list(hints)
     for group, hint in hints.items():
         for member in _members(hint):
@@ -401,7 +408,7 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key in values:
         if key not in hints:
             raise ValueError(unknown_key(f"{path}{key}", [f"{path}{name}" for name in hints]))
@@ -455,7 +462,7 @@ def _by_name(members: tuple[Any, ...], value: Any, path: str) -> Any:
         raise ValueError(f"{path}={value} must be a mapping")
     if len(members) == 1:
         return members[0]
-    by_name = {typing.get_args(typing.get_type_hints(m)["name"])[0]: m for m in members}
+    by_name = {typing.get_args(_hints(m)["name"])[0]: m for m in members}
     one_of(str(value.get("name")), by_name, f"{path}.name")
     return by_name[value["name"]]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from bench.claim import claimed
 from bench.config import Config
-from bench.display import Progress
 from bench.gpu_lock import one_gpu, visible_gpus
 from bench.isolation import Server
 from bench.plan import Plan, Point, read_plan
+from bench.progress import Progress
 from bench.question import effective, key_of, resolve
 from bench.record import is_pending
 from bench.round import Round

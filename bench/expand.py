@@ -80,43 +80,66 @@ def _absolute_path(override: str) -> str:
 
 
 class _Composer:
-    """Composes points, remembering the composition of each choice of groups."""
+    """Composes points, remembering the composition of each choice of groups and the value of each override."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self.loader = loader
         self.config_name = master.hydra.job.config_name
         self.hydra_overrides = [str(override) for override in master.hydra.overrides.hydra]
-        self.cache: dict[tuple[str, ...], DictConfig] = {}
+        self.compositions: dict[tuple[str, ...], DictConfig | dict[str, Any]] = {}
+        self.values: dict[str, Any] = {}
 
     def __call__(self, point: Sequence[tuple[str, str]], swept: set[str], parser: OverridesParser) -> Composed:
         fixed = tuple(override for key, override in point if key not in swept)
-        if fixed not in self.cache:
-            self.cache[fixed] = self._load(fixed)
-        cfg = copy.deepcopy(self.cache[fixed])
-        for key, override in point:
-            if key in swept:
-                _set(cfg, key, parser.parse_override(override).value())
-        values = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(values, dict)
-        return Composed(
-            values={str(name): value for name, value in values.items()},
-            overrides=tuple(override for _, override in point),
-        )
+        if fixed not in self.compositions:
+            self.compositions[fixed] = self._load(fixed)
+        base = self.compositions[fixed]
+        changes = {key: self._value(override, parser) for key, override in point if key in swept}
+        values = _with_changes(base, changes) if isinstance(base, dict) else _resolved(base, changes)
+        return Composed(values=values, overrides=tuple(override for _, override in point))
 
-    def _load(self, overrides: tuple[str, ...]) -> DictConfig:
+    def _value(self, override: str, parser: OverridesParser) -> Any:
+        if override not in self.values:
+            self.values[override] = parser.parse_override(override).value()
+        return self.values[override]
+
+    def _load(self, overrides: tuple[str, ...]) -> DictConfig | dict[str, Any]:
+        """Plain containers, ten times cheaper to copy, unless interpolations still depend on the axes."""
         cfg = self.loader.load_configuration(
             self.config_name, overrides=[*self.hydra_overrides, *overrides], run_mode=RunMode.RUN
         )
         with open_dict(cfg):
             del cfg["hydra"]
-        return cfg
+        return cfg if "${" in OmegaConf.to_yaml(cfg) else _plain(cfg)
 
 
-def _set(cfg: DictConfig, key: str, value: Any) -> None:
-    """Set one swept scalar, which must be there already."""
-    if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
-        raise ValueError(unknown_key(key, known_keys()))
-    OmegaConf.update(cfg, key, value)
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(name): value for name, value in values.items()}
+
+
+def _resolved(base: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    cfg = copy.deepcopy(base)
+    for key, value in changes.items():
+        if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
+            raise ValueError(unknown_key(key, known_keys()))
+        OmegaConf.update(cfg, key, value)
+    return _plain(cfg)
+
+
+def _with_changes(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of plain containers with swept scalars set, each of which must be there already."""
+    values = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        node: Any = values
+        for group in groups:
+            node = node.get(group) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or name not in node:
+            raise ValueError(unknown_key(key, known_keys()))
+        node[name] = value
+    return values
 
 
 _ABSENT = object()

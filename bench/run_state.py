@@ -13,9 +13,9 @@ from rich.text import Text
 
 from bench.claim import is_free
 from bench.cli import EXIT_OK, EXIT_POINTS_FAILED
-from bench.display import label
 from bench.jobs import resume_command
 from bench.plan import Point, read_plan
+from bench.progress import label
 from bench.record import FAILED, read_row, row_path
 
 

@@ -14,9 +14,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from bench.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
-from bench.collect import collect
 from bench.config import Config, build
-from bench.display import show_plan
 from bench.environment import record_environment
 from bench.expand import expand
 from bench.isolation import Server
@@ -24,6 +22,7 @@ from bench.jobs import LauncherJob, resume_command
 from bench.plan import Plan, make_plan
 from bench.pointless import last_cache_bytes, warnings
 from bench.predict import extend_import_path
+from bench.progress import show_plan
 from bench.record import is_pending, write_json
 from bench.resume import check_same, check_unchanged, resumed_folder
 from bench.round import TENSOR_MODULES, probe, server_environment
@@ -181,6 +180,8 @@ def _launch(
     plan: Plan, run_dir: Path, request: Request, machine: _Machine, control: Mapping[str, Any] | None = None
 ) -> int:
     """Hand every job that still needs to run to the launcher, then collect."""
+    from bench.collect import collect  # tables and figures take seconds to import: not before bad input is told
+
     names = [(point, f"{point.key}-{replicate}") for point, replicate in plan.jobs()]
     jobs = [
         LauncherJob(run_dir=run_dir, name=name, control=dict(control or {})).overrides(point.overrides)
