@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from impls.interface import Policy
-from impls.policies.ledger import SlotSplit
+from impls.policies.ledger import SlotSplit, check_at_least
 from impls.policies.lockstep import Lockstep, Request
 from impls.policies.pages import PagePool
 from impls.policies.prefix import PrefixPool
@@ -53,7 +53,7 @@ def make_policy(
         free_order: see ``PagePool``.
 
     Raises:
-        ValueError: an unknown name or arena, or a budget that does not hold one page or slot.
+        ValueError: an unknown name or arena, a page size below 1, or a budget that does not hold one page or slot.
     """
     if name not in POLICIES:
         raise ValueError(f"policy={name!r} must be one of {', '.join(POLICIES)}")
@@ -61,6 +61,7 @@ def make_policy(
         num_slots = _units_in(budget_bytes, model.token_bytes, f"one token of {model.name}")
         estimate = name.removeprefix("reserved_")
         return Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate=estimate, arena=arena)
+    check_at_least(1, page_size=page_size)
     page_bytes = model.page_bytes(page_size)
     num_pages = _units_in(budget_bytes, page_bytes, f"one page of {page_size} tokens of {model.name}")
     pool = PrefixPool if name == "prefix" else PagePool

@@ -96,6 +96,11 @@ class Ledger(Generic[StateT]):
         """Exact event counts since construction, by name."""
         return dict(self._count)
 
+    @property
+    def largest_free_ratio(self) -> float:
+        """The largest piece that one sequence could take, by all that nobody holds; pages are all alike."""
+        return 1.0
+
     def seq_len(self, seq_id: int) -> int:
         """Tokens of the sequence that have a slot.
 
@@ -128,7 +133,7 @@ class Ledger(Generic[StateT]):
             cached_bytes=split.cached * token_bytes,
             free_bytes=split.free * token_bytes,
             shared_saved_bytes=self._saved * token_bytes,
-            largest_free_ratio=self._largest_free_ratio(),
+            largest_free_ratio=self.largest_free_ratio,
         )
 
     def join(self, seq_id: int, clock: Clock) -> StateT:
@@ -161,10 +166,6 @@ class Ledger(Generic[StateT]):
         self._tokens += num_seqs
         self._unused += unused_slots
         self._count["appends"] += num_seqs
-
-    def _largest_free_ratio(self) -> float:
-        """Largest piece that one sequence could take, by all free memory; pages are all alike."""
-        return 1.0
 
     def _state(self, seq_id: int) -> StateT:
         try:

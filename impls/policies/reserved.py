@@ -72,6 +72,12 @@ class Reserved(Ledger[ReservedState]):
         return {**self._count, "peak_slots": self._most_held}
 
     @property
+    def largest_free_ratio(self) -> float:
+        """The largest free region by all that nobody holds; 1 where all is held."""
+        unheld = self.num_slots - self._held
+        return self._arena.largest_free / unheld if unheld else 1.0
+
+    @property
     def rounding_slots(self) -> int:
         """Slots held beyond the reservations because buddies come in powers of two.
 
@@ -194,10 +200,6 @@ class Reserved(Ledger[ReservedState]):
         super()._check_joins(seq_id, state)
         if state.final_len > state.num_slots:
             raise ValueError(f"final_len={state.final_len} of sequence {seq_id} is above its {state.num_slots} slots")
-
-    def _largest_free_ratio(self) -> float:
-        unheld = self.num_slots - self._held
-        return self._arena.largest_free / unheld if unheld else 1.0
 
     def _reservation(self, num_tokens: int, final_len: int | None) -> int | None:
         """Slots to ask for, or ``None`` where the model cannot take the sequence at all."""

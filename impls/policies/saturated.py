@@ -23,9 +23,14 @@ class SaturatedQueue:
         policy: an empty page pool or reservation.
         requests: in the order of their arrival. Those that the policy could never bring to their
             end are refused: they would block the queue, or preempt themselves, for ever.
+
+    Raises:
+        ValueError: the policy is not empty, or a request has no token to append.
     """
 
     def __init__(self, policy: PagePool | Reserved, requests: Iterable[Request]) -> None:
+        if policy.num_seqs:
+            raise ValueError(f"policy holds {policy.num_seqs} sequences and must be empty: nobody would free them")
         self.batch = Lockstep(policy)
         self.refused: list[Request] = []
         self._waiting: deque[Request] = deque()
@@ -68,5 +73,8 @@ class SaturatedQueue:
             waiting.popleft()
 
     def _can_end(self, request: Request) -> bool:
-        can_admit, final_len = self.batch.policy.can_admit, request.final_len
-        return Admission.NEVER not in (can_admit(request.num_tokens, final_len), can_admit(final_len, final_len))
+        seq_id, num_tokens, final_len = request
+        if final_len <= num_tokens:
+            raise ValueError(f"final_len={final_len} of request {seq_id} must be above its num_tokens={num_tokens}")
+        can_admit = self.batch.policy.can_admit
+        return Admission.NEVER not in (can_admit(num_tokens, final_len), can_admit(final_len, final_len))

@@ -90,6 +90,15 @@ def test_requests_that_cannot_end_are_refused_and_named() -> None:
     assert queue.counters["frees"] == 1
 
 
+def test_a_queue_needs_an_empty_pool_and_requests_that_grow() -> None:
+    pool = PagePool(4, 2, 1)
+    with pytest.raises(ValueError, match="final_len=4 of request 7 must be above its num_tokens=4"):
+        SaturatedQueue(pool, [Request(7, 4, 4)])
+    pool.admit(0, 1)
+    with pytest.raises(ValueError, match="policy holds 1 sequences and must be empty"):
+        SaturatedQueue(pool, [])
+
+
 def test_a_prefix_pool_evicts_for_a_growing_batch() -> None:
     pool = PrefixPool(4, 2, 1)
     pool.admit(0, 4, keys=["a", "ab"])

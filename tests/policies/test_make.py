@@ -61,6 +61,12 @@ def test_a_budget_below_one_unit_is_an_error(name: str) -> None:
         make_policy(name, model=OPT_13B, budget_bytes=100, page_size=16)
 
 
+@pytest.mark.parametrize("page_size", [0, -16])
+def test_a_page_size_below_one_is_an_error(page_size: int) -> None:
+    with pytest.raises(ValueError, match=f"page_size={page_size} must be at least 1"):
+        make_policy("paged", model=OPT_13B, budget_bytes=2**30, page_size=page_size)
+
+
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="policy='papered' must be one of reserved_max"):
         make_policy("papered", model=OPT_13B, budget_bytes=2**30, page_size=16)
