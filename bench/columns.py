@@ -116,6 +116,7 @@ COLUMNS: tuple[Column, ...] = (
     *_columns(
         "exact",
         None,
+        held="scenario=capacity: how far each sequence has grown: final, or mid_decode (caught at a random token)",
         queue="scenario=churn: saturated (all requests wait from the start) or open (Poisson arrivals)",
         admissions="sequences admitted, preempted ones again",
         appends="tokens appended after admission",

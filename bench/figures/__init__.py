@@ -10,11 +10,26 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.figures.capacity import CAPACITY, MEMORY_LEVELS
+from bench.figures.churn import CHURN_OVER_TIME, CHURN_POLICIES
 from bench.figures.decode import DECODE_LATENCY
 from bench.figures.memory import ADMITTED, MEMORY_SPLIT
+from bench.figures.notebook import NOTEBOOK_CONCURRENCY, NOTEBOOK_EFFICIENCY, NOTEBOOK_PAGE_SIZE, NOTEBOOK_USED
 from bench.figures.style import FigureSpec, save
 
-FIGURES: tuple[FigureSpec, ...] = (DECODE_LATENCY, MEMORY_SPLIT, ADMITTED)
+FIGURES: tuple[FigureSpec, ...] = (
+    DECODE_LATENCY,
+    MEMORY_SPLIT,
+    ADMITTED,
+    NOTEBOOK_EFFICIENCY,
+    NOTEBOOK_USED,
+    NOTEBOOK_PAGE_SIZE,
+    NOTEBOOK_CONCURRENCY,
+    CAPACITY,
+    MEMORY_LEVELS,
+    CHURN_OVER_TIME,
+    CHURN_POLICIES,
+)
 
 __all__ = ["FIGURES", "FigureSpec", "draw_figures"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -14,6 +15,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
@@ -61,3 +63,31 @@ def page_size_axis(axes: Axes, page_sizes: pd.Series) -> None:
 def varying(table: pd.DataFrame, *names: str) -> list[str]:
     """Those of the columns that take more than one value here."""
     return [name for name in names if table[name].nunique(dropna=False) > 1]
+
+
+def panel_grid(number: int, *, width: float, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:
+    """A figure with ``number`` panels, each ``width`` × ``height`` inches, sharing their y axis."""
+    across = min(number, columns)
+    down = -(-number // across)
+    figure, grid = plt.subplots(
+        down, across, figsize=(width * across + 1.8, height * down), squeeze=False, sharey=True, layout="constrained"
+    )
+    panels = list(grid.flat)
+    for axes in panels[number:]:
+        axes.set_visible(False)
+    return figure, panels[:number]
+
+
+def move_legend_outside(figure: Figure, panels: list[Axes]) -> None:
+    """One legend for all panels, that of the first, at the right of the figure."""
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    for axes in panels:
+        if (own := axes.get_legend()) is not None:
+            own.remove()
+
+
+def label_bars(axes: Axes, **how: Any) -> None:
+    """Write the value above every bar; ``how`` goes to ``Axes.bar_label``."""
+    for container in axes.containers:
+        if isinstance(container, BarContainer):
+            axes.bar_label(container, **how)

@@ -28,7 +28,7 @@ def fill_to_capacity(argument: Mapping[str, Any]) -> Answer:
     config = build(argument["config"])
     assert isinstance(config.scenario, CapacityScenario)
     filled = fill_until_refusal(config)
-    answer = Answer(values=bookkeeping(filled))
+    answer = Answer(values=bookkeeping(filled) | {"held": config.scenario.held})
     del answer.values["skipped_requests"]  # the queue has no end, so no count of those left out
     if config.scenario.real:
         from bench.scenarios.capacity_device import weigh  # imports torch, which the bookkeeping does without

@@ -40,9 +40,10 @@ def run_notebook(argument: Mapping[str, Any]) -> Answer:
     assert isinstance(config.scenario, NotebookScenario)
     experiments = _Experiments(config.scenario, config.seed)
     traditional, paged = experiments.traditional(), experiments.paged()
-    compared, by_page_size = experiments.compare_memory_efficiency(), experiments.analyze_page_size_impact()
+    compared, used = experiments.compare_memory_efficiency()
+    by_page_size = experiments.analyze_page_size_impact()
     concurrent = experiments.simulate_concurrent_requests()
-    curves = compared.with_exact() | by_page_size.with_exact() | concurrent.with_exact()
+    curves = compared.with_exact() | used.with_exact() | by_page_size.with_exact() | concurrent.with_exact()
     axes = {name: getattr(config.scenario, name) for name in ("num_sequences_list", "page_sizes", "memory_sizes")}
     return Answer(
         values={**_row(config.scenario, traditional, paged), "curves": json.dumps({**axes, **curves})},
@@ -83,18 +84,25 @@ class _Experiments:
     def paged(self) -> Simulation:
         return self._paged(self.scenario.num_sequences, self.scenario.page_size, RandomState(self.seed))
 
-    def compare_memory_efficiency(self) -> Curves:
+    def compare_memory_efficiency(self) -> tuple[Curves, Curves]:
+        """Its lists, and the elements that its counters call used, which it does not plot."""
         random = RandomState(self.seed)
         pairs = [
             (self._traditional(number, random), self._paged(number, self.scenario.page_size, random))
             for number in self.scenario.num_sequences_list
         ]
-        return _efficiencies(
-            {
-                "traditional_efficiency": [traditional for traditional, _ in pairs],
-                "paged_efficiency": [paged for _, paged in pairs],
-            }
+        traditional, paged = [one for one, _ in pairs], [two for _, two in pairs]
+        used = Curves(
+            notebook={
+                "total_allocated": [one.results["total_allocated"] for one in traditional],
+                "used_capacity": [one.results["used_capacity"] for one in paged],
+            },
+            exact={
+                "total_allocated": [one.held for one in traditional],
+                "used_capacity": [one.held for one in paged],
+            },
         )
+        return _efficiencies({"traditional_efficiency": traditional, "paged_efficiency": paged}), used
 
     def analyze_page_size_impact(self) -> Curves:
         random = RandomState(self.seed)

@@ -57,10 +57,14 @@ class Simulation:
     dropped: int
 
     @property
+    def held(self) -> int:
+        """Elements that the sequences hold at the end, used or not."""
+        return self.usage.pool_bytes - self.usage.free_bytes - self.usage.external_fragmentation_bytes
+
+    @property
     def exact_efficiency(self) -> float:
         """Live elements over held ones at the end; 0 if nothing is held."""
-        held = self.usage.pool_bytes - self.usage.free_bytes - self.usage.external_fragmentation_bytes
-        return self.usage.live_bytes / held if held else 0.0
+        return self.usage.live_bytes / self.held if self.held else 0.0
 
 
 @dataclass(kw_only=True)
