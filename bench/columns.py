@@ -223,6 +223,8 @@ COLUMNS: tuple[Column, ...] = (
     *_columns(
         "record",
         None,
+        fitness="ok, or doubtful: something on the machine may have disturbed the times of this row",
+        fitness_reasons="what, as `code: sentence; …`, from readings before and after each block of samples",
         harness_s="wall seconds of this row that measured nothing: process start, planning, recording",
         measured_s="wall seconds inside the point's processes",
         null_reasons="why a field is null, as JSON: {column: reason}",

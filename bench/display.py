@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.columns import BY_NAME
+from bench.measure.fitness import ADVICE
 from bench.progress import PLAIN_WIDTH
 from bench.record import FAILED
 from bench.run_folder import display_path
@@ -90,7 +91,7 @@ def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Seque
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if len(table):
         show_tables(table, console)
-    for line in [*problems(table, planned), _time_line(table)]:
+    for line in [*problems(table, planned), *doubts(table), _time_line(table)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     places = {"rows": "points", "table": "table.csv", "logs": "logs", **({"figures": "figures"} if figures else {})}
     for name, place in places.items():
@@ -166,6 +167,15 @@ def problems(table: pd.DataFrame, planned: int) -> list[str]:
     if len(table) < planned:
         lines.append(f"{planned - len(table)} of {planned} planned rows are missing")
     return lines
+
+
+def doubts(table: pd.DataFrame) -> list[str]:
+    """One line per kind of doubt about the times: how many rows, one of them in words, what to do."""
+    reasons = [part for text in table["fitness_reasons"].dropna() for part in text.split("; ")]
+    by_code: dict[str, list[str]] = {}
+    for reason in reasons:
+        by_code.setdefault(reason.partition(":")[0], []).append(reason)
+    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE[code]}" for code, said in by_code.items()]
 
 
 def _time_line(table: pd.DataFrame) -> str:

@@ -13,8 +13,11 @@ from bench.answer import Answer
 from bench.config import Config
 from bench.intervals import median_interval, rel_spread
 from bench.measure.choice import TimerChoice
+from bench.measure.fitness import doubts, fitness_columns, sample_doubts
 from bench.measure.host import pinned
+from bench.measure.host_state import usable_cores
 from bench.measure.samples import Samples
+from bench.measure.telemetry import Telemetry
 from bench.measure.timing import Timer, settle
 from bench.measure.work import Work
 from bench.scenarios.filling import Filled, new_policy
@@ -73,7 +76,8 @@ def time_step(answer: Answer, step: Step, choice: TimerChoice) -> None:
     """Time attention, append, prepare and the policy; medians go to the row, samples beside it."""
     config = step.config
     choice = settle(choice, config.measure.timer, step.decode(choice.copies))
-    timer = Timer(config.measure, step.query.device, choice)
+    watch = Telemetry.of(step.query.device)
+    timer = Timer(config.measure, step.query.device, choice, watch)
     seq_ids = range(len(step.filled.seq_lens))
     samples = {
         "decode": timer.device_work(step.decode(choice.copies)),
@@ -89,6 +93,7 @@ def time_step(answer: Answer, step: Step, choice: TimerChoice) -> None:
         answer.values["decode_hot_us"] = median_interval(hot.values_us).median
     answer.values["timer_reason"] = choice.reason
     _summarise(answer, samples, operations=3 * len(seq_ids))
+    _judge(answer, samples, watch, on_cuda=step.query.is_cuda)
 
 
 def _time_policy(config: Config, filled: Filled, timer: Timer) -> Samples:
@@ -132,6 +137,18 @@ def _summarise(answer: Answer, samples: Mapping[str, Samples], operations: int) 
         **_launching(answer, decode),
     }
     answer.samples |= {name: taken.to_json() for name, taken in samples.items()}
+
+
+def _judge(answer: Answer, samples: Mapping[str, Samples], watch: Telemetry, *, on_cuda: bool) -> None:
+    """Whether the machine was quiet enough for these times."""
+    blocks = [taken.telemetry for taken in samples.values()]
+    found = doubts(blocks, usable_cores=usable_cores(), heavy_processes=watch.heavy_processes(), on_cuda=on_cuda)
+    found |= sample_doubts(
+        median_interval(samples["decode"].values_us).rel_half_width, answer.values["discarded_ratio"]
+    )
+    answer.values |= fitness_columns(found)
+    if not found:
+        answer.leave_null("nothing was found to doubt", "fitness_reasons")
 
 
 def _launching(answer: Answer, decode: Samples) -> dict[str, Any]:

@@ -1,0 +1,84 @@
+"""What the system tells of the host's state: load, governor, frequency, who else computes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HEAVY_CORES = 0.25
+"""A process that takes more than this much of a processor is heavy."""
+
+
+def host_state() -> dict[str, Any]:
+    """Processor seconds so far (all processes and our own), load, frequency, governor."""
+    times = psutil.cpu_times()
+    own = os.times()
+    frequency = _frequency()
+    return {
+        "time_s": time.monotonic(),
+        "busy_s": sum(times) - times.idle - getattr(times, "iowait", 0.0) - _counted_twice(times),
+        "own_s": own.user + own.system + own.children_user + own.children_system,
+        "load_average": os.getloadavg()[0],
+        "frequency_mhz": None if frequency is None else frequency.current,
+        "governor": governor(),
+    }
+
+
+def usable_cores() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of_others(before: dict[str, Any], after: dict[str, Any]) -> float:
+    """Processors that other processes kept busy between two states, stolen time included."""
+    elapsed_s = after["time_s"] - before["time_s"]
+    others_s = (after["busy_s"] - before["busy_s"]) - (after["own_s"] - before["own_s"])
+    return max(0.0, others_s / elapsed_s) if elapsed_s > 0 else 0.0
+
+
+def governor() -> str | None:
+    """How the first processor chooses its frequency; ``None`` where the system does not tell."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return None
+
+
+class HeavyProcesses:
+    """Counts processes, other than this one, that computed since construction."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._before = _processor_seconds()
+
+    def count(self) -> int:
+        """How many took more than ``HEAVY_CORES``."""
+        elapsed_s = time.monotonic() - self._began_s
+        took = (seconds - self._before.get(pid, 0.0) for pid, seconds in _processor_seconds().items())
+        return sum(seconds > HEAVY_CORES * elapsed_s for seconds in took)
+
+
+def _processor_seconds() -> dict[int, float]:
+    """By PID; processes that may not be looked at are left out, and so is our own."""
+    seconds = {}
+    for process in psutil.process_iter(["cpu_times"]):
+        times = process.info["cpu_times"]
+        if times is not None and process.pid != os.getpid():
+            seconds[process.pid] = times.user + times.system
+    return seconds
+
+
+def _counted_twice(times: Any) -> float:
+    """Linux counts the time of virtual machines as user time, too."""
+    return float(getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0))
+
+
+def _frequency() -> Any:
+    try:
+        return psutil.cpu_freq()
+    except (OSError, NotImplementedError, AttributeError):
+        return None
