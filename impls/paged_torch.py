@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -32,8 +32,10 @@ from impls.workers import Workers
 
 CHUNK_TOKENS: Final = (256, 64)
 """Chunk lengths that ``tune`` tries on a CPU: long ones cost less merging, short ones more often lie in one page."""
-GATHER_BYTES: Final = 8 << 20
-"""K and V gathered before attention runs on them: well inside a last-level cache."""
+GATHER_BYTES: Final = 4 << 20
+"""K and V that a thread gathers before attention runs on them: well inside its share of the cache."""
+GROUPS_PER_THREAD: Final = 4
+"""Groups of chunks that each thread should find, so that no one waits long for the last."""
 
 
 class Choice(NamedTuple):
@@ -102,7 +104,6 @@ class PagedTorch:
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
         self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
         self._choice = self._choices[0]
-        self._workers = Workers()
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
 
     @property
@@ -159,6 +160,11 @@ class PagedTorch:
         """
         return dict(self._details)
 
+    @cached_property
+    def _workers(self) -> Workers:
+        """Made on first use: a GPU needs none."""
+        return Workers()
+
     def _contenders(self, chunk_tokens: int | None) -> list[Choice]:
         chunks: Sequence[int | None] = CHUNK_TOKENS if chunk_tokens is None else (chunk_tokens,)
         if self._device.type != "cpu":
@@ -171,9 +177,10 @@ class PagedTorch:
     def _plan(self, table: PageTable, choice: Choice) -> Plan:
         num_seqs = len(table.seq_lens)
         if choice.chunk_tokens is None:
-            groups = cut(table, chunk_tokens=table.max_seq_len, group_tokens=num_seqs * table.max_seq_len)
+            groups = cut(table, table.max_seq_len, num_seqs * table.max_seq_len)
         else:
-            groups = cut(table, chunk_tokens=choice.chunk_tokens, group_tokens=self._group_tokens)
+            num_groups = GROUPS_PER_THREAD * self._workers.num_threads
+            groups = cut(table, choice.chunk_tokens, self._group_tokens, num_groups)
         return make_plan(groups, num_seqs, self._storage.keys[0].dtype, self._device)
 
     def _attend(self, choice: Choice, layer: int, query: Tensor, plan: Plan) -> Tensor:

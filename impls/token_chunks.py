@@ -37,7 +37,7 @@ class ChunkGroup:
         return bool((np.diff(self.slots.reshape(-1)) == 1).all())
 
 
-def cut(table: PageTable, chunk_tokens: int, group_tokens: int) -> list[ChunkGroup]:
+def cut(table: PageTable, chunk_tokens: int, group_tokens: int, num_groups: int = 1) -> list[ChunkGroup]:
     """Cut every sequence into chunks, and group chunks of like length.
 
     Among chunks of one length those whose slots lie near each other come together, so that pages
@@ -46,7 +46,8 @@ def cut(table: PageTable, chunk_tokens: int, group_tokens: int) -> list[ChunkGro
     Args:
         table: the batch.
         chunk_tokens: tokens of a chunk; a sequence's last one may be shorter.
-        group_tokens: tokens of a group, at least one chunk.
+        group_tokens: the most tokens of a group, but at least one chunk.
+        num_groups: groups that there should be at least, as far as there are chunks.
     """
     chunks_per_seq = -(-table.seq_lens.astype(np.int64) // chunk_tokens)
     seqs = np.repeat(np.arange(len(chunks_per_seq)), chunks_per_seq)
@@ -55,7 +56,7 @@ def cut(table: PageTable, chunk_tokens: int, group_tokens: int) -> list[ChunkGro
     lens = np.minimum(table.seq_lens[seqs] - starts, chunk_tokens)
     slots = _slots(table, seqs, starts, lens)
     order = np.lexsort((slots[:, 0], -lens))
-    step = max(1, group_tokens // chunk_tokens)
+    step = max(1, min(group_tokens // chunk_tokens, len(order) // num_groups))
     groups = [order[first : first + step] for first in range(0, len(order), step)]
     return [ChunkGroup(slots=slots[group, : lens[group[0]]], lens=lens[group], seqs=seqs[group]) for group in groups]
 

@@ -20,15 +20,18 @@ class Workers:
     torch splits each operator over all processors and waits for the slowest: with a hundred small
     operators in a row the waiting was most of the time on a busy machine. Here each thread runs
     its share of the work from the first operator to the last, and is waited for once.
+
+    Attributes:
+        num_threads: how many there are.
     """
 
     def __init__(self) -> None:
-        num_threads = torch.get_num_threads()
+        self.num_threads = torch.get_num_threads()
         self._own = threading.local()
-        self._pool = ThreadPoolExecutor(num_threads)
-        everyone = threading.Barrier(num_threads)  # so that each thread takes one of the calls below
-        list(self._pool.map(_use_one_processor, [everyone] * num_threads))
-        torch.set_num_threads(num_threads)  # for all other threads: the setting is also the default of new ones
+        self._pool = ThreadPoolExecutor(self.num_threads)
+        everyone = threading.Barrier(self.num_threads)  # so that each thread takes one of the calls below
+        list(self._pool.map(_use_one_processor, [everyone] * self.num_threads))
+        torch.set_num_threads(self.num_threads)  # the workers' setting became the default of all other new threads
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
         """Call a function once per item, in any order; the results are in the order of the items."""

@@ -94,9 +94,9 @@ class CacheCase:
         self.truth: dict[int, list[tuple[Tensor, Tensor]]] = {}
         self._generator = torch.Generator().manual_seed(0)
 
-    def admit(self, seq_id: int, num_tokens: int) -> None:
-        """Let a sequence in and write its prompt."""
-        self.policy.admit(seq_id, num_tokens, self.setup.max_seq_len)
+    def admit(self, seq_id: int, num_tokens: int, final_len: int | None = None) -> None:
+        """Let a sequence in, by default one that will grow to ``max_seq_len``, and write its prompt."""
+        self.policy.admit(seq_id, num_tokens, final_len or self.setup.max_seq_len)
         if hasattr(self.policy, "region"):
             self._fill(range_of(*self.policy.region(seq_id)), LEFT_BY_ANOTHER)
         nothing = self.draw(0)

@@ -42,9 +42,11 @@ def test_chunks_hold_every_token_once(lens: list[int], page_size: int, chunk_tok
     assert sum(len(row[row < len(chunks)]) for row in chunks_of_seqs(groups, len(lens))) == len(chunks)
 
 
-@given(lens=LENS, chunk_tokens=st.integers(1, 50), group_tokens=st.integers(0, 80))
-def test_groups_are_sorted_and_small(lens: list[int], chunk_tokens: int, group_tokens: int) -> None:
-    groups = cut(table_of(lens, 4)[0], chunk_tokens, group_tokens)
+@given(lens=LENS, chunk_tokens=st.integers(1, 50), group_tokens=st.integers(0, 80), num_groups=st.integers(1, 9))
+def test_groups_are_sorted_and_small(lens: list[int], chunk_tokens: int, group_tokens: int, num_groups: int) -> None:
+    groups = cut(table_of(lens, 4)[0], chunk_tokens, group_tokens, num_groups)
+    num_chunks = sum(len(group.lens) for group in groups)
+    assert len(groups) >= min(num_groups, num_chunks)
     all_lens = np.concatenate([group.lens for group in groups])
     assert (np.diff(all_lens) <= 0).all()
     for group in groups:

@@ -60,6 +60,16 @@ def test_contiguous_pads_only_what_lies_in_equal_regions_in_a_row(monkeypatch: p
     assert case.cache.details()["sdpa_call"] == "per_sequence"
 
 
+def test_contiguous_does_not_pad_beyond_a_short_last_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impls.contiguous.fastest", lambda calls, device: list(calls)[-1])
+    for last, kind in ((60, "padded"), (40, "per_sequence")):
+        case = CacheCase(Setup(target=CONTIGUOUS, policy="reserved_oracle"))
+        for seq_id, final_len in enumerate((60, 60, last)):
+            case.admit(seq_id, 30 + seq_id, final_len)
+        case.check(case.cache.prepare(range(3)), range(3))
+        assert case.cache.details()["sdpa_call"] == kind
+
+
 @ON_CPU
 @pytest.mark.parametrize("options", [{"chunk_tokens": 1}, {"chunk_tokens": 7, "gather_bytes": 1}, {"chunk_tokens": 64}])
 @pytest.mark.parametrize("page_size", [1, 5, 64])
