@@ -51,6 +51,7 @@ class PageLedger(Ledger[PagedState]):
         self.page_size = page_size
         self._kept_pages = int(watermark * num_pages)
         self._free = FreeList(range(num_pages) if free_order is None else free_order)
+        self._available = num_pages
         self._fewest_available = num_pages
         self._references = References()
         self._tail_owners: dict[int, list[PagedState]] = {}  # of each shared page that is partly filled
@@ -63,7 +64,7 @@ class PageLedger(Ledger[PagedState]):
     @property
     def available_pages(self) -> int:
         """Pages that can be taken now."""
-        return len(self._free)
+        return self._available
 
     @property
     def shared_pages(self) -> Mapping[int, int]:
@@ -98,7 +99,7 @@ class PageLedger(Ledger[PagedState]):
     def split(self, head_tokens: int | None = None, head_final_len: int | None = None) -> SlotSplit:
         """The parts of the pool now, in slots; pages leave no external fragmentation, whatever the head."""
         size = self.page_size
-        available, free = self.available_pages, len(self._free)
+        available, free = self._available, len(self._free)
         live = self._tokens - self._saved
         reserved = (self.num_pages - available) * size - live - self._unused
         return SlotSplit(live, reserved, self._unused, 0, (available - free) * size, free * size)
@@ -122,23 +123,23 @@ class PageLedger(Ledger[PagedState]):
         count += self._kept_pages
         if count > self.num_pages:
             return Admission.NEVER
-        return Admission.NOW if count <= self.available_pages else Admission.LATER
+        return Admission.NOW if count <= self._available else Admission.LATER
 
     def _refusal(self, seq_id: int, count: int) -> PoolExhausted:
         return PoolExhausted(
-            f"sequence {seq_id} needs {count} pages: of {self.num_pages}, {self.available_pages} are available "
+            f"sequence {seq_id} needs {count} pages: of {self.num_pages}, {self._available} are available "
             f"and {self._kept_pages} are kept free"
         )
 
     def _take(self, count: int) -> list[int]:
-        pages = self._free.take(count)
-        available = self.available_pages
+        available = self._available = self._available - count
         if available < self._fewest_available:
             self._fewest_available = available
-        return pages
+        return self._free.take(count)
 
     def _release(self, pages: list[int]) -> None:
         """Make pages available that nobody owns any more."""
+        self._available += len(pages)
         self._free.give(pages)
 
     def _enter(self, seq_id: int, state: PagedState) -> None:

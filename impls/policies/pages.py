@@ -65,7 +65,7 @@ class PagePool(PageLedger):
         self._check_new(seq_id)
         check_lengths(num_tokens, final_len)
         count = ceil_div(num_tokens, self.page_size)
-        if count + self._kept_pages > self.available_pages:
+        if count + self._kept_pages > self._available:
             raise self._refusal(seq_id, count)
         self._enter(seq_id, PagedState(self._still, num_tokens, final_len or 0, self._take(count)))
         self._count["admissions"] += 1
@@ -78,7 +78,7 @@ class PagePool(PageLedger):
             KeyError: no such sequence.
             ValueError: ``num_tokens`` is not positive.
         """
-        return self._pages_to_append(self._own(seq_id), num_tokens) <= self.available_pages
+        return self._pages_to_append(self._own(seq_id), num_tokens) <= self._available
 
     def append(self, seq_id: int, num_tokens: int = 1) -> Sequence[PageCopy]:
         """Take slots for the sequence's next tokens; returns the page copies to make first.
@@ -90,8 +90,8 @@ class PagePool(PageLedger):
         """
         state = self._own(seq_id)
         needed = self._pages_to_append(state, num_tokens)
-        if needed > self.available_pages:
-            raise PoolExhausted(f"sequence {seq_id} needs {needed} pages more and {self.available_pages} are available")
+        if needed > self._available:
+            raise PoolExhausted(f"sequence {seq_id} needs {needed} pages more and {self._available} are available")
         copies = (self._copy_tail(state),) if state.pages[-1] in self._tail_owners else ()
         self._unused -= self._unused_by(state)
         state.pages += self._take(needed - len(copies))

@@ -57,11 +57,6 @@ class PrefixPool(PagePool):
         """Pages that nobody owns and that a later prompt could reuse."""
         return len(self._cached)
 
-    @property
-    def available_pages(self) -> int:
-        """Pages that can be taken now; those cached are, after the free ones."""
-        return len(self._free) + len(self._cached)
-
     def match(self, keys: Sequence[PageKey]) -> list[int]:
         """Pages that a prompt with these keys would share: the longest known run from its first page."""
         known = takewhile(lambda page: page is not None, map(self._page_of.get, keys))
@@ -115,7 +110,7 @@ class PrefixPool(PagePool):
     def _may_share(self, count: int, shared: list[int]) -> Admission:
         """Whether ``count`` pages, these shared ones among them, may be held by a new sequence."""
         revived = sum(page in self._cached for page in shared)
-        if count - len(shared) + revived + self._kept_pages <= self.available_pages:
+        if count - len(shared) + revived + self._kept_pages <= self._available:
             return Admission.NOW
         return Admission.NEVER if count + self._kept_pages > self.num_pages else Admission.LATER
 
@@ -125,6 +120,7 @@ class PrefixPool(PagePool):
         owned = [page for page in pages if page not in self._cached]
         for page in revived:
             del self._cached[page]
+        self._available -= len(revived)
         self._references.add(owned)
         self._saved += len(owned) * self.page_size
         self._count["pages_revived"] += len(revived)
@@ -154,6 +150,6 @@ class PrefixPool(PagePool):
         return super()._take(count)
 
     def _release(self, pages: list[int]) -> None:
-        named = [page for page in pages if page in self._key_of]
-        self._cached.update(dict.fromkeys(named))
+        self._cached.update(dict.fromkeys(page for page in pages if page in self._key_of))
         self._free.give([page for page in pages if page not in self._key_of])
+        self._available += len(pages)
