@@ -7,8 +7,6 @@ import json
 import os
 import platform
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import metadata
@@ -18,17 +16,23 @@ from typing import Any
 import psutil
 
 from bench.answer import Answer
+from bench.checkout import git_state
 from bench.config import Config
+from bench.measure.gpu_state import gpu_facts
+from bench.measure.host_state import governor, host_state, usable_cores
+from bench.measure.nvml import Nvml, NvmlProblem
 from bench.predict import module_file
+from bench.record import SCHEMA_VERSION
+from bench.redact import hashed, recorded_variables, redacted
 
 ROOT = Path(__file__).resolve().parent.parent
 
-ALLOWED_VARIABLES = re.compile(r"(PYTORCH|CUDA|NVIDIA|TRITON|OMP|MKL)_[A-Z0-9_]+|PYTHONHASHSEED")
-"""Environment variables that may be recorded; all others may hold secrets."""
-
 BLOCKING = ("machine", "system", "cpu_model", "cpu_affinity", "python", "torch", "triton", "cuda", "driver", "gpu",
-            "gpu_uuid_hash", "threads")  # fmt: skip
+            "gpu_uuid_hash", "gpu_ecc", "gpu_mig", "gpu_power_limit_w", "threads")  # fmt: skip
 """Facts that must agree before two times may be compared."""
+
+CALIBRATIONS = ROOT / "results" / "calibration"
+"""Where ``scripts/calibrate.py`` leaves what later runs cite, by fingerprint."""
 
 ANSWERING_SOURCES = ("impls", "bench/scenarios", "bench/measure", "bench/workload")
 
@@ -46,26 +50,26 @@ def probe_device(argument: Mapping[str, Any]) -> Answer:
     }
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
+        uuid = str(properties.uuid)
         facts |= {
             "gpu": properties.name,
-            "gpu_uuid_hash": _hashed(str(properties.uuid)),
+            "gpu_uuid_hash": hashed(uuid),
             "compute_capability": f"{properties.major}.{properties.minor}",
             "gpu_memory_bytes": properties.total_memory,
             "l2_cache_bytes": properties.L2_cache_size,
             "multiprocessors": properties.multi_processor_count,
-            "driver": _driver_version(),
+            **_settings(uuid),
         }
     return Answer(values=facts)
 
 
-def _driver_version() -> str | None:
+def _settings(uuid: str) -> dict[str, Any]:
+    """What NVML tells of the card: driver, ECC, MIG, power limit, clocks, other processes; or why it does not."""
     try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except Exception:
-        return None  # no NVML library or no permission: the record has a null here
+        nvml = Nvml()
+        return gpu_facts(nvml, nvml.device(uuid))
+    except NvmlProblem as problem:
+        return {"nvml_problem": str(problem)}
 
 
 def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> dict[str, Any]:
@@ -76,29 +80,43 @@ def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> 
         argv: the command line.
     """
     facts: dict[str, Any] = {
-        "argv": list(argv),
-        "git": _git_state(),
+        "tool_version": _tool_version(),
+        "schema_version": SCHEMA_VERSION,
+        "argv": [redacted(argument) for argument in argv],
+        "git": git_state(ROOT),
+        "sources_hash": code_hash(""),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
-        "host_hash": _hashed(platform.node()),
+        "host_hash": hashed(platform.node()),
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),
-        "cpu_affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "cpu_governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "cpu_cores": psutil.cpu_count(logical=False),
+        "cpu_affinity": usable_cores(),
+        "cpu_governor": governor(),
+        "cpu_frequency_mhz": host_state()["frequency_mhz"],
         "load_average": list(os.getloadavg()),
         "memory_bytes": psutil.virtual_memory().total,
-        "variables": {name: value for name, value in os.environ.items() if ALLOWED_VARIABLES.fullmatch(name)},
+        "variables": recorded_variables(os.environ),
         "child_hash_seed": "0",
         "packages": {d.name: d.version for d in sorted(metadata.distributions(), key=lambda d: d.name.lower())},
         **device_facts,
     }
-    return {**facts, "fingerprint": fingerprint(facts)}
+    whole = {**facts, "fingerprint": fingerprint(facts)}
+    return {**whole, "calibration": cited(whole["fingerprint"])}
+
+
+def cited(of_fingerprint: str, folder: Path = CALIBRATIONS) -> dict[str, str] | None:
+    """The calibration of this very machine and software, if ``scripts/calibrate.py`` made one: its file and hash."""
+    path = folder / f"{of_fingerprint}.json"
+    if not path.is_file():
+        return None
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """Hash of the blocking facts."""
-    return _hashed(json.dumps({name: facts.get(name) for name in BLOCKING}, sort_keys=True))
+    return hashed(json.dumps({name: facts.get(name) for name in BLOCKING}, sort_keys=True))
 
 
 @lru_cache
@@ -123,22 +141,10 @@ def point_code_hash(config: Config) -> str:
     return code_hash(config.impl.target if config.scenario.tensors else "")
 
 
-def _git_state() -> dict[str, Any]:
-    commit = _git("rev-parse", "HEAD")
-    patch = _git("diff", "HEAD")
-    return {
-        "commit": commit,
-        "dirty": bool(patch) if commit else None,
-        "patch_hash": _hashed(patch) if patch else None,
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+def _tool_version() -> str | None:
+    """Of the checkout, which need not be installed."""
+    match = re.search(r'^version = "(.+)"$', _read(str(ROOT / "pyproject.toml")) or "", re.MULTILINE)
+    return match[1] if match else None
 
 
 def _cpu_model() -> str:
@@ -160,12 +166,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _hashed(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def python_command() -> list[str]:
-    """The interpreter as a user would type it."""
-    return [Path(sys.executable).name if "VIRTUAL_ENV" in os.environ else sys.executable]
