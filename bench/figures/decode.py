@@ -37,8 +37,8 @@ def _draw(selection: pd.DataFrame) -> Figure:
         axes.set_visible(False)
     first = selection.iloc[0]
     figure.suptitle(
-        f"One decode step of one layer: {first['device']}, {first['dtype']}, {first['timer']}, "
-        f"{first['l2_mode']} caches; bars: 95 % interval of the median",
+        f"One decode step of one layer ({first['device']}, {first['dtype']})\n"
+        f"timer {first['timer']}, {first['l2_mode']} caches; bars: 95 % interval of the median",
         fontsize="medium",
     )
     return figure

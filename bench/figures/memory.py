@@ -42,6 +42,8 @@ def part_palette() -> list[tuple[float, float, float]]:
 
 def value_text(name: str, value: object) -> str:
     """An axis and its value, for people."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return f"no {name}"
     if not name.endswith("_bytes"):
         return f"{name}={value}"
     size = float(str(value)) / 2**20

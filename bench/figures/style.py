@@ -61,8 +61,8 @@ def page_size_axis(axes: Axes, page_sizes: pd.Series) -> None:
 
 
 def varying(table: pd.DataFrame, *names: str) -> list[str]:
-    """Those of the columns that take more than one value here."""
-    return [name for name in names if table[name].nunique(dropna=False) > 1]
+    """Those of the columns that take more than one value here; null, where one has no effect, is none."""
+    return [name for name in names if table[name].nunique() > 1]
 
 
 def panel_grid(number: int, *, width: float, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:
