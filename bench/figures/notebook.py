@@ -33,6 +33,8 @@ def _select(table: pd.DataFrame, *, axis: str, lists: Mapping[str, str], how: tu
     for _, row in table[table["scenario"].eq("notebook") & table["curves"].notna()].iterrows():
         curves = json.loads(row["curves"])
         for name, policy in lists.items():
+            if name not in curves:  # a row of an earlier version
+                continue
             for kind, series in zip(how, (curves[name], curves[f"{name}_exact"]), strict=True):
                 lines += [
                     {"seed": row["seed"], axis: x, "policy": policy, "figure": kind, "value": value}
