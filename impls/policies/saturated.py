@@ -22,7 +22,7 @@ class SaturatedQueue:
     Args:
         policy: an empty page pool or reservation.
         requests: in the order of their arrival. Those that the policy could never bring to their
-            end are refused: they would block the queue, or preempt themselves, for ever.
+            end are refused: they would hold up the queue, or preempt themselves, for ever.
 
     Raises:
         ValueError: the policy is not empty, or a request has no token to append.
