@@ -29,7 +29,7 @@ BLOCKED = {
     "bench.measure.memory": "triton pynvml hydra",
     "impls.contiguous": "triton pynvml hydra",
     "impls.paged_torch": "triton pynvml hydra",
-    "impls.reference": "triton pynvml hydra numpy",
+    "impls.reference": "triton pynvml hydra",
 }
 
 
