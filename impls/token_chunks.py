@@ -80,7 +80,7 @@ def _slots(
     table: PageTable, seqs: NDArray[np.int64], starts: NDArray[np.int64], lens: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """Slot of each token of each chunk, the last one repeated up to the longest chunk."""
-    offsets = np.arange(lens.max(initial=0), dtype=np.int64)
-    tokens = starts[:, None] + np.minimum(offsets, lens[:, None] - 1)
-    pages, in_page = np.divmod(tokens, table.page_size)
-    return table.page_table[seqs[:, None], pages] * np.int32(table.page_size) + in_page.astype(np.int32)
+    in_page = np.arange(table.page_size, dtype=np.int32)
+    slots = table.page_table[:, :, None] * np.int32(table.page_size) + in_page  # [num_seqs, pages, page_size]
+    tokens = starts[:, None] + np.minimum(np.arange(lens.max(initial=0)), lens[:, None] - 1)
+    return slots.reshape(len(slots), -1)[seqs[:, None], tokens]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping
@@ -27,30 +28,30 @@ def fastest(calls: Mapping[_Choice, Callable[[], object]], device: torch.device)
     Raises:
         Unsupported: no call works; gives the reason of each.
     """
-    best_s: dict[_Choice, float] = {}
+    best_s = dict.fromkeys(calls, math.inf)
     reasons = []
-    for choice, call in calls.items():
-        try:
-            _seconds(call, device)
-            best_s[choice] = float("inf")
-        except torch.OutOfMemoryError:
-            raise  # not a lack of ability: the caller has a status for it
-        except RuntimeError as error:
-            reasons.append(f"{choice}: {str(error).splitlines()[0]}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch explains as warnings why a back-end is refused
+        for choice, call in calls.items():
+            try:
+                _seconds(call, device)
+            except torch.OutOfMemoryError:
+                raise  # not a lack of ability: the caller has a status for it
+            except RuntimeError as error:
+                del best_s[choice]
+                reasons.append(f"{choice}: {str(error).splitlines()[0]}")
+        for _ in range(_ROUNDS if len(best_s) > 1 else 0):
+            for choice, least_s in best_s.items():
+                best_s[choice] = min(least_s, _seconds(calls[choice], device))
     if not best_s:
         raise Unsupported(f"no way to compute this attention works on {device} ({'; '.join(reasons)})")
-    for _ in range(_ROUNDS if len(best_s) > 1 else 0):
-        for choice in best_s:
-            best_s[choice] = min(best_s[choice], _seconds(calls[choice], device))
     return min(best_s, key=best_s.__getitem__)
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
     _synchronize(device)
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch explains as warnings why a back-end is refused
-        call()
+    call()
     _synchronize(device)
     return time.perf_counter() - start
 

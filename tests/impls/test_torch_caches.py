@@ -81,6 +81,16 @@ def test_chunks_of_any_size_merge_to_the_whole(options: Mapping[str, int], page_
 
 
 @ON_CPU
+@pytest.mark.parametrize("page_size", [1, 16])
+def test_whole_sequences_at_once_as_on_a_gpu(page_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impls.paged_torch.CHUNK_TOKENS", (None,))
+    case = ragged(PAGED, "paged", page_size=page_size)
+    for seq_ids in ([0, 1, 2, 3], [2, 0], [1]):
+        case.check(case.cache.prepare(seq_ids), seq_ids)
+    assert case.cache.details()["chunk_tokens"] is None
+
+
+@ON_CPU
 def test_pages_that_lie_in_a_row_are_read_in_place() -> None:
     for page_size, in_place_ratio in ((16, 0.0), (64, 1.0)):
         case = CacheCase(
