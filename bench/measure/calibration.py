@@ -104,10 +104,10 @@ def works_of(device: torch.device, read_gbps: float) -> Iterator[tuple[float, Wo
 def agreement(noise: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per length, each timer's median over that of the first timer."""
     first = {entry["target_us"]: entry["median_us"] for entry in reversed(noise)}
+    ratios = [entry["median_us"] / first[entry["target_us"]] for entry in noise]
     return [
-        {name: entry[name] for name in ("target_us", "timer")}
-        | {"ratio": entry["median_us"] / first[entry["target_us"]]}
-        for entry in noise
+        {"target_us": entry["target_us"], "timer": entry["timer"], "ratio": ratio}
+        for entry, ratio in zip(noise, ratios, strict=True)
     ]
 
 
