@@ -57,8 +57,8 @@ def decode_kernel(
         return
     stop = tl.minimum(start + split_tokens, seq_len)
     dims = tl.arange(0, BLOCK_DIM)
-    row = tl.program_id(0).to(tl.int64) * GROUP_SIZE
-    query = _load_query(query_ptr + row * HEAD_DIM, GROUP_SIZE, HEAD_DIM, BLOCK_GROUP, BLOCK_DIM)
+    row = tl.program_id(0) * GROUP_SIZE
+    query = _load_query(query_ptr + row.to(tl.int64) * HEAD_DIM, GROUP_SIZE, HEAD_DIM, BLOCK_GROUP, BLOCK_DIM)
 
     page_row_ptr = page_table_ptr + seq.to(tl.int64) * page_table_stride
     k_head_ptr = k_cache_ptr + kv_head * HEAD_STRIDE
@@ -88,7 +88,7 @@ def decode_kernel(
     if BLOCK_GROUP == 1:
         lane_max, lane_sum, acc = _join_lanes(lane_max, lane_sum, acc)
     group = tl.arange(0, BLOCK_GROUP)
-    part = (row + group) * tl.num_programs(1) + split
+    part = (row + group).to(tl.int64) * tl.num_programs(1) + split
     out = (acc / lane_sum[:, None]).to(out_ptr.dtype.element_ty)
     in_head = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
     tl.store(out_ptr + part[:, None] * HEAD_DIM + dims[None, :], out, mask=in_head)

@@ -17,7 +17,7 @@ WRITE_ELEMENTS: Final = 1024
 _SM_SHARED_KIB: Final = {80: 164, 87: 164, 90: 228, 100: 228, 103: 228, 110: 228}  # by compute capability
 _LEAST_SM_SHARED_KIB: Final = 100  # of all others from 8.0 on (CUDA C++ Programming Guide, technical specifications)
 _PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA takes for itself
-_MAX_ACCUMULATOR: Final = 8192  # elements; more spill from the registers of 4 warps
+_SCRATCH_BYTES: Final = 256  # for reductions across warps, at most
 _MAX_SPLITS: Final = 128
 _STARTUP_TILES: Final = 1  # a program fills its pipeline and stores its part in about a tile's time
 _MERGE_TILES: Final = 1  # and about so long takes the second kernel
@@ -47,15 +47,13 @@ class Tile:
         return self.block_dim * (self.block_tokens if self.block_group == 1 else self.block_group)
 
     def shared_bytes(self, element_bytes: int) -> int:
-        """Shared memory of one program: K and V in flight, the query, the weights."""
+        """Shared memory of one program, at most: K and V in flight, the query, the weights."""
         keys_and_values = 2
         tile = self.block_tokens * self.block_dim
         elements = (self.num_stages - 1) * keys_and_values * tile
         if self.block_group > 1:
             elements += self.block_group * (self.block_dim + self.block_tokens)
-        if self.block_group >= 64:  # wgmma reads K and V where they lie, so their buffers live longer
-            elements += keys_and_values * tile
-        return elements * element_bytes
+        return elements * element_bytes + _SCRATCH_BYTES
 
     def programs_per_sm(self, element_bytes: int, capability: int) -> int:
         """Programs that one multiprocessor surely runs at a time, at least 1.
@@ -83,13 +81,9 @@ class Splits:
     split_tokens: int
 
 
-def max_group_size(*, head_dim: int, element_bytes: int) -> int:
-    """Query heads per KV head up to which no register spills.
-
-    >>> max_group_size(head_dim=128, element_bytes=2)
-    64
-    """
-    return 16 if element_bytes == 4 else min(_MAX_ACCUMULATOR // _block_dim(head_dim), 64)
+def max_group_size(element_bytes: int) -> int:
+    """Query heads per KV head up to which no register spills (seen in the machine code, under test)."""
+    return 16 if element_bytes == 4 else 32
 
 
 def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
@@ -114,6 +108,8 @@ def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
 
 def tile_contenders(tile: Tile) -> list[Tile]:
     """Tiles that may be the fastest on some device: ``tile``, and a shorter one with more in flight."""
+    if tile.block_group > 16:
+        return [tile]  # shorter ones spill
     return [tile, replace(tile, block_tokens=max(tile.block_tokens // 2, 16), num_stages=tile.num_stages + 1)]
 
 

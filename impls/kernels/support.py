@@ -87,11 +87,11 @@ def check_shape(model: ModelSpec) -> None:
     if not heuristics.MIN_HEAD_DIM <= model.head_dim <= heuristics.MAX_HEAD_DIM:
         allowed = f"{heuristics.MIN_HEAD_DIM} to {heuristics.MAX_HEAD_DIM}"
         raise Unsupported(f"paged_triton takes a head_dim of {allowed}, not {model.head_dim}")
-    limit = heuristics.max_group_size(head_dim=model.head_dim, element_bytes=DTYPE_BYTES[model.dtype])
+    limit = heuristics.max_group_size(DTYPE_BYTES[model.dtype])
     if model.group_size > limit:
         raise Unsupported(
-            f"paged_triton takes at most {limit} query heads per KV head of {model.head_dim} {model.dtype}, "
-            f"not {model.group_size}: the registers would spill"
+            f"paged_triton takes at most {limit} query heads per KV head in {model.dtype}, not {model.group_size}: "
+            "the registers would spill"
         )
 
 

@@ -31,8 +31,8 @@ ALL = [
     )
 ]
 ALL += [  # tiles of more query rows, which float32 does not take
-    Variant(heads=(group_size, 1), head_dim=head_dim, capability=capability)
-    for capability, group_size, head_dim in product((80, 90, 100), (32, 64), (64, 128))
+    Variant(heads=(32, 1), head_dim=head_dim, capability=capability)
+    for capability, head_dim in product((80, 90, 100), (64, 128, 256))
 ]
 ALL += [
     Variant(heads=heads, dtype=dtype, page_size=page_size, capability=capability)
@@ -50,10 +50,9 @@ def check(compiled: Compiled, variant: Variant) -> None:
     assert not compiled.in_body("LDL")
     assert not compiled.in_body("STL")
     assert compiled.in_loop("LDGSTS.E.BYPASS.128") == _wide_loads(tile, element_bytes)
-    if compiled.in_loop("LDGSTS") != compiled.in_loop("LDGSTS.E.BYPASS.128"):
-        pytest.fail(f"K or V is loaded in pieces below 16 bytes: {dict(compiled.loop)}")
+    assert compiled.in_loop("LDGSTS") == compiled.in_loop("LDGSTS.E.BYPASS.128"), "pieces below 16 bytes"
     _check_products(compiled, variant)
-    assert compiled.shared_bytes <= tile.shared_bytes(element_bytes) + 256
+    assert compiled.shared_bytes <= tile.shared_bytes(element_bytes)
     assert compiled.shared_bytes <= SMALLEST_SHARED_LIMIT_BYTES
     programs = tile.programs_per_sm(element_bytes, variant.capability)
     assert programs * compiled.registers * tile.num_warps * WARP <= SM_REGISTERS
@@ -70,16 +69,16 @@ def _check_products(compiled: Compiled, variant: Variant) -> None:
     """Tensor cores for 16-bit tiles; none for float32, whose TF32 would lose 13 bits."""
     assert "tf32" not in compiled.ptx
     if variant.dtype != "float32" and variant.model.group_size > 1:
-        assert compiled.in_loop("HMMA") + compiled.in_loop("HGMMA") > 0
+        assert compiled.in_loop("HMMA") > 0
     else:
-        assert compiled.in_loop("HMMA") + compiled.in_loop("HGMMA") == 0
+        assert compiled.in_loop("HMMA") == 0
         assert compiled.in_loop("FFMA") > 0
 
 
 @pytest.mark.parametrize("variant", USUAL, ids=str)
 def test_decode_kernel(compiler: ProcessPoolExecutor, variant: Variant) -> None:
     compiled = compiler.submit(compile_decode, variant).result()
-    assert len({one.tile for one in compiled}) == len(compiled) > 1
+    assert len({one.tile for one in compiled}) == 2
     for one in compiled:
         check(one, variant)
 

@@ -40,9 +40,9 @@ def test_head_dims(kernels: ProcessPoolExecutor, head_dim: int, heads: tuple[int
     check(kernels, Case(seq_lens=(3, 37), page_size=4, head_dim=head_dim, heads=heads, dtype=dtype))
 
 
-@pytest.mark.parametrize(("heads", "head_dim"), [((16, 1), 64), ((20, 1), 64), ((64, 1), 64)])
-def test_groups_beyond_one_tile_of_16_rows(kernels: ProcessPoolExecutor, heads: tuple[int, int], head_dim: int) -> None:
-    check(kernels, Case(seq_lens=(5, 20), heads=heads, head_dim=head_dim, dtype="float16"))
+@pytest.mark.parametrize("group_size", [16, 20, 32])
+def test_groups_that_fill_and_exceed_the_least_tile(kernels: ProcessPoolExecutor, group_size: int) -> None:
+    check(kernels, Case(seq_lens=(5, 20), heads=(group_size, 1), dtype="float16"))
 
 
 @pytest.mark.parametrize("heads", [ONE_TO_ONE, GROUPED])

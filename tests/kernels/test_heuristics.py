@@ -97,5 +97,6 @@ def test_contenders_begin_with_the_default_and_differ() -> None:
 def test_shared_memory_is_buffers_query_and_weights() -> None:
     tile = Tile(block_group=16, block_dim=128, block_tokens=64, num_stages=3)
     keys_and_values_in_flight = 2 * 2 * 64 * 128
-    assert tile.shared_bytes(2) == 2 * (keys_and_values_in_flight + 16 * 128 + 16 * 64)
+    scratch = 256
+    assert tile.shared_bytes(2) == 2 * (keys_and_values_in_flight + 16 * 128 + 16 * 64) + scratch
     assert [tile.programs_per_sm(2, capability) for capability in (80, 86, 90)] == [2, 1, 3]
