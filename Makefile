@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: bench test lint types check perf slow clean
+.PHONY: bench test lint types check perf slow test-cluster clean
 bench: $(STAMP)
 	$(BIN)/python bench/run.py -m page_size=4,16,64
 
@@ -25,6 +25,10 @@ perf: $(STAMP) # benchmarks: ratios within one run
 
 slow: $(STAMP) # long proofs
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: $(STAMP) # launchers: Slurm's parts are Debian's slurm-wlm and munge
+	$(BIN)/python -m pip install --quiet --editable '.[joblib,submitit]' --constraint constraints.txt
+	$(BIN)/python -m pytest -m cluster -p no:xdist
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,24 +22,26 @@ import psutil
 
 BEAT_S = 5.0
 MISSED_BEATS = 3
+POLL_S = 1.0
+STALE_S = (MISSED_BEATS + 1) * BEAT_S  # a claim left alone for so long can be taken over
 
 SCHEDULER_JOB = ("SLURM_JOB_ID", "RAY_JOB_ID", "PBS_JOBID")
 
 
 @contextlib.contextmanager
-def claimed(run_dir: Path, name: str) -> Iterator[bool]:
+def claimed(run_dir: Path, name: str, wait_s: float = 0.0) -> Iterator[bool]:
     """Claim one job for the time of the block; yields whether it is ours.
 
     Args:
         run_dir: the run folder, on a file system that all workers share.
         name: ``<key>-<replicate>``.
+        wait_s: how long to wait for another's claim to end or to become stale.
     """
     path = run_dir / "claims" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    with filelock.FileLock(path.parent / ".lock"):  # two must not take over the same stale claim
-        ours = is_free(path)
-        if ours:
-            path.write_text(json.dumps(_who()), encoding="utf-8")
+    deadline = time.monotonic() + wait_s
+    while not (ours := _take(path)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
     if not ours:
         yield False
         return
@@ -51,6 +54,20 @@ def claimed(run_dir: Path, name: str) -> Iterator[bool]:
         stop.set()
         beating.join()
         path.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> bool:
+    """Create the claim if nobody alive holds it; exclusively, as a lock need not reach other nodes everywhere."""
+    with filelock.FileLock(path.parent / ".lock"):  # two must not take over the same stale claim
+        if not is_free(path):
+            return False
+        path.unlink(missing_ok=True)
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(json.dumps(_who()))
+        except FileExistsError:
+            return False
+    return True
 
 
 def is_free(path: Path) -> bool:

@@ -22,12 +22,9 @@ EXIT_INTERRUPTED = 130
 
 def task(cfg: DictConfig) -> None:
     """One planned job, as a launcher that is not ours runs it (in a worker, from overrides)."""
-    from omegaconf import OmegaConf
+    from bench.worker import work
 
-    from bench.config import build
-    from bench.execute import run_single_job
-
-    run_single_job(build(OmegaConf.to_container(cfg, resolve=True)))  # type: ignore[arg-type]
+    work(cfg)
 
 
 def main() -> None:
@@ -39,6 +36,7 @@ def main() -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    _prefer_our_presets()
     command = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")(task)
     try:
         command()
@@ -55,6 +53,17 @@ def _make_importable(*folders: Path) -> None:
     paths = [str(folder) for folder in folders]
     sys.path[:0] = [path for path in paths if path not in sys.path]
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *(p for p in inherited if p and p not in paths)])
+
+
+def _prefer_our_presets() -> None:
+    """Drop the plugins' own presets of the same names: Hydra would merge the two and warn of it in every worker."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # reads the plugins, which register their presets
+    theirs = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for preset in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"):
+        theirs.pop(preset.name, None)
 
 
 _MISSING_OPTION = re.compile(r"Could not find '([^']+)/([^']+)'(?:.|\n)*?Available options in '[^']+':\n((?:\t.+\n?)+)")

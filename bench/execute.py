@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.claim import claimed
-from bench.config import Config
 from bench.gpu_lock import one_gpu, visible_gpus
 from bench.isolation import Server
-from bench.plan import Plan, Point, read_plan
+from bench.plan import Plan, Point
 from bench.progress import Progress
-from bench.question import effective, key_of, resolve
 from bench.record import is_pending
 from bench.round import Round
 
@@ -47,32 +45,18 @@ class Session:
         plan: what was planned.
         timeout_s: over the plan's, if not ``None``.
         mixed: the run was resumed with other code or on another machine.
+        claim_wait_s: how long to wait for a job that somebody else has claimed, who may be dead.
     """
 
     run_dir: Path
     plan: Plan
     timeout_s: float | None = None
     mixed: bool = False
+    claim_wait_s: float = 0.0
 
     def round(self, env: dict[str, str], server: Server | None = None) -> Round:
         """A fresh round."""
         return Round(self.run_dir, self.plan, env=env, server=server, timeout_s=self.timeout_s, mixed=self.mixed)
-
-
-def run_single_job(config: Config) -> None:
-    """What the worker of a launcher that is not ours does: one job of the run folder's plan.
-
-    Raises:
-        ValueError: started without ``run_dir`` and ``job``, or ``conf/`` was edited while the job was queued.
-    """
-    if config.run_dir is None or config.job is None:
-        raise ValueError("job is set by the sweep; start a run with: python bench/run.py -m page_size=4,16,64")
-    key = key_of(effective(resolve(config, config.device)))
-    if key != config.job.rpartition("-")[0]:
-        raise ValueError(f"job={config.job} is not what its overrides ask now (key {key}): conf/ was edited")
-    session = Session(run_dir=Path(config.run_dir), plan=read_plan(Path(config.run_dir)), timeout_s=config.timeout_s,
-                      mixed=config.resume_mixed)  # fmt: skip
-    run_jobs(session, [config.job])
 
 
 def run_jobs(session: Session, names: Sequence[str], server: Server | None = None) -> None:
@@ -144,7 +128,7 @@ def _run_light(jobs: Sequence[Job], session: Session, progress: Progress) -> Non
 
 
 def _run_claimed(job: Job, session: Session, this_round: Round, progress: Progress) -> None:
-    with claimed(session.run_dir, job.name) as ours:
+    with claimed(session.run_dir, job.name, session.claim_wait_s) as ours:
         if ours and is_pending(session.run_dir, job.name):
             progress.begin(job.point)
             progress.end(job.point, this_round.run(job.point, job.replicate))

@@ -87,6 +87,19 @@ class Round:
         write_row(self.run_dir, make_row(point, config, replicate, answer, facts), answer.samples)
         return answer.status
 
+    def refuse(self, point: Point, replicate: int, reason: str) -> None:
+        """Store the row of a job that could not even be started."""
+        config = point.config
+        facts: dict[str, Any] = {
+            "code_hash": point.code_hash,
+            "mixed": self.mixed,
+            "harness_s": 0.0,
+            "measured_s": 0.0,
+            "repro_command": repro_command(point, config, self.plan.config_dirs),
+        }
+        answer = Answer(status="crashed", status_reason=reason)
+        write_row(self.run_dir, make_row(point, config, replicate, answer, facts), {})
+
     def _without_running(self, point: Point) -> Answer | None:
         """The answer of a point that the plan or an earlier out-of-memory rules out."""
         if point.skip_status is not None:

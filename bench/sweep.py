@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 from hydra.core.config_loader import ConfigLoader
-from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from bench.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
@@ -19,7 +18,8 @@ from bench.environment import record_environment
 from bench.expand import expand
 from bench.isolation import Server
 from bench.jobs import LauncherJob, resume_command
-from bench.plan import Plan, make_plan
+from bench.launching import Choice, launch_foreign
+from bench.plan import Plan, Point, make_plan
 from bench.pointless import last_cache_bytes, warnings
 from bench.predict import extend_import_path
 from bench.progress import show_plan
@@ -27,9 +27,6 @@ from bench.record import is_pending, write_json
 from bench.resume import check_same, check_unchanged, resumed_folder
 from bench.round import TENSOR_MODULES, probe, server_environment
 from bench.run_folder import create_run_folder, point_latest_at, write_environment
-
-LEAVING_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
-"""Their jobs run on machines that the one that plans knows nothing of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ class Request:
     master: DictConfig
     params: Mapping[str, str]  # default axes: hydra.sweeper.params
     arguments: Sequence[str]  # task overrides of the command line
-    launcher: Launcher
+    launcher: Choice
 
     @property
     def config_dirs(self) -> tuple[str, ...]:
@@ -52,11 +49,6 @@ class Request:
     def composed(self) -> Config:
         """What Hydra composed without the axes, checked."""
         return build(to_plain(self.master))
-
-    @property
-    def leaves_the_machine(self) -> bool:
-        """Whether the jobs run elsewhere."""
-        return type(self.launcher).__name__ in LEAVING_LAUNCHERS
 
 
 def to_plain(cfg: DictConfig) -> dict[Any, Any]:
@@ -116,7 +108,7 @@ class _Machine:
         self.server: Server | None = None
         self.facts: Mapping[str, Any] = {}
         tensors = [config for config in configs if config.scenario.tensors]
-        if tensors and request.leaves_the_machine:
+        if tensors and request.launcher.leaves_the_machine:
             if any(config.device == "auto" for config in tensors):
                 raise ValueError("device=auto cannot be resolved for jobs that run elsewhere; give device=cuda or cpu")
         elif tensors:
@@ -153,8 +145,13 @@ class _Machine:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the server, if nobody took it."""
         if self.server is not None:
             self.server.close()
+            self.server = None
 
 
 def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:
@@ -182,17 +179,18 @@ def _launch(
     """Hand every job that still needs to run to the launcher, then collect."""
     from bench.collect import collect  # tables and figures take seconds to import: not before bad input is told
 
-    names = [(point, f"{point.key}-{replicate}") for point, replicate in plan.jobs()]
-    jobs = [
-        LauncherJob(run_dir=run_dir, name=name, control=dict(control or {})).overrides(point.overrides)
-        for point, name in names
-        if is_pending(run_dir, name)
-    ]
-    if hasattr(request.launcher, "server"):
-        request.launcher.server, machine.server = machine.server, None
+    pending = [(point, name) for point, replicate in plan.jobs()
+               if is_pending(run_dir, name := f"{point.key}-{replicate}")]  # fmt: skip
+    jobs = [_job(run_dir, point, name, control or {}).overrides(point.overrides) for point, name in pending]
+    gave_up = None
     try:
-        if jobs:
-            request.launcher.launch(jobs, initial_job_idx=0)
+        if jobs and request.launcher.is_ours:
+            launcher: Any = request.launcher.make(run_dir)
+            launcher.server, machine.server = machine.server, None
+            launcher.launch(jobs, initial_job_idx=0)
+        elif jobs:
+            machine.close()
+            gave_up = launch_foreign(request.launcher, run_dir, [name for _, name in pending], jobs)
     except KeyboardInterrupt:
         collect(run_dir)
         print(f"interrupted; go on with: {resume_command(run_dir)}", flush=True)
@@ -200,4 +198,13 @@ def _launch(
     except OSError as error:  # a full disk, say: what was finished is whole
         print(f"error: {error}; make room and go on with: {resume_command(run_dir)}", file=sys.stderr)
         return EXIT_POINTS_FAILED
-    return collect(run_dir)
+    code = collect(run_dir)
+    if gave_up:
+        print(f"error: the launcher gave up: {gave_up}; go on with: {resume_command(run_dir)}", file=sys.stderr)
+    return code
+
+
+def _job(run_dir: Path, point: Point, name: str, control: Mapping[str, Any]) -> LauncherJob:
+    """Another process must not find another device than the plan's."""
+    device = {"device": point.values["device"]} if point.values["scenario"]["tensors"] else {}
+    return LauncherJob(run_dir=run_dir, name=name, control={**control, **device})

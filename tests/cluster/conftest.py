@@ -1,0 +1,66 @@
+"""Parts of the cluster tests: a small sweep without tensors, and what its rows must be whoever runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.columns import BY_NAME
+from bench.plan import read_plan
+from tests.conftest import ROOT
+
+POINTS = 8
+SWEEP = ("scenario=notebook", f"seed=range({POINTS})", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]")
+EXACT = ("key", "replicate", "status", *(name for name, column in BY_NAME.items() if column.kind == "exact"))
+Sweep = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def require(extra: str) -> None:
+    """Skip, saying how to install it, where a launcher's plugin is absent."""
+    if find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
+        pytest.skip(f"needs: python -m pip install --editable '.[{extra}]' --constraint constraints.txt")
+
+
+def exact_rows(run_dir: Path) -> list[dict[str, Any]]:
+    """What must be equal on every machine, in the order of the keys."""
+    rows = [json.loads(path.read_text()) for path in sorted((run_dir / "points").glob("*.json"))]
+    return [{name: row[name] for name in EXACT} for row in rows]
+
+
+def assert_whole(run_dir: Path) -> None:
+    """Every planned job has one row, none is claimed, and the table holds them all."""
+    jobs = [f"{point.key}-{replicate}.json" for point, replicate in read_plan(run_dir).jobs()]
+    assert {path.name for path in (run_dir / "points").iterdir()} == set(jobs)
+    assert not list((run_dir / "claims").glob("*.json"))
+    assert len((run_dir / "table.csv").read_text().splitlines()) == len(jobs) + 1
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    """Run the sweep, or what the arguments say, from an empty folder."""
+    caller = tmp_path / "caller"
+    caller.mkdir()
+
+    def run(*arguments: str, timeout_s: float = 280) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "bench" / "run.py"), *(arguments or SWEEP)]
+        done = subprocess.run(command, cwd=caller, capture_output=True, text=True, timeout=timeout_s, check=False)
+        assert not list(caller.iterdir()), "nothing is left beside the caller"
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def local_rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The same sweep by the local launcher."""
+    run_dir = tmp_path_factory.mktemp("local") / "run"
+    command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *SWEEP, f"run_dir={run_dir}"]
+    subprocess.run(command, check=True, capture_output=True, timeout=280)
+    return exact_rows(run_dir)
