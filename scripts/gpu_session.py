@@ -87,7 +87,7 @@ def steps(out: Path, device: str, *, small: bool, dry_run: bool) -> list[Step]:
 
 def run_steps(planned: Sequence[Step], out: Path, deadline: float, env: dict[str, str]) -> list[Outcome]:
     """Run what fits before ``deadline`` (of ``time.monotonic``); ``session.json`` is written after each step."""
-    outcomes = [Outcome(name=step.name, command=" ".join(step.command)) for step in planned]
+    outcomes = [Outcome(name=step.name, command=_anywhere(step.command, out)) for step in planned]
     for step, outcome in zip(planned, outcomes, strict=True):
         left_s = deadline - time.monotonic()
         if left_s >= step.least_s:
@@ -96,6 +96,11 @@ def run_steps(planned: Sequence[Step], out: Path, deadline: float, env: dict[str
             print(f"{step.name}: {outcome.status} after {outcome.wall_s:.0f} s", flush=True)
         _save(outcomes, out)
     return outcomes
+
+
+def _anywhere(command: Sequence[str], out: Path) -> str:
+    """A command as it reads on any machine."""
+    return " ".join(command).replace(sys.executable, "python").replace(str(out), "OUT")
 
 
 def _run(step: Step, outcome: Outcome, log: Path, left_s: float, env: dict[str, str]) -> None:
