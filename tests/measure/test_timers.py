@@ -162,11 +162,12 @@ def test_cupti_without_its_package_is_unsupported(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_host_clock_against_a_known_sleep() -> None:
-    medians = [
-        statistics.median(time_on_host(lambda s=s: time.sleep(s), RULE, warmup_ms=0).values_us)  # type: ignore[misc]
+    """The shortest samples: a busy machine wakes a sleeper late, never early."""
+    shortest = [
+        min(time_on_host(lambda s=s: time.sleep(s), RULE, warmup_ms=0).values_us)  # type: ignore[misc]
         for s in (0.004, 0.016)
     ]
-    assert medians[1] / medians[0] == pytest.approx(4, rel=0.25)
+    assert shortest[1] / shortest[0] == pytest.approx(4, rel=0.25)
 
 
 def test_short_host_work_is_batched_to_a_millisecond() -> None:
