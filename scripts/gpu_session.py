@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import signal
 import subprocess
@@ -39,11 +40,12 @@ SMALLEST = {"page_size": ("page_size=16",), "batch": ("num_seqs=2",), "length": 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command; not begun with less than ``least_s`` seconds left."""
+    """One command; not begun with less than ``least_s`` seconds left, and cut after ``most_s``."""
 
     name: str
     command: tuple[str, ...]
     least_s: float
+    most_s: float = math.inf
 
 
 @dataclass(kw_only=True)
@@ -71,10 +73,12 @@ def steps(out: Path, device: str, *, small: bool, dry_run: bool) -> list[Step]:
     pytest = [python, "-m", "pytest", "-q", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider",
               "-m", "not slow and not perf and not cluster"]  # fmt: skip
     calibrate = [python, "scripts/calibrate.py", "--device", device, "--out", str(out / "calibration.json")]
-    planned = [Step(name="tests", command=(*pytest, *(["--collect-only"] if dry_run else []), *TESTS), least_s=60)]
+    planned = [
+        Step(name="tests", command=(*pytest, *(["--collect-only"] if dry_run else []), *TESTS), least_s=60, most_s=360)
+    ]
     if not dry_run:
         brief = ["--runs", "2", "--max-s", "0", "--ceiling-bytes", str(2**24)] if small else []
-        planned.append(Step(name="calibration", command=(*calibrate, *brief), least_s=60))
+        planned.append(Step(name="calibration", command=(*calibrate, *brief), least_s=60, most_s=240))
     for name, overrides in SWEEPS.items():
         reduced = (*SMALL, *SMALLEST.get(name, ())) if small else ()
         last = ("dry_run=true",) if dry_run else (f"run_dir='{out / name}'",)
@@ -92,7 +96,8 @@ def run_steps(planned: Sequence[Step], out: Path, deadline: float, env: dict[str
         left_s = deadline - time.monotonic()
         if left_s >= step.least_s:
             print(f"{step.name}: {outcome.command}", flush=True)
-            _run(step, outcome, out / "logs" / f"{step.name.replace(' ', '-')}.log", left_s, env)
+            log = out / "logs" / f"{step.name.replace(' ', '-')}.log"
+            _run(step, outcome, log, min(left_s, step.most_s), env)
             print(f"{step.name}: {outcome.status} after {outcome.wall_s:.0f} s", flush=True)
         _save(outcomes, out)
     return outcomes

@@ -57,6 +57,17 @@ def test_what_does_not_fit_is_cut_or_not_run_and_said(
     assert [(step["name"], step["status"]) for step in saved][-1] == ("late", "not run")
 
 
+def test_one_step_cannot_take_the_whole_visit(session: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    waits = "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    pass"
+    planned = [
+        session.Step(name="long", command=(sys.executable, "-c", waits), least_s=0.1, most_s=2.0),
+        session.Step(name="next", command=(sys.executable, "-c", "print()"), least_s=0.1),
+    ]
+    outcomes = session.run_steps(planned, tmp_path, time.monotonic() + 60, session.environment(None, tmp_path))
+    assert [outcome.status for outcome in outcomes] == ["cut", "ok"]
+
+
 def test_carried_wheels_are_importable(session: ModuleType, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "carried-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("carried.py", "word = 'here'")
