@@ -40,12 +40,13 @@ SMALLEST = {"page_size": ("page_size=16",), "batch": ("num_seqs=2",), "length": 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One command; not begun with less than ``least_s`` seconds left, and cut after ``most_s``."""
+    """One command; not begun with less than ``least_s`` seconds left or without ``needs``, and cut after ``most_s``."""
 
     name: str
     command: tuple[str, ...]
     least_s: float
     most_s: float = math.inf
+    needs: Path | None = None
 
 
 @dataclass(kw_only=True)
@@ -85,7 +86,7 @@ def steps(out: Path, device: str, *, small: bool, dry_run: bool) -> list[Step]:
         planned.append(Step(name=name, command=(*run, *overrides, *reduced, f"device={device}", *last), least_s=30))
         if not dry_run:
             report = (python, "scripts/report.py", str(out / name))
-            planned.append(Step(name=f"{name} report", command=report, least_s=5))
+            planned.append(Step(name=f"{name} report", command=report, least_s=5, needs=out / name))
     return planned
 
 
@@ -94,7 +95,7 @@ def run_steps(planned: Sequence[Step], out: Path, deadline: float, env: dict[str
     outcomes = [Outcome(name=step.name, command=_anywhere(step.command, out)) for step in planned]
     for step, outcome in zip(planned, outcomes, strict=True):
         left_s = deadline - time.monotonic()
-        if left_s >= step.least_s:
+        if left_s >= step.least_s and (step.needs is None or step.needs.exists()):
             print(f"{step.name}: {outcome.command}", flush=True)
             log = out / "logs" / f"{step.name.replace(' ', '-')}.log"
             _run(step, outcome, log, min(left_s, step.most_s), env)

@@ -68,6 +68,12 @@ def test_one_step_cannot_take_the_whole_visit(session: ModuleType, tmp_path: Pat
     assert [outcome.status for outcome in outcomes] == ["cut", "ok"]
 
 
+def test_a_sweep_that_was_not_run_has_no_report(session: ModuleType, tmp_path: Path) -> None:
+    step = session.Step(name="report", command=(sys.executable, "-c", ""), least_s=0.1, needs=tmp_path / "missing")
+    (outcome,) = session.run_steps([step], tmp_path, time.monotonic() + 60, {})
+    assert outcome.status == "not run"
+
+
 def test_carried_wheels_are_importable(session: ModuleType, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "carried-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("carried.py", "word = 'here'")
