@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise, product
 from typing import NamedTuple
 
@@ -18,17 +18,20 @@ from impls.policies import Reserved
 from impls.spec import ModelSpec
 from impls.storage import SlotStorage, check_options
 from impls.tuning import fastest
+from impls.workers import Workers
 
 PADDED = "padded"
 PER_SEQUENCE = "per_sequence"
+PER_THREAD = "per_thread"
 
 
 class Call(NamedTuple):
     """One way to compute attention over contiguous regions.
 
     Attributes:
-        kind: ``padded`` (all sequences at once, padded to the longest and masked where ragged) or
-            ``per_sequence`` (one call each).
+        kind: ``padded`` (all sequences at once, padded to the longest and masked where ragged),
+            ``per_sequence`` (one call each, one after another) or, on a CPU, ``per_thread`` (the
+            same calls shared out among threads, see ``impls.workers``).
         backend: of SDPA, see ``impls.sdpa``.
         num_rows: query rows per KV head, see ``impls.sdpa.row_counts``.
     """
@@ -150,7 +153,11 @@ class Contiguous:
         Raises:
             Unsupported: none works but SDPA's math back-end, which is no contender.
         """
-        kinds = (PER_SEQUENCE,) if batch.padding is None else (PER_SEQUENCE, PADDED)
+        kinds = [PER_SEQUENCE]
+        if self._device.type == "cpu":
+            kinds.append(PER_THREAD)
+        if batch.padding is not None:
+            kinds.append(PADDED)
         backends = sdpa.backends_on(self._device)
         row_counts = sdpa.row_counts(self._model, self._device)
         calls: dict[Call, Callable[[], Tensor]] = {}
@@ -175,19 +182,33 @@ class Contiguous:
         return dict(self._details or {"sdpa_backend": None, "bytes_read": None})
 
     def _attend(self, call: Call, layer: int, query: Tensor, batch: ContiguousBatch) -> Tensor:
-        keys, values = self._storage.keys[layer], self._storage.values[layer]
         rows = sdpa.as_rows(query, self._model.num_kv_heads, call.num_rows)
-        if call.kind == PADDED and batch.padding is not None:
-            padding, num_seqs = batch.padding, len(batch.tokens)
-            out = sdpa.attend(
-                rows, padding.view(keys, num_seqs), padding.view(values, num_seqs), padding.mask, call.backend
-            )
-        else:  # also a batch that is not in equal regions, after a tune with one that was
-            one_by_one = zip(rows.split(1), batch.tokens, strict=True)
-            out = torch.cat(
-                [sdpa.attend(row, keys[None, span], values[None, span], None, call.backend) for row, span in one_by_one]
-            )
+        with sdpa.only(call.backend):
+            if call.kind == PADDED and batch.padding is not None:
+                out = self._padded(layer, rows, batch.padding)
+            else:  # also a batch that is not in equal regions, after a tune with one that was
+                out = self._one_by_one(layer, rows, batch.tokens, in_threads=call.kind == PER_THREAD)
         return out[:, :, : self._model.group_size].reshape(query.shape)
+
+    def _padded(self, layer: int, rows: Tensor, padding: Padding) -> Tensor:
+        keys = padding.view(self._storage.keys[layer], len(rows))
+        values = padding.view(self._storage.values[layer], len(rows))
+        return sdpa.attend(rows, keys, values, padding.mask)
+
+    def _one_by_one(self, layer: int, rows: Tensor, tokens: Sequence[slice], *, in_threads: bool) -> Tensor:
+        keys, values = self._storage.keys[layer], self._storage.values[layer]
+
+        def attend(sequence: tuple[Tensor, slice]) -> Tensor:
+            row, span = sequence
+            return sdpa.attend(row, keys[None, span], values[None, span], None)
+
+        sequences = zip(rows.split(1), tokens, strict=True)
+        return torch.cat(self._workers.map(attend, sequences) if in_threads else list(map(attend, sequences)))
+
+    @cached_property
+    def _workers(self) -> Workers:
+        """Made on first use: a GPU needs none."""
+        return Workers()
 
     def _padding(self, regions: Sequence[tuple[int, int]], lens: Sequence[int]) -> Padding | None:
         first_slot, region_slots = regions[0]

@@ -194,7 +194,9 @@ class PagedTorch:
     def _whole_sequences(self, layer: int, rows: Tensor, plan: Plan, backend: str) -> Tensor:
         (piece,) = plan.pieces
         keys, values = piece.read(self._storage.keys[layer]), piece.read(self._storage.values[layer])
-        return sdpa.attend(rows, keys, values, piece.mask, backend).index_select(0, plan.chunks[:, 0])
+        with sdpa.only(backend):
+            out = sdpa.attend(rows, keys, values, piece.mask)
+        return out.index_select(0, plan.chunks[:, 0])
 
     def _chunks(self, layer: int, rows: Tensor, plan: Plan) -> Tensor:
         keys, values = self._storage.keys[layer], self._storage.values[layer]

@@ -6,6 +6,7 @@ and no ``enable_gqa``, which on a CPU was 2 to 8 times slower.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Final
 
 import torch
@@ -54,15 +55,19 @@ def as_rows(query: Tensor, num_kv_heads: int, num_rows: int) -> Tensor:
     return rows.expand(-1, -1, max(num_rows, rows.shape[2]), -1)
 
 
-def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, backend: str) -> Tensor:
-    """Attention by one back-end only.
+def only(backend: str) -> AbstractContextManager[object]:
+    """Within it ``attend`` uses this key of ``BACKENDS`` or raises; in every thread of the process."""
+    return sdpa_kernel(BACKENDS[backend])
+
+
+def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention by the back-end that ``only`` allows.
 
     Args:
         rows: ``[n, num_kv_heads, num_rows, head_dim]``.
         keys: ``[n, num_tokens, num_kv_heads, head_dim]``.
         values: as ``keys``.
         mask: added to the scores, ``[n, 1, 1, num_tokens]``, or ``None``.
-        backend: a key of ``BACKENDS``.
 
     Returns:
         As ``rows``.
@@ -70,8 +75,7 @@ def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, back
     Raises:
         RuntimeError: the back-end cannot do this here.
     """
-    with sdpa_kernel(BACKENDS[backend]):
-        return F.scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask)
+    return F.scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask)
 
 
 def attend_with_lse(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
