@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RAY := .venv-ray
 
 .PHONY: bench test lint types check perf slow test-cluster clean
 bench: $(STAMP)
@@ -26,9 +27,17 @@ perf: $(STAMP) # benchmarks: ratios within one run
 slow: $(STAMP) # long proofs
 	$(BIN)/python -m pytest -m slow
 
-test-cluster: $(STAMP) # launchers: Slurm's parts are Debian's slurm-wlm and munge
+test-cluster: $(STAMP) $(RAY)/.installed # launchers; Slurm itself is Debian's slurm-wlm and munge
 	$(BIN)/python -m pip install --quiet --editable '.[joblib,submitit]' --constraint constraints.txt
 	$(BIN)/python -m pytest -m cluster -p no:xdist
+	$(RAY)/bin/python -m pytest -m cluster -p no:xdist tests/cluster/test_ray.py
+
+# boto3, which Ray's launcher needs, takes no python-dateutil 3: pip would try every boto3 there is.
+$(RAY)/.installed: pyproject.toml constraints.txt
+	test -x $(RAY)/bin/python || $(PYTHON) -m venv $(RAY)
+	grep -v '^python-dateutil' constraints.txt > $(RAY)/constraints.txt
+	$(RAY)/bin/python -m pip install --quiet --editable '.[dev,ray]' --constraint $(RAY)/constraints.txt
+	touch $@
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -36,4 +45,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(RAY)

@@ -75,7 +75,7 @@ def require_plugin(target: str) -> None:
     if package in PLUGINS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
         raise ValueError(
             f"this launcher needs {package.replace('_', '-')}; install it with: "
-            f"python -m pip install --editable '.[{PLUGINS[package]}]' --constraint constraints.txt"
+            f"python -m pip install --editable '.[{PLUGINS[package]}]'"
         )
 
 

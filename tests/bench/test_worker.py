@@ -120,7 +120,7 @@ def test_hydras_basic_launcher_gives_the_same_rows(bench: Run, tmp_path: Path) -
     assert {path.name for path in tmp_path.iterdir()} == {"local", "basic"}, "nothing is left beside the caller"
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])
 def test_a_missing_plugin_is_one_sentence_and_no_folder(bench: Run, tmp_path: Path, launcher: str) -> None:
     extra = launcher.partition("_")[0]
     if find_spec(f"hydra_plugins.hydra_{extra}_launcher"):

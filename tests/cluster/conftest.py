@@ -25,7 +25,7 @@ Sweep = Callable[..., subprocess.CompletedProcess[str]]
 def require(extra: str) -> None:
     """Skip, saying how to install it, where a launcher's plugin is absent."""
     if find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
-        pytest.skip(f"needs: python -m pip install --editable '.[{extra}]' --constraint constraints.txt")
+        pytest.skip(f"needs: python -m pip install --editable '.[{extra}]'")
 
 
 def exact_rows(run_dir: Path) -> list[dict[str, Any]]:
