@@ -70,6 +70,13 @@ def _take(path: Path) -> bool:
     return True
 
 
+def drop_leftovers(run_dir: Path) -> None:
+    """Remove claims of finished jobs, left by a process that was killed between row and release."""
+    for path in (run_dir / "claims").glob("*.json"):
+        if (run_dir / "points" / path.name).exists() and is_free(path):
+            path.unlink(missing_ok=True)
+
+
 def is_free(path: Path) -> bool:
     """Whether nobody alive holds this claim."""
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.claim import drop_leftovers
 from bench.cli import EXIT_OK, EXIT_POINTS_FAILED
 from bench.display import show_run
 from bench.figures import draw_figures
@@ -16,6 +17,7 @@ from bench.table import load_rows, write_table
 
 def collect(run_dir: Path) -> int:
     """Write table and figures of the rows that are there, show them, return the exit code."""
+    drop_leftovers(run_dir)
     table = load_rows(run_dir)
     write_table(table, run_dir)
     drawn = draw_figures(table, run_dir / "figures")
