@@ -1,0 +1,32 @@
+"""The whole configuration as frozen dataclasses, checked once, without torch or Hydra.
+
+``Config`` mirrors ``conf/``: root scalars and one object per group. A group whose options have
+different fields is a union, told apart by ``name``. ``build`` makes a ``Config`` of plain
+containers (a composed Hydra config, or ``plan.json``) and says in one sentence what is wrong.
+"""
+
+from bench.config.building import build, known_keys, unknown_key
+from bench.config.checks import one_of
+from bench.config.groups import MeasureConfig, PolicyConfig
+from bench.config.root import Config
+from bench.config.scenarios import CacheScenario, CapacityScenario, ChurnScenario, NotebookScenario
+from bench.config.workloads import FixedWorkload, LognormalWorkload, TraceWorkload, UniformWorkload, Workload
+
+__all__ = [
+    "CacheScenario",
+    "CapacityScenario",
+    "ChurnScenario",
+    "Config",
+    "FixedWorkload",
+    "LognormalWorkload",
+    "MeasureConfig",
+    "NotebookScenario",
+    "PolicyConfig",
+    "TraceWorkload",
+    "UniformWorkload",
+    "Workload",
+    "build",
+    "known_keys",
+    "one_of",
+    "unknown_key",
+]

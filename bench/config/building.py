@@ -1,0 +1,120 @@
+"""From plain containers to ``Config``: what is unknown, missing or of a wrong type is one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from bench.config.checks import one_of
+from bench.config.root import Config
+
+
+@lru_cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Field types of a dataclass; resolving them takes longer than all the rest of ``build``."""
+    return typing.get_type_hints(cls)
+
+
+def known_keys() -> list[str]:
+    """Every key that a command line may set, dotted."""
+    hints = _hints(Config)
+    keys = list(hints)
+    for group, hint in hints.items():
+        for member in _members(hint):
+            if dataclasses.is_dataclass(member):
+                keys += [f"{group}.{f.name}" for f in dataclasses.fields(member)]
+    return sorted(set(keys))
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Make a checked ``Config`` of plain containers.
+
+    Raises:
+        ValueError: an unknown key, a missing one, a wrong type or a value out of range, in one
+            sentence that names the field, the value and what is allowed.
+    """
+    config: Config = _construct(Config, values, "")
+    return config
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the hint itself."""
+    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+
+
+def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
+    hints = _hints(cls)
+    for key in values:
+        if key not in hints:
+            raise ValueError(unknown_key(f"{path}{key}", [f"{path}{name}" for name in hints]))
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{path}{missing[0]} is missing")
+    return cls(**{key: _convert(value, hints[key], f"{path}{key}") for key, value in values.items()})
+
+
+def unknown_key(key: str, known: Iterable[str]) -> str:
+    """The sentence for a key that does not exist, with the nearest that does."""
+    known = list(known)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+    return f"{key} is not a configuration key; {hint}"
+
+
+def _convert(value: Any, hint: Any, path: str) -> Any:
+    """``value`` as ``hint`` says, or a ``ValueError`` that names ``path``."""
+    members = _members(hint)
+    if value is None:
+        if types.NoneType in members:
+            return None
+        raise ValueError(f"{path} must not be null")
+    members = tuple(m for m in members if m is not types.NoneType)
+    if dataclasses.is_dataclass(members[0]):
+        return _construct(_by_name(members, value, path), value, f"{path}.")
+    hint = members[0]
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{path}={value} must be a list")
+        item_type = typing.get_args(hint)[0]
+        return tuple(_scalar(item, item_type, f"{path}[{place}]") for place, item in enumerate(value))
+    if origin is typing.Literal:
+        return value
+    if origin is not None:  # Mapping
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{path}={value} must be a mapping")
+        return dict(value)
+    return _scalar(value, hint, path)
+
+
+def _by_name(members: tuple[Any, ...], value: Any, path: str) -> Any:
+    """The member of a union whose ``name`` literal is the value's."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}={value} must be a mapping")
+    if len(members) == 1:
+        return members[0]
+    by_name = {typing.get_args(_hints(m)["name"])[0]: m for m in members}
+    one_of(str(value.get("name")), by_name, f"{path}.name")
+    return by_name[value["name"]]
+
+
+def _scalar(value: Any, hint: type, path: str) -> Any:
+    if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    noun = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
+    raise ValueError(f"{path}={value} must be {noun}")

@@ -1,0 +1,68 @@
+"""One composed configuration: root scalars and one object per group."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from bench.config.checks import at_least, one_of
+from bench.config.groups import HardwareConfig, ImplConfig, MeasureConfig, PlanConfig, PolicyConfig
+from bench.config.scenarios import Scenario
+from bench.config.workloads import Workload
+from bench.units import parse_bytes
+from impls.spec import ModelSpec
+
+PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
+DEVICES = ("auto", "cpu", "cuda")
+MAX_PAGE_SIZE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One composed configuration: a point of a sweep, and how to run it."""
+
+    page_size: int
+    num_seqs: int
+    memory_budget: str  # "auto", or a size such as "4GiB"; KV cache only, all layers
+    page_layout: str
+    seed: int
+    replicates: int
+    device: str
+    run_dir: str | None
+    timeout_s: float
+    resume: str | None
+    resume_mixed: bool
+    dry_run: bool
+    job: str | None
+    plan: PlanConfig
+    impl: ImplConfig
+    policy: PolicyConfig
+    model: ModelSpec
+    workload: Workload
+    scenario: Scenario
+    measure: MeasureConfig
+    hardware: HardwareConfig
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.page_size <= MAX_PAGE_SIZE:
+            raise ValueError(f"page_size={self.page_size} must be between 1 and {MAX_PAGE_SIZE} tokens")
+        at_least(self, "", num_seqs=1, seed=0, replicates=1)
+        if self.timeout_s <= 0:
+            raise ValueError(f"timeout_s={self.timeout_s} must be above 0")
+        one_of(self.page_layout, PAGE_LAYOUTS, "page_layout")
+        one_of(self.device, DEVICES, "device")
+        if self.memory_budget != "auto":
+            parse_bytes(self.memory_budget, "memory_budget")
+        self.scenario.check(self)
+
+    @property
+    def layers_allocated(self) -> int:
+        """Layers whose K and V get storage."""
+        return self.scenario.layers_of(self.model)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers that ``build`` takes back."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain

@@ -1,0 +1,63 @@
+"""Group ``workload``: where lengths come from, told apart by ``name``."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+
+from bench.config.checks import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedWorkload:
+    """Every sequence has exactly ``length`` tokens in its cache."""
+
+    name: typing.Literal["fixed"] = "fixed"
+    length: int = 512
+
+    def __post_init__(self) -> None:
+        at_least(self, "workload.", length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformWorkload:
+    """Final lengths uniform in ``low .. high``; the prompt is ``prompt_ratio`` of each."""
+
+    name: typing.Literal["uniform"] = "uniform"
+    low: int = 10
+    high: int = 1024
+    prompt_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least(self, "workload.", low=1, high=self.low)
+        if not 0 < self.prompt_ratio <= 1:
+            raise ValueError(f"workload.prompt_ratio={self.prompt_ratio} must be above 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LognormalWorkload:
+    """Prompt and output lengths log-normal, by their means and the sigma of the logarithm."""
+
+    name: typing.Literal["lognormal"] = "lognormal"
+    prompt_mean: float = 161.31
+    prompt_sigma: float = 1.0
+    output_mean: float = 337.99
+    output_sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        at_least(self, "workload.", prompt_mean=1, output_mean=1, prompt_sigma=0, output_sigma=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceWorkload:
+    """Requests of a published trace file (Azure CSV, Mooncake JSONL, ShareGPT lengths)."""
+
+    name: typing.Literal["trace"] = "trace"
+    path: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ValueError("workload.path is empty; name a trace file, such as workload.path=trace.csv.gz")
+
+
+Workload = FixedWorkload | UniformWorkload | LognormalWorkload | TraceWorkload
