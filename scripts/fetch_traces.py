@@ -1,0 +1,64 @@
+"""Download the published traces into traces/: ``python scripts/fetch_traces.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+SHAREGPT = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
+
+
+def main() -> int:
+    """Exit 0, 2 for bad input, or 4 if a trace could not be had."""
+    from bench.config import one_of
+    from bench.workload.fetch import FetchError, fetch
+    from bench.workload.published import TRACES
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dir", type=Path, default=ROOT / "traces", help="where to; default: traces/ of this checkout")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this one (may be repeated)")
+    parser.add_argument("--list", action="store_true", help="print every trace, its size, licence and source")
+    parser.add_argument("--replace", action="store_true", help="overwrite files of that name with another content")
+    parser.add_argument("--mirror", metavar="URL", help="take the files from this folder instead; verified too")
+    arguments = parser.parse_args()
+    if arguments.list:
+        for trace in TRACES:
+            print(f"{trace.name:50}{trace.size_bytes:>9,} B  {trace.licence:11} {trace.cite}  {trace.url}")
+        return 0
+    try:
+        for name in arguments.only:
+            one_of(name, [trace.name for trace in TRACES], "--only ")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    missing = 0
+    for trace in TRACES:
+        if arguments.only and trace.name not in arguments.only:
+            continue
+        try:
+            asked = trace.mirrored(arguments.mirror) if arguments.mirror else trace
+            outcome = fetch(asked, arguments.dir, replace=arguments.replace)
+            print(f"{trace.name}: {outcome} ({trace.licence}; {trace.cite})")
+        except (FetchError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            missing += 1
+    _derive(arguments.dir)
+    return 4 if missing else 0
+
+
+def _derive(folder: Path) -> None:
+    """Make the lengths that stand in for the paper's, from those that were published."""
+    from bench.workload.matched import write_matched
+
+    source, target = folder / SHAREGPT, folder / "sharegpt_papermatched.csv"
+    if source.exists() and not target.exists():
+        write_matched(str(source), target)
+        print(f"{target.name}: made of {source.name}, first turns resampled to the paper's means")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
