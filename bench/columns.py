@@ -152,6 +152,8 @@ COLUMNS: tuple[Column, ...] = (
         code_hash="hash of the sources that decide the answer: impls/, bench/{scenarios,measure,workload}, and an "
         "implementation from elsewhere",
         fingerprint="hash of the blocking facts of the machine that ran the point",
+        rounds_interleaved="true: the replicates of a point took turns with other points', round by round; false: a "
+        "cluster's launcher ran jobs in an order of its own, so that drift of the machine may look like a difference",
         mixed="true in a resumed run whose code or machine had changed (resume_mixed=true)",
         timer="events, graph, cupti or perf_counter",
         timer_reason="why that timer: asked for, or from predicted bytes / ceiling, decided once per point",

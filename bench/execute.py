@@ -7,15 +7,15 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.claim import claimed
 from bench.gpu_lock import one_gpu, visible_gpus
 from bench.isolation import Server
-from bench.plan import Plan, Point
+from bench.plan import Point
 from bench.progress import Progress
 from bench.record import is_pending
 from bench.round import Round
+from bench.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,29 +34,6 @@ class Job:
     def tensors(self) -> bool:
         """Whether it touches a device."""
         return bool(self.point.values["scenario"]["tensors"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Session:
-    """What holds for all jobs that one process runs.
-
-    Attributes:
-        run_dir: holds ``plan.json``.
-        plan: what was planned.
-        timeout_s: over the plan's, if not ``None``.
-        mixed: the run was resumed with other code or on another machine.
-        claim_wait_s: how long to wait for a job that somebody else has claimed, who may be dead.
-    """
-
-    run_dir: Path
-    plan: Plan
-    timeout_s: float | None = None
-    mixed: bool = False
-    claim_wait_s: float = 0.0
-
-    def round(self, env: dict[str, str], server: Server | None = None) -> Round:
-        """A fresh round."""
-        return Round(self.run_dir, self.plan, env=env, server=server, timeout_s=self.timeout_s, mixed=self.mixed)
 
 
 def run_jobs(session: Session, names: Sequence[str], server: Server | None = None) -> None:
@@ -86,7 +63,7 @@ def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, serv
             server.close()  # it was started before the device was chosen
             server = None
         for replicate in sorted({job.replicate for job in jobs}):
-            with session.round(env, server) as this_round:
+            with Round(session, env=env, server=server) as this_round:
                 for job in (job for job in jobs if job.replicate == replicate):
                     _run_claimed(job, session, this_round, progress)
             server = None
@@ -103,7 +80,7 @@ def _run_light(jobs: Sequence[Job], session: Session, progress: Progress) -> Non
 
     def work() -> None:
         try:
-            with session.round({}) as this_round:
+            with Round(session) as this_round:
                 while not stop.is_set():
                     _run_claimed(waiting.get_nowait(), session, this_round, progress)
         except queue.Empty:

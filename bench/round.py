@@ -6,8 +6,10 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench.answer import Answer
@@ -18,6 +20,7 @@ from bench.environment import record_environment
 from bench.isolation import Outcome, Server, ServerLost
 from bench.plan import Plan, Point
 from bench.record import write_json, write_row
+from bench.session import Session
 
 PROBE = "bench.environment:probe_device"
 CEILING = "bench.measure.ceiling:measure_ceiling"
@@ -28,30 +31,21 @@ class Round:
     """Runs jobs under servers of its own; use as a context manager.
 
     Args:
-        run_dir: where rows go.
-        plan: what is being run.
+        session: what holds for the whole sweep.
         env: environment of its processes (``CUDA_VISIBLE_DEVICES``, say).
         server: a tensor server that runs already.
-        timeout_s: over the plan's, for one process of one point.
-        mixed: a resumed run whose code or machine has changed; its rows say so.
     """
 
     def __init__(
-        self,
-        run_dir: Path,
-        plan: Plan,
-        *,
-        env: Mapping[str, str],
-        server: Server | None = None,
-        timeout_s: float | None = None,
-        mixed: bool = False,
+        self, session: Session, *, env: Mapping[str, str] = MappingProxyType({}), server: Server | None = None
     ) -> None:
-        self.run_dir, self.plan, self.timeout_s, self.mixed = run_dir, plan, timeout_s, mixed
-        self.env = {**server_environment(plan.config_dirs), **env}
+        self.session, self.plan = session, session.plan
+        self.env = {**server_environment(self.plan.config_dirs), **env}
         self.servers = {True: server} if server is not None else {}  # by "needs tensors"
         self.fingerprints: dict[bool, str] = {}
         self.ceilings: dict[str, float | None] = {}  # by device
         self.dominance = Dominance()
+        self.points_of = Counter(point.question["scenario"]["name"] for point in self.plan.points)  # by scenario
 
     def __enter__(self) -> Round:
         return self
@@ -67,38 +61,38 @@ class Round:
         runs = answer is None
         fingerprint = self._fingerprint(config) if runs else None
         if runs and config.scenario.tensors:
-            self._measure_ceiling(config, self.run_dir / log)
+            self._measure_ceiling(config, self.session.run_dir / log)
         started, measured_s = time.perf_counter(), 0.0
         if answer is None:
-            answer, measured_s = self._run_processes(config, self.run_dir / log)
+            answer, measured_s = self._run_processes(config, self.session.run_dir / log)
         self.dominance.note(point, answer.status)
         facts: dict[str, Any] = {
             "server_id": self._server(config).server_id if runs else None,
-            "code_hash": point.code_hash,
             "fingerprint": fingerprint,
-            "mixed": self.mixed,
             "harness_s": time.perf_counter() - started - measured_s,
             "measured_s": measured_s,
             "log": str(log) if runs else None,
-            "repro_command": repro_command(point, config, self.plan.config_dirs),
         }
         for name, content in answer.artifacts.items():
-            write_json(self.run_dir / self._artifact_name(name, point), content)
-        write_row(self.run_dir, make_row(point, config, replicate, answer, facts), answer.samples)
+            write_json(self.session.run_dir / self._artifact_name(name, point), content)
+        self._store(point, replicate, answer, facts)
         return answer.status
 
     def refuse(self, point: Point, replicate: int, reason: str) -> None:
         """Store the row of a job that could not even be started."""
-        config = point.config
-        facts: dict[str, Any] = {
-            "code_hash": point.code_hash,
-            "mixed": self.mixed,
-            "harness_s": 0.0,
-            "measured_s": 0.0,
-            "repro_command": repro_command(point, config, self.plan.config_dirs),
-        }
         answer = Answer(status="crashed", status_reason=reason)
-        write_row(self.run_dir, make_row(point, config, replicate, answer, facts), {})
+        self._store(point, replicate, answer, {"harness_s": 0.0, "measured_s": 0.0})
+
+    def _store(self, point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> None:
+        """Write the row: the answer, these facts, and those that hold for every row of the session."""
+        facts = {
+            **facts,
+            "code_hash": point.code_hash,
+            "rounds_interleaved": self.session.interleaved,
+            "mixed": self.session.mixed,
+            "repro_command": repro_command(point, point.config, self.plan.config_dirs),
+        }
+        write_row(self.session.run_dir, make_row(point, point.config, replicate, answer, facts), answer.samples)
 
     def _without_running(self, point: Point) -> Answer | None:
         """The answer of a point that the plan or an earlier out-of-memory rules out."""
@@ -110,8 +104,7 @@ class Round:
 
     def _artifact_name(self, name: str, point: Point) -> str:
         """The bare name where only one point of the run makes such a file."""
-        scenarios = [other.question["scenario"]["name"] for other in self.plan.points]
-        alone = scenarios.count(point.question["scenario"]["name"]) == 1
+        alone = self.points_of[point.question["scenario"]["name"]] == 1
         return f"{name}.json" if alone else f"{name}-{point.key}.json"
 
     def _run_processes(self, config: Config, log: Path) -> tuple[Answer, float]:
@@ -130,7 +123,7 @@ class Round:
         return Answer.merged(answers), measured_s
 
     def _run(self, config: Config, call: str, argument: Mapping[str, Any], log: Path) -> Outcome:
-        return self._server(config).run(call, argument, log=log, timeout_s=self.timeout_s or config.timeout_s)
+        return self._server(config).run(call, argument, log=log, timeout_s=self.session.timeout_s or config.timeout_s)
 
     def _measure_ceiling(self, config: Config, log: Path) -> None:
         """Read bandwidth of this round, measured once, before its first point on the device."""

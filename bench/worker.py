@@ -11,11 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from bench.claim import STALE_S, claimed
 from bench.config import build
 from bench.environment import point_code_hash
-from bench.execute import Job, Session, run_jobs
+from bench.execute import Job, run_jobs
 from bench.plan import Plan, Point, read_plan
 from bench.predict import extend_import_path
 from bench.question import effective, key_of, resolve
 from bench.record import is_pending
+from bench.round import Round
+from bench.session import Session
 
 
 def work(cfg: DictConfig) -> None:
@@ -47,7 +49,9 @@ def _session(run_dir: Path, *, mixed: bool, timeout_s: float) -> Session:
     if mixed:
         plan = plan.with_present_code()
     # A job that the scheduler queued again finds the claim of its dead self, on a node that cannot be asked.
-    return Session(run_dir=run_dir, plan=plan, timeout_s=timeout_s, mixed=mixed, claim_wait_s=STALE_S)
+    return Session(
+        run_dir=run_dir, plan=plan, interleaved=False, timeout_s=timeout_s, mixed=mixed, claim_wait_s=STALE_S
+    )
 
 
 def _find(plan: Plan, name: str) -> Job:
@@ -71,6 +75,6 @@ def _refuse_changed(cfg: DictConfig, point: Point, *, mixed: bool) -> None:
 
 
 def _write_crashed(session: Session, job: Job, reason: str) -> None:
-    with claimed(session.run_dir, job.name) as ours, session.round({}) as this_round:
+    with claimed(session.run_dir, job.name) as ours, Round(session) as this_round:
         if ours and is_pending(session.run_dir, job.name):
             this_round.refuse(job.point, job.replicate, " ".join(reason.split()))

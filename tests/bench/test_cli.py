@@ -83,6 +83,7 @@ def test_rows_are_complete_and_add_up(sweep: tuple[Any, Path]) -> None:
     servers = {row["replicate"]: {r["server_id"] for r in ok if r["replicate"] == row["replicate"]} for row in ok}
     assert all(len(ids) == 1 for ids in servers.values()), "one fork server per round"
     assert servers[0] != servers[1]
+    assert all(row["rounds_interleaved"] for row in ok)
 
 
 def test_exact_columns_agree_between_replicates(sweep: tuple[Any, Path]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,51 @@ def assert_whole(run_dir: Path) -> None:
     assert {path.name for path in (run_dir / "points").iterdir()} == set(jobs)
     assert not list((run_dir / "claims").glob("*.json"))
     assert len((run_dir / "table.csv").read_text().splitlines()) == len(jobs) + 1
+
+
+def start(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A sweep that runs while the test goes on."""
+    command = [sys.executable, str(ROOT / "bench" / "run.py"), *arguments]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 600) -> tuple[int, str]:
+    """Its exit code and what it printed."""
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, out + err
+
+
+def finish_whole(process: subprocess.Popen[str], run_dir: Path, expected: list[dict[str, Any]]) -> str:
+    """As ``finish``, of a sweep that must end well with these rows; returns what it printed."""
+    code, printed = finish(process)
+    assert code == 0, printed
+    assert_whole(run_dir)
+    assert exact_rows(run_dir) == expected
+    return printed
+
+
+def interrupt(process: subprocess.Popen[str], run_dir: Path) -> None:
+    """Ctrl-C; the sweep says how to go on."""
+    os.kill(process.pid, signal.SIGINT)
+    code, printed = finish(process)
+    assert code == 130, printed
+    assert f"resume={run_dir}" in printed
+
+
+def rows(run_dir: Path) -> dict[str, bytes]:
+    """The bytes of every row there is."""
+    return {path.name: path.read_bytes() for path in (run_dir / "points").glob("*.json")}
+
+
+def assert_kept(before: Mapping[str, bytes], run_dir: Path) -> None:
+    """Nothing that was finished is measured twice, and there was something of either kind."""
+    after = rows(run_dir)
+    assert 0 < len(before) < len(after)
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.fixture

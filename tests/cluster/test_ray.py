@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import POINTS, SWEEP, assert_whole, exact_rows, require
-from tests.conftest import ROOT
+from tests.cluster.conftest import POINTS, SWEEP, assert_kept, finish_whole, interrupt, require, rows, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -53,24 +48,6 @@ def cluster() -> Iterator[Cluster]:
         cluster.stop()
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "bench" / "run.py"), *arguments]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    try:
-        out, err = process.communicate(timeout=600)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return process.returncode, out + err
-
-
-def rows(run_dir: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in (run_dir / "points").glob("*.json")}
-
-
 def await_both_at_work(run_dir: Path) -> None:
     """Until a row is there and two jobs are claimed: a node has one CPU, so each has one of them."""
     deadline = time.monotonic() + 300
@@ -81,11 +58,8 @@ def await_both_at_work(run_dir: Path) -> None:
 
 def test_the_same_as_locally(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
     run_dir = tmp_path / "run"
-    code, printed = finish(start("-m", *cluster.launcher, *SWEEP, f"run_dir={run_dir}"))
-    assert code == 0, printed
+    printed = finish_whole(start("-m", *cluster.launcher, *SWEEP, f"run_dir={run_dir}"), run_dir, local_rows)
     assert f"{POINTS} points run" in printed
-    assert_whole(run_dir)
-    assert exact_rows(run_dir) == local_rows
 
 
 def test_a_lost_node_then_resumed(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
@@ -93,18 +67,10 @@ def test_a_lost_node_then_resumed(cluster: Cluster, tmp_path: Path, local_rows: 
     process = start("-m", *cluster.launcher, *SWEEP, f"run_dir={run_dir}")
     await_both_at_work(run_dir)
     cluster.lose_a_node()
-    os.kill(process.pid, signal.SIGINT)
-    code, printed = finish(process)
-    assert code == 130, printed
-    assert f"resume={run_dir}" in printed
+    interrupt(process, run_dir)
     before = rows(run_dir)
-    assert 0 < len(before) < POINTS
-    code, printed = finish(start(f"resume={run_dir}", *cluster.launcher))
-    assert code == 0, printed
-    assert_whole(run_dir)
-    after = rows(run_dir)
-    assert {name: after[name] for name in before} == before, "nothing finished is measured twice"
-    assert exact_rows(run_dir) == local_rows
+    finish_whole(start(f"resume={run_dir}", *cluster.launcher), run_dir, local_rows)
+    assert_kept(before, run_dir)
 
 
 def test_a_lost_nodes_jobs_run_elsewhere(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
@@ -112,7 +78,4 @@ def test_a_lost_nodes_jobs_run_elsewhere(cluster: Cluster, tmp_path: Path, local
     process = start("-m", *cluster.launcher, *SWEEP, f"run_dir={run_dir}")
     await_both_at_work(run_dir)
     cluster.lose_a_node()
-    code, printed = finish(process)
-    assert code == 0, printed
-    assert_whole(run_dir)
-    assert exact_rows(run_dir) == local_rows
+    finish_whole(process, run_dir, local_rows)

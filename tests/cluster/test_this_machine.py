@@ -31,8 +31,9 @@ def test_the_same_as_locally(
     assert f"{POINTS} points run" in done.stdout
     assert_whole(run_dir)
     assert exact_rows(run_dir) == local_rows
-    servers = {json.loads(path.read_text())["server_id"] for path in (run_dir / "points").iterdir()}
-    assert len(servers) == POINTS, "each job has a fork server of its own"
+    rows = [json.loads(path.read_text()) for path in (run_dir / "points").iterdir()]
+    assert len({row["server_id"] for row in rows}) == POINTS, "each job has a fork server of its own"
+    assert not any(row["rounds_interleaved"] for row in rows)
 
 
 @pytest.mark.parametrize(("launcher", "options"), LAUNCHERS)

@@ -24,9 +24,10 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs; the answers are the rows in the run folder."""
-        from bench.execute import Session, run_jobs
+        from bench.execute import run_jobs
         from bench.jobs import LauncherJob
         from bench.plan import read_plan
+        from bench.session import Session
 
         jobs = [LauncherJob.parse(overrides) for overrides in job_overrides]
         first = jobs[0]
@@ -34,6 +35,7 @@ class LocalLauncher(Launcher):
         session = Session(
             run_dir=first.run_dir,
             plan=plan.with_present_code() if first.mixed else plan,
+            interleaved=True,
             timeout_s=first.timeout_s,
             mixed=first.mixed,
         )
