@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.answer import Answer
 from bench.columns import MAY_BE_NULL, NAMES
-from bench.config import Config
+from bench.config import Config, TraceWorkload
 from bench.jobs import RUN_CONTROL
 from bench.plan import Point
 
@@ -27,11 +28,17 @@ def identity(point: Point, config: Config) -> tuple[dict[str, Any], dict[str, st
         "arena": config.policy.arena if asked["policy"] and "arena" not in config.policy.without_effect else None,
         "model": config.model.name if asked["model"] else None,
         "workload": config.workload.name if asked["workload"] else None,
+        "trace": _trace_name(config) if asked["workload"] else None,
         "device": asked["device"],
         "dtype": config.model.dtype if asked["model"] else None,
         **{name: asked[name] for name in ("page_layout", "page_size", "num_seqs", "memory_budget_bytes", "seed")},
     }
     return columns, {name: NO_EFFECT for name, value in columns.items() if value is None}
+
+
+def _trace_name(config: Config) -> str | None:
+    """The trace's file, without folder and endings."""
+    return Path(config.workload.path).name.partition(".")[0] if isinstance(config.workload, TraceWorkload) else None
 
 
 def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> dict[str, Any]:

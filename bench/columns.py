@@ -62,6 +62,7 @@ COLUMNS: tuple[Column, ...] = (
         arena="how a reserved policy finds its regions: first_fit, or the paper's buddy allocator",
         model="name of the model's shape",
         workload="name of the workload",
+        trace="file name of workload=trace, without endings",
         page_layout="where pages lie in the pool; null where it has no effect",
         page_size="tokens per page; null where it has no effect",
         num_seqs="sequences offered",
@@ -87,6 +88,8 @@ COLUMNS: tuple[Column, ...] = (
     *_columns(
         "exact",
         "lower",
+        rounding_bytes="scenario=churn: of internal fragmentation, what buddies of a power of two add; the paper "
+        "counts it with external",
         reserved_bytes="slots held for tokens that their sequence will still produce: Σ min(held, final_len) − seq_len",
         internal_fragmentation_bytes="slots held that will never be used: Σ held − min(held, final_len)",
         external_fragmentation_bytes="unheld slots left after greedily placing copies of the first refused request "
@@ -139,6 +142,20 @@ COLUMNS: tuple[Column, ...] = (
         most_running_seqs="most sequences running at once",
     ),
     *_columns("exact", "higher", running_mean="sequences running at once, mean over loaded_steps"),
+    *_columns(
+        "exact",
+        None,
+        prompt_len_mean="scenario=lengths: tokens of a prompt, mean over num_seqs requests",
+        output_len_mean="the same of an output",
+        cache_pages="scenario=prefix_cache: pages that the cache can hold",
+        looked_up_pages="pages of all prompts, a partial last one included",
+    ),
+    *_columns(
+        "exact",
+        "higher",
+        hit_pages="those of them that the cache held",
+        prefix_hit_ratio="share of the pages of all prompts that were found in the cache",
+    ),
     *_columns("timing", "lower", replay_s="wall seconds of the replay, accounting at every step included"),
     *_columns("exact", None, curves="series behind a scenario's plots, as JSON: {name: [number, …]}"),
     *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config
+from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config, PrefixCacheScenario
 from bench.scenarios.filling import CannotRun, Filled, draw, fill, new_policy
+from bench.scenarios.prefix_cache import prefixed_requests
 from bench.scenarios.until_refusal import fill_until_refusal
 from bench.units import mib
 
@@ -69,6 +70,8 @@ def _fill(config: Config) -> Filled | None:
         case ChurnScenario():
             draw(config)
             new_policy(config, None)
+        case PrefixCacheScenario():
+            prefixed_requests(config.workload)
     return None
 
 

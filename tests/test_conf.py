@@ -16,6 +16,7 @@ from tests.bench.points import Composed, plan_of, values
 from tests.conftest import Run
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+TRACE = Path(__file__).resolve().parent / "workload" / "fixtures" / "mooncake.jsonl"
 GROUPS = ("impl", "policy", "model", "workload", "scenario", "measure", "hardware")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
@@ -47,6 +48,12 @@ def test_no_experiment_overrides_impl_in_its_defaults(name: str) -> None:
     assert not any("override /impl" in entry or "'override /impl'" in entry for entry in defaults)
 
 
+def _trace_of(name: str) -> list[str]:
+    """A small trace for an experiment that leaves it to the command line."""
+    defaults = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text()).get("defaults", [])
+    return [f"workload.path={TRACE}"] if {"override /workload": "trace"} in defaults else []
+
+
 def _axes(name: str) -> dict[str, list[str]]:
     content = yaml.safe_load((CONF / "experiment" / f"{name}.yaml").read_text())
     params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
@@ -57,7 +64,7 @@ def _axes(name: str) -> dict[str, list[str]]:
 def test_every_point_of_an_experiment_plans(name: str) -> None:
     axes = _axes(name)
     choices = [[f"{key}={value}" for value in axis] for key, axis in axes.items()]
-    points = [Composed(f"experiment={name}", *point) for point in itertools.product(*choices)]
+    points = [Composed(f"experiment={name}", *_trace_of(name), *point) for point in itertools.product(*choices)]
     plan = plan_of(*points)
     assert 1 <= len(plan.points) <= len(points)
 
@@ -66,7 +73,7 @@ def test_every_point_of_an_experiment_plans(name: str) -> None:
 def test_every_experiment_runs_in_its_smallest_form(bench: Run, tmp_path: Path, name: str) -> None:
     smallest = [f"{key}={axis[0]}" for key, axis in _axes(name).items()]
     small = ["num_seqs=2", "measure=quick", "model.max_seq_len=1024"]
-    done = bench("-m", f"experiment={name}", *smallest, *small, f"run_dir={tmp_path / 'run'}")
+    done = bench("-m", f"experiment={name}", *_trace_of(name), *smallest, *small, f"run_dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(path.read_text()) for path in (tmp_path / "run" / "points").glob("*.json")]
     assert [row["status"] for row in rows] == ["ok"]

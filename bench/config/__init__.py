@@ -9,8 +9,22 @@ from bench.config.building import build, known_keys, unknown_key
 from bench.config.checks import one_of
 from bench.config.groups import MeasureConfig, PolicyConfig
 from bench.config.root import Config
-from bench.config.scenarios import CacheScenario, CapacityScenario, ChurnScenario, NotebookScenario
-from bench.config.workloads import FixedWorkload, LognormalWorkload, TraceWorkload, UniformWorkload, Workload
+from bench.config.scenarios import (
+    CacheScenario,
+    CapacityScenario,
+    ChurnScenario,
+    LengthsScenario,
+    NotebookScenario,
+    PrefixCacheScenario,
+)
+from bench.config.workloads import (
+    FixedWorkload,
+    LognormalWorkload,
+    QuantileWorkload,
+    TraceWorkload,
+    UniformWorkload,
+    Workload,
+)
 
 __all__ = [
     "CacheScenario",
@@ -18,10 +32,13 @@ __all__ = [
     "ChurnScenario",
     "Config",
     "FixedWorkload",
+    "LengthsScenario",
     "LognormalWorkload",
     "MeasureConfig",
     "NotebookScenario",
     "PolicyConfig",
+    "PrefixCacheScenario",
+    "QuantileWorkload",
     "TraceWorkload",
     "UniformWorkload",
     "Workload",

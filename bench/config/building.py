@@ -97,12 +97,12 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 
 
 def _by_name(members: tuple[Any, ...], value: Any, path: str) -> Any:
-    """The member of a union whose ``name`` literal is the value's."""
+    """The member of a union one of whose ``name`` literals is the value's."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{path}={value} must be a mapping")
     if len(members) == 1:
         return members[0]
-    by_name = {typing.get_args(_hints(m)["name"])[0]: m for m in members}
+    by_name = {name: m for m in members for name in typing.get_args(_hints(m)["name"])}
     one_of(str(value.get("name")), by_name, f"{path}.name")
     return by_name[value["name"]]
 

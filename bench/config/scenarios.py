@@ -143,4 +143,22 @@ class ChurnScenario(AnyScenario):
         return ("rate",) if self.queue == "saturated" else ()
 
 
-Scenario = DecodeScenario | NotebookScenario | CapacityScenario | ChurnScenario
+@dataclass(frozen=True, kw_only=True)
+class LengthsScenario(AnyScenario):
+    """What a workload's lengths are like: their means and distributions. No cache."""
+
+    name: typing.Literal["lengths"] = "lengths"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixCacheScenario(AnyScenario):
+    """How many of a trace's pages a cache of prefixes has already seen, one request after the other."""
+
+    name: typing.Literal["prefix_cache"] = "prefix_cache"
+    cache_pages: int = 0  # of page_size tokens; 0: as many as the trace has
+
+    def __post_init__(self) -> None:
+        at_least(self, "scenario.", cache_pages=0)
+
+
+Scenario = DecodeScenario | NotebookScenario | CapacityScenario | ChurnScenario | LengthsScenario | PrefixCacheScenario

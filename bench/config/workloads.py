@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import typing
 from dataclasses import dataclass
 
-from bench.config.checks import at_least
+from bench.config.checks import at_least, each_within
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,31 @@ class LognormalWorkload:
 
 
 @dataclass(frozen=True, kw_only=True)
+class QuantileWorkload:
+    """Prompt and output lengths by quantiles: a stand-in for a data set of which no more is at hand."""
+
+    name: typing.Literal["sharegpt", "alpaca"]
+    levels: tuple[float, ...]  # 0 = first < ... < last = 1
+    prompt_quantiles: tuple[float, ...]  # tokens, ascending
+    output_quantiles: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not (self.levels[:1] == (0.0,) and self.levels[-1:] == (1.0,) and _ascends(self.levels, strictly=True)):
+            raise ValueError(f"workload.levels={list(self.levels)} must ascend from 0 to 1")
+        for name in ("prompt_quantiles", "output_quantiles"):
+            quantiles = getattr(self, name)
+            each_within(f"workload.{name}", quantiles, least=1)
+            if len(quantiles) != len(self.levels) or not _ascends(quantiles, strictly=False):
+                raise ValueError(f"workload.{name}={list(quantiles)} must be {len(self.levels)} ascending lengths, "
+                                 "one per level")  # fmt: skip
+
+
+def _ascends(values: tuple[float, ...], *, strictly: bool) -> bool:
+    pairs = list(itertools.pairwise(values))
+    return all(low < high if strictly else low <= high for low, high in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TraceWorkload:
     """Requests of a published trace file (Azure CSV, Mooncake JSONL, ShareGPT lengths)."""
 
@@ -60,4 +86,4 @@ class TraceWorkload:
             raise ValueError("workload.path is empty; name a trace file, such as workload.path=trace.csv.gz")
 
 
-Workload = FixedWorkload | UniformWorkload | LognormalWorkload | TraceWorkload
+Workload = FixedWorkload | UniformWorkload | LognormalWorkload | QuantileWorkload | TraceWorkload

@@ -13,7 +13,7 @@ from bench.measure.host import quiet
 from bench.scenarios.arrivals import OpenQueue, make_queue
 from bench.scenarios.bookkeeping import PARTS, digest
 from bench.scenarios.filling import draw, new_policy
-from bench.scenarios.watching import RUNNING, Watched, watch
+from bench.scenarios.watching import ROUNDING, RUNNING, Watched, watch
 from impls.interface import Unsupported
 from impls.policies import SaturatedQueue
 
@@ -67,6 +67,7 @@ def _means(config: Config, queue: SaturatedQueue, watched: Watched) -> dict[str,
     return {
         "pool_bytes": pool_bytes,
         **parts,
+        "rounding_bytes": sums[ROUNDING] * token_bytes // watched.steps,
         "shared_saved_bytes": 0,
         "largest_free_ratio": watched.largest_free / watched.steps,
         "running_mean": sums[RUNNING] / watched.steps,

@@ -16,24 +16,27 @@ CHUNK_STEPS = 4096
 MOST_SAMPLES = 128
 """Points of a curve, at most; their distance doubles whenever there would be more."""
 
-RUNNING = len(PARTS)
-"""Column of the sequences running, after those of the parts."""
+RUNNING, ROUNDING = len(PARTS), len(PARTS) + 1
+"""Columns of the sequences running and of the slots that buddies add, after those of the parts."""
 
 
 @dataclass(kw_only=True)
 class Watched:
-    """What was seen of a pool over time; a line is the six parts in slots, then the sequences running.
+    """What was seen of a pool over time.
+
+    A line is the six parts in slots, the sequences running, and the slots of internal fragmentation that are there
+    because buddies come in powers of two.
 
     Attributes:
         steps: steps that the sums are over.
-        sums: int64 ``[7]``: lines, summed over those steps.
+        sums: int64 ``[8]``: lines, summed over those steps.
         largest_free: ``largest_free_ratio``, summed likewise.
         sampled: steps of the curve, ascending.
         lines: the lines at these steps.
     """
 
     steps: int = 0
-    sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(RUNNING + 1, dtype=np.int64))
+    sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(ROUNDING + 1, dtype=np.int64))
     largest_free: float = 0.0
     sampled: list[int] = field(default_factory=list)
     lines: list[tuple[int, ...]] = field(default_factory=list)
@@ -55,7 +58,7 @@ def watch(queue: SaturatedQueue) -> Watched:
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
             _sum(loaded if was_loaded else draining, lines, ratios)
             was_loaded = queue.is_loaded
-        line = (*split, batch.num_seqs)
+        line = (*split, batch.num_seqs, policy.rounding_slots if isinstance(policy, Reserved) else 0)
         lines.append(line)
         if has_regions:
             ratios.append(policy.usage().largest_free_ratio)

@@ -1,13 +1,14 @@
-"""Synthetic lengths: fixed, uniform and log-normal. The first n requests do not depend on how many are drawn."""
+"""Synthetic lengths. The first n requests do not depend on how many are drawn."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import FixedWorkload, LognormalWorkload, UniformWorkload
+from bench.config import FixedWorkload, LognormalWorkload, QuantileWorkload, UniformWorkload
 from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
 
@@ -51,19 +52,51 @@ def lognormal_requests(workload: LognormalWorkload, *, num_seqs: int, max_seq_le
     Raises:
         ValueError: fewer than about 1 in 100 pairs fit ``max_seq_len``.
     """
-    prompt_rng, output_rng = generator(seed, Stream.PROMPT_LENS), generator(seed, Stream.OUTPUT_LENS)
     cap = max_seq_len + 1  # as good as any longer length, and safe to make an integer
+
+    def draw(prompt_rng: np.random.Generator, output_rng: np.random.Generator) -> list[NDArray[np.int64]]:
+        prompts = _lognormal(prompt_rng, workload.prompt_mean, workload.prompt_sigma, cap)
+        return [prompts, _lognormal(output_rng, workload.output_mean, workload.output_sigma, cap)]
+
+    said = f"workload.prompt_mean={workload.prompt_mean} and workload.output_mean={workload.output_mean}"
+    return _kept(draw, said, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+
+
+def quantile_requests(workload: QuantileWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """Prompt and output lengths independent, each by its quantiles, log-linear between them; rounded.
+
+    A pair longer than ``max_seq_len`` is drawn again, as in ``lognormal_requests``.
+
+    Raises:
+        ValueError: fewer than about 1 in 100 pairs fit ``max_seq_len``.
+    """
+
+    def draw(*rngs: np.random.Generator) -> list[NDArray[np.int64]]:
+        columns = (workload.prompt_quantiles, workload.output_quantiles)
+        return [_between(rng.random(_CANDIDATES), workload.levels, q) for rng, q in zip(rngs, columns, strict=True)]
+
+    said = f"the lengths of workload={workload.name}"
+    return _kept(draw, said, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+
+
+def _between(u: NDArray[np.float64], levels: Sequence[float], quantiles: Sequence[float]) -> NDArray[np.int64]:
+    return np.rint(np.exp(np.interp(u, levels, np.log(quantiles)))).astype(np.int64)
+
+
+_Draw = Callable[[np.random.Generator, np.random.Generator], list[NDArray[np.int64]]]
+
+
+def _kept(draw: _Draw, said: str, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
+    """Draw pairs until ``num_seqs`` of them fit the model; ``said`` names the workload in an error."""
+    rngs = generator(seed, Stream.PROMPT_LENS), generator(seed, Stream.OUTPUT_LENS)
     rounds: list[NDArray[np.int64]] = []
     kept = 0
     while kept < num_seqs:
         drawn = len(rounds) * _CANDIDATES
         if drawn > _TRIES_PER_REQUEST * num_seqs + _CANDIDATES:
-            raise ValueError(
-                f"workload.prompt_mean={workload.prompt_mean} and workload.output_mean={workload.output_mean} are too "
-                f"long for model.max_seq_len={max_seq_len}: {kept} of {drawn} drawn requests fit"
-            )
-        prompts = _lognormal(prompt_rng, workload.prompt_mean, workload.prompt_sigma, cap)
-        outputs = _lognormal(output_rng, workload.output_mean, workload.output_sigma, cap)
+            raise ValueError(f"{said} are too long for model.max_seq_len={max_seq_len}: {kept} of {drawn} drawn "
+                             "requests fit")  # fmt: skip
+        prompts, outputs = draw(*rngs)
         rounds.append(np.stack([prompts, outputs]))
         kept += int(np.count_nonzero(prompts + outputs <= max_seq_len))
     pairs = np.concatenate(rounds, axis=1)  # [2, drawn]

@@ -7,8 +7,8 @@ import typing
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import FixedWorkload, LognormalWorkload, TraceWorkload, UniformWorkload, Workload
-from bench.workload.lengths import fixed_requests, lognormal_requests, uniform_requests
+from bench.config import FixedWorkload, LognormalWorkload, QuantileWorkload, TraceWorkload, UniformWorkload, Workload
+from bench.workload.lengths import fixed_requests, lognormal_requests, quantile_requests, uniform_requests
 from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
 from bench.workload.traces import load_trace
@@ -39,6 +39,8 @@ def draw_requests(workload: Workload, *, num_seqs: int, max_seq_len: int, seed: 
             return uniform_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
         case LognormalWorkload():
             return lognormal_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
+        case QuantileWorkload():
+            return quantile_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
         case TraceWorkload():
             return _sample_trace(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
         case _:

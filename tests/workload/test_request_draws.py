@@ -9,17 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.config import FixedWorkload, LognormalWorkload, TraceWorkload, UniformWorkload, Workload
+from bench.config import (
+    FixedWorkload,
+    LognormalWorkload,
+    QuantileWorkload,
+    TraceWorkload,
+    UniformWorkload,
+    Workload,
+    build,
+)
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
 from bench.workload.streams import Stream, generator
+from tests.bench.points import values
 
 SEEDS = st.integers(min_value=0, max_value=2**40)
+QUANTILES = {"levels": (0.0, 0.5, 1.0), "prompt_quantiles": (1.0, 20.0, 700.0), "output_quantiles": (5.0, 50.0, 900.0)}
 SYNTHETIC = st.sampled_from(
     [
         FixedWorkload(length=7),
         UniformWorkload(),
         UniformWorkload(low=1, high=1, prompt_ratio=0.01),
         LognormalWorkload(),
+        QuantileWorkload(name="alpaca", **QUANTILES),
         LognormalWorkload(prompt_mean=900, output_mean=900, prompt_sigma=2.0),
     ]
 )
@@ -52,6 +63,37 @@ def test_every_request_fits_and_is_caught_between_its_prompt_and_its_end(
     assert np.all(seq_lens >= requests.prompt_lens)
     assert np.all(seq_lens[decoding] < requests.final_lens[decoding])
     assert np.array_equal(seq_lens[~decoding], requests.prompt_lens[~decoding])
+
+
+@pytest.mark.parametrize(("name", "means"), [("sharegpt", (161.31, 337.99)), ("alpaca", (19.31, 58.45))])
+def test_the_stand_ins_have_the_papers_means(name: str, means: tuple[float, float]) -> None:
+    config = build(values(f"workload={name}", "model=opt-13b"))
+    assert isinstance(config.workload, QuantileWorkload)
+    requests = draw_requests(config.workload, num_seqs=100_000, max_seq_len=2048, seed=0)
+    assert (requests.prompt_lens.mean(), requests.output_lens.mean()) == pytest.approx(means, rel=0.03), (
+        "less what the limit takes"
+    )
+    for lens, quantiles in (
+        (requests.prompt_lens, config.workload.prompt_quantiles),
+        (requests.output_lens, config.workload.output_quantiles),
+    ):
+        drawn = np.quantile(lens, config.workload.levels[1:-1])
+        assert drawn == pytest.approx(quantiles[1:-1], rel=0.1, abs=1), "what was asked for, within sampling"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"levels": (0.0, 0.5)}, r"workload.levels=\[0.0, 0.5\] must ascend from 0 to 1"),
+        ({"levels": (0.0, 0.6, 0.5, 1.0)}, "must ascend from 0 to 1"),
+        ({"prompt_quantiles": (1.0, 2.0)}, r"workload.prompt_quantiles=\[1.0, 2.0\] must be 3 ascending lengths"),
+        ({"output_quantiles": (9.0, 2.0, 10.0)}, "workload.output_quantiles=.* must be 3 ascending lengths"),
+        ({"output_quantiles": (0.5, 2.0, 10.0)}, r"workload.output_quantiles\[0\]=0.5 must be at least 1"),
+    ],
+)
+def test_wrong_quantiles_are_one_sentence(change: dict[str, tuple[float, ...]], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        QuantileWorkload(name="alpaca", **{**QUANTILES, **change})
 
 
 def test_fixed_gives_exactly_its_length_in_mid_decode() -> None:
