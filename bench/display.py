@@ -166,6 +166,8 @@ def problems(table: pd.DataFrame, planned: int) -> list[str]:
         lines.append(f"{row['status']}: {who}{page}: {row['status_reason']}{log}")
     if len(table) < planned:
         lines.append(f"{planned - len(table)} of {planned} planned rows are missing")
+    if not table["status"].eq("ok").any():
+        lines.append("nothing was measured: no row is ok")
     return lines
 
 

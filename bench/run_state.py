@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,18 @@ class RunState:
     @property
     def exit_code(self) -> int:
         """What the run itself would exit with if it ended now."""
-        unfinished = {"running", "interrupted", "planned"} | FAILED
-        return EXIT_POINTS_FAILED if any(self.counts[status] for status in unfinished) else EXIT_OK
+        return exit_code(self.counts)
+
+
+def exit_code(counts: Mapping[str, int]) -> int:
+    """0 if every planned job has a row, none failed and at least one was measured, else 4.
+
+    Args:
+        counts: jobs by status; ``running``, ``interrupted`` and ``planned`` for those without a row.
+    """
+    bad = {"running", "interrupted", "planned"} | FAILED
+    complete = not any(counts.get(status) for status in bad)
+    return EXIT_OK if complete and counts.get("ok") else EXIT_POINTS_FAILED
 
 
 def read_state(run_dir: Path) -> RunState:

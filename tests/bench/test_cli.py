@@ -167,6 +167,13 @@ def test_cuda_without_a_device_is_bad_input(bench: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_sweep_that_measured_nothing_is_not_green(bench: Run, tmp_path: Path) -> None:
+    foreign = ("--config-dir", FOREIGN, "-m", "impl=mine", "impl.options.fault=unsupported")
+    done = bench(*foreign, *SMALL, f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 4, done.stderr
+    assert "nothing was measured: no row is ok" in done.stdout
+
+
 def test_a_run_dir_is_not_written_twice(bench: Run, sweep: tuple[Any, Path]) -> None:
     _, run_dir = sweep
     done = bench("-m", "impl=contiguous", *SMALL, f"run_dir='{run_dir}'")
