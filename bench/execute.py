@@ -48,8 +48,14 @@ def run_jobs(session: Session, names: Sequence[str], server: Server | None = Non
     jobs = [Job(point=point, replicate=replicate) for point, replicate in session.plan.jobs()]
     jobs = [job for job in jobs if job.name in wanted and is_pending(session.run_dir, job.name)]
     with Progress(len(jobs)) as progress:
-        _run_light([job for job in jobs if not job.tensors], session, progress)
+        for batch in _rounds([job for job in jobs if not job.tensors]):
+            _run_light(batch, session, progress)
         _run_tensors([job for job in jobs if job.tensors], session, progress, server)
+
+
+def _rounds(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs by replicate: each round has servers of its own, so that replicates share nothing."""
+    return [[job for job in jobs if job.replicate == number] for number in sorted({job.replicate for job in jobs})]
 
 
 def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, server: Server | None) -> None:
@@ -62,15 +68,15 @@ def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, serv
         if uuid and server is not None:
             server.close()  # it was started before the device was chosen
             server = None
-        for replicate in sorted({job.replicate for job in jobs}):
+        for batch in _rounds(jobs):
             with Round(session, env=env, server=server) as this_round:
-                for job in (job for job in jobs if job.replicate == replicate):
+                for job in batch:
                     _run_claimed(job, session, this_round, progress)
             server = None
 
 
 def _run_light(jobs: Sequence[Job], session: Session, progress: Progress) -> None:
-    """In as many processes as there are cores: nothing here is timed against anything else."""
+    """One round, in as many processes as there are cores: nothing here is timed against anything else."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)

@@ -167,6 +167,16 @@ def test_cuda_without_a_device_is_bad_input(bench: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_replicates_without_tensors_share_no_server(bench: Run, tmp_path: Path) -> None:
+    small = ("scenario=notebook", "scenario.num_sequences=2", "scenario.num_sequences_list=[2]", "seed=1,2")
+    done = bench("-m", *small, "replicates=3", f"run_dir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "run")
+    servers = [{row["server_id"] for row in rows if row["replicate"] == number} for number in range(3)]
+    assert all(servers)
+    assert len(set.union(*servers)) == sum(len(ids) for ids in servers)
+
+
 def test_a_sweep_that_measured_nothing_is_not_green(bench: Run, tmp_path: Path) -> None:
     foreign = ("--config-dir", FOREIGN, "-m", "impl=mine", "impl.options.fault=unsupported")
     done = bench(*foreign, *SMALL, f"run_dir={tmp_path / 'run'}")
