@@ -30,10 +30,11 @@ class Column:
         return "Int64" if self.name.endswith(WHOLE) else "object"
 
 
-FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s")
+FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s",
+             "_p50", "_p90", "_p99", "_per_token")  # fmt: skip
 WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "_retries", "bytes_read", "page_size",
          "replicate", "seed", "layers_allocated", "admissions", "appends", "frees", "preemptions", "steps", "_pages",
-         "pages_taken_admit", "pages_taken_append")  # fmt: skip
+         "pages_taken_admit", "pages_taken_append", "num_gpus")  # fmt: skip
 
 
 def _columns(kind: Kind, better: Better, **meanings: str) -> list[Column]:
@@ -128,7 +129,8 @@ COLUMNS: tuple[Column, ...] = (
     *_columns(
         "exact",
         "lower",
-        preemptions="sequences thrown out for want of a page, to be computed again",
+        preemptions="sequences thrown out for want of a page, to be computed again; scenario=serving: requests, those "
+        "swapped too",
         delayed_requests="queue=open: requests that were not admitted in the step in which they arrived",
         pages_taken_admit="pages taken at admission",
         pages_taken_append="pages taken by appends",
@@ -158,6 +160,92 @@ COLUMNS: tuple[Column, ...] = (
     ),
     *_columns("timing", "lower", replay_s="wall seconds of the replay, accounting at every step included"),
     *_columns("exact", None, curves="series behind a scenario's plots, as JSON: {name: [number, …]}"),
+    *_columns(
+        "identity",
+        None,
+        arrivals="scenario=serving: poisson, poisson_10ms, gamma, trace or saturated",
+        rate_per_s="scenario=serving: requests per second that were asked for; null where times are the trace's or 0",
+        cv_ratio="arrivals=gamma: coefficient of variation of the gaps",
+        sampling="scenario=serving: parallel (samples) or beam",
+        num_samples="sequences per request: samples, or beams",
+        beam_turnover_ratio="sampling=beam: scenario.beam_turnover",
+        shared_prefix_tokens="tokens that every prompt begins with",
+        preemption_kind="scenario=serving: recompute or swap, `auto` resolved",
+        gpu="scenario=serving: whose constants the cost model has",
+        num_gpus="GPUs that the model is divided among",
+    ),
+    *_columns(
+        "exact",
+        None,
+        finished_requests="requests that got their last token",
+        unfinished_requests="requests that had arrived and did not (scenario.stop_at=trace_end)",
+        unordered_requests="requests of the trace that stood behind a later one, and were sorted",
+        prompt_tokens="tokens of the prompts that were admitted, shared prefix included, preempted ones not again",
+        output_tokens="tokens generated, over all sequences",
+        prefix_hit_tokens="of the tokens to be admitted, those found in the pool and not computed",
+    ),
+    *_columns(
+        "exact",
+        "lower",
+        recomputed_tokens="tokens computed again after a preemption",
+        swapped_out_pages="pages moved to the host",
+        swapped_in_pages="pages moved back",
+        copied_pages="pages copied because a shared one was written to",
+        simulated_s="modelled seconds from the first arrival to the end",
+    ),
+    *_columns(
+        "exact",
+        "higher",
+        busy_ratio="share of simulated_s in which a step ran",
+        offered_per_s="requests / seconds until the last arrival",
+        finished_per_s="finished_requests / simulated_s",
+        output_tokens_per_s="output_tokens / simulated_s",
+    ),
+    *_columns(
+        "exact",
+        "lower",
+        ttft_ms_mean="scenario=serving: first token − arrival; mean",
+        ttft_ms_p50="the same, 50th percentile (linear between order statistics)",
+        ttft_ms_p90="the same, 90th percentile (linear between order statistics)",
+        ttft_ms_p99="the same, 99th percentile (linear between order statistics)",
+        tpot_ms_mean="scenario=serving: (last token − first token) / (output tokens − 1), of requests with at least 2; "
+        "mean",
+        tpot_ms_p50="the same, 50th percentile (linear between order statistics)",
+        tpot_ms_p90="the same, 90th percentile (linear between order statistics)",
+        tpot_ms_p99="the same, 99th percentile (linear between order statistics)",
+        itl_ms_mean="scenario=serving: time between two consecutive tokens of a sequence, over all such pairs; mean",
+        itl_ms_p50="the same, 50th percentile (linear between order statistics)",
+        itl_ms_p90="the same, 90th percentile (linear between order statistics)",
+        itl_ms_p99="the same, 99th percentile (linear between order statistics)",
+        e2e_ms_mean="scenario=serving: last token − arrival; mean",
+        e2e_ms_p50="the same, 50th percentile (linear between order statistics)",
+        e2e_ms_p90="the same, 90th percentile (linear between order statistics)",
+        e2e_ms_p99="the same, 99th percentile (linear between order statistics)",
+        normalized_latency_ms_per_token="scenario=serving: mean over requests of (last token − arrival) / output "
+        "tokens; one that is unfinished counts with the time so far, unless scenario.record_finished_only",
+        normalized_latency_ms_per_token_p50="the same, 50th percentile",
+        normalized_latency_ms_per_token_p90="the same, 90th percentile",
+        normalized_latency_ms_per_token_p99="the same, 99th percentile",
+    ),
+    *_columns(
+        "exact",
+        "higher",
+        batched_requests_mean="requests in the step, mean over the time of the steps before the last admission",
+        batched_seqs_mean="sequences in the step, likewise",
+    ),
+    *_columns(
+        "exact",
+        None,
+        waiting_requests_mean="requests that wait, preempted ones included, mean over simulated_s",
+        in_system_requests_mean="requests that have arrived and are not finished, mean over simulated_s (Little's L)",
+    ),
+    *_columns(
+        "exact",
+        "higher",
+        pages_saved_ratio="pages that sharing saves / pages that the sequences would hold without (PagedAttention "
+        "paper, Figure 15), both summed over time",
+        prefix_hit_ratio="prefix_hit_tokens / tokens to be admitted",
+    ),
     *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),
     *_columns(
         "record",

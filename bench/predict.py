@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config, PrefixCacheScenario
+from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config, PrefixCacheScenario, ServingScenario
 from bench.scenarios.filling import CannotRun, Filled, draw, fill, new_policy
 from bench.scenarios.prefix_cache import prefixed_requests
+from bench.scenarios.serving_load import make_load
 from bench.scenarios.until_refusal import fill_until_refusal
 from bench.units import mib
 
@@ -72,6 +73,9 @@ def _fill(config: Config) -> Filled | None:
             new_policy(config, None)
         case PrefixCacheScenario():
             prefixed_requests(config.workload)
+        case ServingScenario():
+            make_load(config)
+            new_policy(config, None)
     return None
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from bench.config import Config, PolicyConfig, TraceWorkload
+from bench.config import Config, CostConfig, PolicyConfig, TraceWorkload
 from bench.units import parse_bytes
 from bench.workload.traces import file_sha256
 from impls.spec import ceil_div
@@ -52,13 +52,15 @@ def effective(config: Config) -> dict[str, Any]:
         "scenario": _differing(scenario, without=("processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
         "policy": _differing(policy, without=("ignores",)),
-        "model": _differing(config.model, without=("name",)),
+        "model": _differing(config.model, without=("name",) if scenario.models_time else ("name", "num_parameters")),
         "workload": _workload(config),
         "measure": _differing(config.measure, without=("name",)),
         "device": config.device,
         "memory_budget_bytes": parse_bytes(config.memory_budget, "memory_budget"),
         **{name: getattr(config, name) for name in ("page_size", "page_layout", "num_seqs", "seed")},
     }
+    if scenario.models_time:
+        question["cost"] = _cost(config.cost)
     for name in scenario.without_effect(config):
         question["scenario"].pop(name, None)
     for name in policy.without_effect:
@@ -71,7 +73,7 @@ def effective(config: Config) -> dict[str, Any]:
 def ignored(config: Config) -> set[str]:
     """Root names without effect on this point, from its scenario's, implementation's and policy's YAML."""
     implementation = config.impl.ignores if config.scenario.tensors else ()
-    names = {*config.scenario.ignores, *implementation, *config.policy.ignores}
+    names = {*config.scenario.ignored_roots, *implementation, *config.policy.ignores}
     return names | (set() if config.scenario.tensors else {"impl", "measure", "device"})
 
 
@@ -89,6 +91,11 @@ def _workload(config: Config) -> dict[str, Any]:
     if isinstance(config.workload, TraceWorkload):
         asked["path"] = _digest(config.workload.path)
     return asked
+
+
+def _cost(cost: CostConfig) -> dict[str, Any]:
+    """The constants of a step's time; what they are called does not matter."""
+    return _differing(cost, without=("name", "gpu"))
 
 
 @lru_cache

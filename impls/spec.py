@@ -21,6 +21,7 @@ class ModelSpec:
         head_dim: elements per head.
         dtype: element type of K, V and queries: ``float32``, ``float16`` or ``bfloat16``.
         max_seq_len: the longest sequence that the model takes, prompt and output, in tokens.
+        num_parameters: weights of the whole model, which a step reads; 0 where nobody asks.
 
     Raises:
         ValueError: a field is out of range; the sentence names it.
@@ -33,11 +34,14 @@ class ModelSpec:
     head_dim: int
     dtype: str
     max_seq_len: int
+    num_parameters: int = 0
 
     def __post_init__(self) -> None:
         for field in ("num_layers", "num_query_heads", "num_kv_heads", "head_dim", "max_seq_len"):
             if getattr(self, field) < 1:
                 raise ValueError(f"model.{field}={getattr(self, field)} must be at least 1")
+        if self.num_parameters < 0:
+            raise ValueError(f"model.num_parameters={self.num_parameters} must be at least 0")
         if self.dtype not in DTYPE_BYTES:
             raise ValueError(f"model.dtype={self.dtype!r} must be one of {', '.join(DTYPE_BYTES)}")
         if self.num_query_heads % self.num_kv_heads:

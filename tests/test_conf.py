@@ -17,7 +17,7 @@ from tests.conftest import Run
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 TRACE = Path(__file__).resolve().parent / "workload" / "fixtures" / "mooncake.jsonl"
-GROUPS = ("impl", "policy", "model", "workload", "scenario", "measure", "hardware")
+GROUPS = ("impl", "policy", "model", "workload", "scenario", "measure", "hardware", "cost")
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 

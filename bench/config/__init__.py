@@ -7,6 +7,7 @@ containers (a composed Hydra config, or ``plan.json``) and says in one sentence 
 
 from bench.config.building import build, known_keys, unknown_key
 from bench.config.checks import one_of
+from bench.config.cost import CostConfig
 from bench.config.groups import MeasureConfig, PolicyConfig
 from bench.config.root import Config
 from bench.config.scenarios import (
@@ -17,6 +18,7 @@ from bench.config.scenarios import (
     NotebookScenario,
     PrefixCacheScenario,
 )
+from bench.config.serving import ServingScenario
 from bench.config.workloads import (
     FixedWorkload,
     LognormalWorkload,
@@ -31,6 +33,7 @@ __all__ = [
     "CapacityScenario",
     "ChurnScenario",
     "Config",
+    "CostConfig",
     "FixedWorkload",
     "LengthsScenario",
     "LognormalWorkload",
@@ -39,6 +42,7 @@ __all__ = [
     "PolicyConfig",
     "PrefixCacheScenario",
     "QuantileWorkload",
+    "ServingScenario",
     "TraceWorkload",
     "UniformWorkload",
     "Workload",

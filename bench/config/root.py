@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.config.checks import at_least, one_of
+from bench.config.cost import CostConfig
 from bench.config.groups import HardwareConfig, ImplConfig, MeasureConfig, PlanConfig, PolicyConfig
 from bench.config.scenarios import Scenario
+from bench.config.serving import ServingScenario
 from bench.config.workloads import Workload
 from bench.units import parse_bytes
 from impls.spec import ModelSpec
@@ -41,9 +43,10 @@ class Config:
     policy: PolicyConfig
     model: ModelSpec
     workload: Workload
-    scenario: Scenario
+    scenario: Scenario | ServingScenario
     measure: MeasureConfig
     hardware: HardwareConfig
+    cost: CostConfig
 
     def __post_init__(self) -> None:
         if not 1 <= self.page_size <= MAX_PAGE_SIZE:

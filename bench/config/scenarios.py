@@ -21,6 +21,16 @@ class AnyScenario:
     tensors: bool = False
     ignores: tuple[str, ...] = ()  # root names without effect on it, null in its key
 
+    @property
+    def models_time(self) -> bool:
+        """Whether its seconds come from the cost model, and so from the model's weights too."""
+        return False
+
+    @property
+    def ignored_roots(self) -> tuple[str, ...]:
+        """Root names without effect on it as it is set, null in its key."""
+        return self.ignores
+
     def layers_of(self, model: ModelSpec) -> int:
         """Layers that get storage."""
         return 0

@@ -99,12 +99,13 @@ def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64]) -> Fil
     return Filled(policy=policy, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=prefix_tokens)
 
 
-def new_policy(config: Config, free_order: Sequence[int] | None) -> Policy:
+def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: float = 0.0) -> Policy:
     """An empty policy of a resolved configuration.
 
     Args:
         config: names the policy, the budget in bytes and the page size.
         free_order: pages in the order in which a fresh pool hands them out.
+        host_ratio: the host's pages, to which sequences can be swapped out, by the pool's.
 
     Raises:
         CannotRun: the budget does not hold a single page.
@@ -118,6 +119,7 @@ def new_policy(config: Config, free_order: Sequence[int] | None) -> Policy:
             watermark=config.policy.watermark,
             arena=config.policy.arena,
             free_order=free_order,
+            host_ratio=host_ratio,
         )
     except ValueError as error:
         raise CannotRun(str(error)) from error

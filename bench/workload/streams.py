@@ -18,6 +18,7 @@ class Stream(IntEnum):
     SHUFFLED_PAGES = 6
     AGED_PAGES = 7
     ARRIVALS = 8
+    BEAMS = 9
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

@@ -39,6 +39,7 @@ def make_policy(
     watermark: float = 0.0,
     arena: str = "first_fit",
     free_order: Sequence[int] | None = None,
+    host_ratio: float = 0.0,
 ) -> Policy:
     """Make the policy of that name for a model and a memory budget.
 
@@ -51,6 +52,8 @@ def make_policy(
         watermark: fraction of the pages that admission keeps free; no effect on a reserved policy.
         arena: ``first_fit`` or ``buddy``, see ``Reserved``; no effect on a paged policy.
         free_order: see ``PagePool``.
+        host_ratio: the host's pages, to which sequences can be swapped out, by the pool's; no effect on a reserved
+            policy.
 
     Raises:
         ValueError: an unknown name or arena, a page size below 1, or a budget that does not hold one page or slot.
@@ -65,7 +68,14 @@ def make_policy(
     page_bytes = model.page_bytes(page_size)
     num_pages = _units_in(budget_bytes, page_bytes, f"one page of {page_size} tokens of {model.name}")
     pool = PrefixPool if name == "prefix" else PagePool
-    return pool(num_pages, page_size, model.token_bytes, watermark=watermark, free_order=free_order)
+    return pool(
+        num_pages,
+        page_size,
+        model.token_bytes,
+        watermark=watermark,
+        host_pages=int(host_ratio * num_pages),
+        free_order=free_order,
+    )
 
 
 def _units_in(budget_bytes: int, unit_bytes: int, unit: str) -> int:

@@ -97,6 +97,11 @@ class Ledger(Generic[StateT]):
         return dict(self._count)
 
     @property
+    def saved_tokens(self) -> int:
+        """Slots that sharing saves: tokens that share one with a token counted before."""
+        return self._saved
+
+    @property
     def largest_free_ratio(self) -> float:
         """The largest piece that one sequence could take, by all that nobody holds; pages are all alike."""
         return 1.0

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from impls.interface import PoolExhausted
 from impls.policies.ledger import Clock, SequenceState
 from impls.policies.page_ledger import PagedState
 from impls.policies.pages import PagePool
@@ -131,6 +132,37 @@ class Lockstep:
         if running > self._most_running:
             self._most_running = running
         return preempted
+
+    def next_pages(self, steps: int) -> list[int]:
+        """Pages that each of the next ``steps`` steps will take, if nobody joins or leaves."""
+        full, now = self._full, self._clock.now
+        return [len(full[step % len(full)]) for step in range(now, now + steps)] if full else [0] * steps
+
+    def next_unused(self, steps: int) -> list[int]:
+        """Slots that nobody will ever fill, of the pages that each of the next ``steps`` steps will take."""
+        unused, now = self._unused, self._clock.now
+        return [unused.get(step, 0) for step in range(now, now + steps)] if unused else [0] * steps
+
+    def advance(self, steps: int) -> None:
+        """As many ``grow`` in one go, where nobody is preempted and nobody ends before the last of them.
+
+        Raises:
+            PoolExhausted: there are too few pages; nothing was changed.
+        """
+        now, full, unused = self._clock.now, self._full, 0
+        if self._pool is not None:
+            tables = [table for step in range(now, now + steps) for table in full[step % len(full)].values()]
+            if len(tables) > self._pool.available_pages:
+                available = self._pool.available_pages
+                raise PoolExhausted(f"{steps} steps need {len(tables)} pages and {available} are available")
+            self._pool.extend(tables)
+            if self._unused:
+                unused = sum(self._unused.pop(step, 0) for step in range(now, now + steps))
+        self._clock.now += steps
+        running = len(self._running)
+        self.policy.tick(running * steps, unused)
+        self._steps += steps
+        self._most_running = max(self._most_running, running)
 
     def retire(self) -> list[int]:
         """Free the sequences that have reached their final length.

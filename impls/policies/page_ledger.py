@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,6 +68,16 @@ class PageLedger(Ledger[PagedState]):
         return self._available
 
     @property
+    def kept_pages(self) -> int:
+        """Pages that admission and swap-in keep free (the watermark)."""
+        return self._kept_pages
+
+    @property
+    def saved_pages(self) -> int:
+        """Pages that sharing saves: those that the sequences would hold more, if none were shared."""
+        return self._references.extra
+
+    @property
     def shared_pages(self) -> Mapping[int, int]:
         """Number of owners of each page that has more than one."""
         return self._references.counts
@@ -106,6 +117,22 @@ class PageLedger(Ledger[PagedState]):
         return tuple.__new__(
             SlotSplit, parts
         )  # as SlotSplit(*parts), which costs four times as much at every step of a replay
+
+    def pages_for_next(self, seq_ids: Iterable[int]) -> int:
+        """Pages that one more token of each of these sequences takes, copies of shared last pages included.
+
+        Raises:
+            KeyError: no such sequence.
+        """
+        pages = 0
+        appending: Counter[int] = Counter()  # by shared last page
+        for seq_id in seq_ids:
+            state = self._state(seq_id)
+            pages += state.num_tokens % self.page_size == 0
+            if state.pages[-1] in self._tail_owners:
+                appending[state.pages[-1]] += 1
+        # The last owner of a page writes in place.
+        return pages + sum(min(count, len(self._tail_owners[page]) - 1) for page, count in appending.items())
 
     def extend(self, tables: Collection[list[int]]) -> None:
         """Lengthen page tables by one page each; for ``Lockstep``, which sees to the rest by ``tick``.

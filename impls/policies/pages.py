@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from impls.interface import Admission, PageCopy, PoolExhausted
 from impls.policies.freelist import FreeList
 from impls.policies.ledger import check_at_least, check_lengths
 from impls.policies.page_ledger import PagedState, PageLedger
+from impls.policies.references import References
 from impls.spec import ceil_div
 
 
@@ -44,6 +45,7 @@ class PagePool(PageLedger):
         check_at_least(0, host_pages=host_pages)
         super().__init__(num_pages, page_size, token_bytes, watermark=watermark, free_order=free_order)
         self._host_free = FreeList(range(host_pages))
+        self._host_references = References()
         self._swapped: dict[int, PagedState] = {}  # their pages are the host's
 
     def can_admit(self, num_tokens: int, final_len: int | None = None) -> Admission:
@@ -111,7 +113,7 @@ class PagePool(PageLedger):
             KeyError: no such sequence (freed twice, say).
         """
         if seq_id in self._swapped:
-            self._host_free.give(self._swapped.pop(seq_id).pages)
+            self._host_free.give(self._host_references.drop(self._swapped.pop(seq_id).pages))
         else:
             self._exit(seq_id)
         self._count["frees"] += 1
@@ -143,6 +145,14 @@ class PagePool(PageLedger):
         self._saved += num_tokens
         self._count["forks"] += 1
 
+    def shares_last_page(self, seq_id: int) -> bool:
+        """Whether others own the sequence's last page too, and it is partly filled: the next append copies it.
+
+        Raises:
+            KeyError: no such sequence.
+        """
+        return self._state(seq_id).pages[-1] in self._tail_owners
+
     def preempt(self, seq_id: int) -> int:
         """Throw a sequence out; nothing of it is kept, and its tokens must be computed again.
 
@@ -156,59 +166,95 @@ class PagePool(PageLedger):
         self._count["preemptions"] += 1
         return state.num_tokens
 
-    def can_swap_out(self, seq_id: int) -> bool:
-        """Whether the host has room for a sequence's pages.
+    def can_swap_out(self, *seq_ids: int) -> bool:
+        """Whether the host has room for these sequences' pages.
 
         Raises:
             KeyError: no such sequence.
         """
-        return len(self._own(seq_id).pages) <= len(self._host_free)
+        return len(_union(self._own(seq_id) for seq_id in seq_ids)) <= len(self._host_free)
 
-    def swap_out(self, seq_id: int) -> list[PageCopy]:
-        """Move a sequence to the host; shared pages are copied there and stay for the others.
+    def swap_out(self, *seq_ids: int) -> list[PageCopy]:
+        """Move sequences to the host together, where they share among each other what they shared here.
+
+        Pages that others share, too, are copied and stay for those.
 
         Returns:
             The copies to make, from pages of the pool to pages of the host.
 
         Raises:
             KeyError: no such sequence.
-            PoolExhausted: the host has too few free pages.
+            PoolExhausted: the host has too few free pages; nothing was changed.
         """
-        if not self.can_swap_out(seq_id):
-            raise PoolExhausted(f"the host's {len(self._host_free)} free pages do not hold sequence {seq_id}")
-        state = self._exit(seq_id)
-        pages, state.pages = state.pages, self._host_free.take(len(state.pages))
-        self._swapped[seq_id] = state
+        pages = _union(self._own(seq_id) for seq_id in seq_ids)
+        if len(pages) > len(self._host_free):
+            listed = ", ".join(map(str, seq_ids))
+            raise PoolExhausted(f"the host's {len(self._host_free)} free pages do not hold sequence {listed}")
+        host_of = dict(zip(pages, self._host_free.take(len(pages)), strict=True))
+        moved: set[int] = set()
+        for seq_id in seq_ids:
+            state = self._exit(seq_id)
+            state.pages = [host_of[page] for page in state.pages]
+            self._host_references.add(page for page in state.pages if page in moved)
+            moved.update(state.pages)
+            self._swapped[seq_id] = state
         self._count["pages_swapped_out"] += len(pages)
-        return list(map(PageCopy, pages, state.pages))
+        return [PageCopy(page, host_page) for page, host_page in host_of.items()]
 
-    def can_swap_in(self, seq_id: int) -> Admission:
-        """Whether a swapped sequence may come back; like an admission, it respects the watermark.
+    def pages_to_swap_in(self, *seq_ids: int) -> int:
+        """Pages that swapped sequences will take when they come back together.
 
         Raises:
-            KeyError: the sequence is not swapped out.
+            KeyError: a sequence is not swapped out.
         """
-        return self._may_take(len(self._swapped_state(seq_id).pages))
+        return len(_union(self._swapped_state(seq_id) for seq_id in seq_ids))
 
-    def swap_in(self, seq_id: int) -> list[PageCopy]:
-        """Bring a sequence back from the host, into pages of its own.
+    def can_swap_in(self, *seq_ids: int) -> Admission:
+        """Whether swapped sequences may come back; like an admission, it respects the watermark.
+
+        Raises:
+            KeyError: a sequence is not swapped out.
+        """
+        return self._may_take(self.pages_to_swap_in(*seq_ids))
+
+    def swap_in(self, *seq_ids: int) -> list[PageCopy]:
+        """Bring sequences back from the host together; they share what they shared there.
 
         Returns:
             The copies to make, from pages of the host to pages of the pool.
 
         Raises:
-            KeyError: the sequence is not swapped out.
+            KeyError: a sequence is not swapped out.
             PoolExhausted: ``can_swap_in`` would not have answered NOW.
         """
-        state = self._swapped_state(seq_id)
-        if self.can_swap_in(seq_id) is not Admission.NOW:
-            raise self._refusal(seq_id, len(state.pages))
-        del self._swapped[seq_id]
-        sources, state.pages = state.pages, self._take(len(state.pages))
-        self._host_free.give(sources)
-        self._enter(seq_id, state)
+        sources = _union(self._swapped_state(seq_id) for seq_id in seq_ids)
+        if self._may_take(len(sources)) is not Admission.NOW:
+            raise self._refusal(seq_ids[0], len(sources))
+        page_of = dict(zip(sources, self._take(len(sources)), strict=True))
+        owner_of: dict[int, PagedState] = {}  # the first to come back with each page
+        for seq_id in seq_ids:
+            state = self._swapped.pop(seq_id)
+            self._host_free.give(self._host_references.drop(state.pages))
+            state.pages = [page_of[page] for page in state.pages]
+            self._reenter(seq_id, state, owner_of)
         self._count["pages_swapped_in"] += len(sources)
-        return list(map(PageCopy, sources, state.pages))
+        return [PageCopy(host_page, page) for host_page, page in page_of.items()]
+
+    def _reenter(self, seq_id: int, state: PagedState, owner_of: dict[int, PagedState]) -> None:
+        """Account for a sequence that shares pages with those that came back before it."""
+        shared = [page for page in state.pages if page in owner_of]
+        tail, tail_tokens = state.pages[-1], state.num_tokens % self.page_size
+        owner = owner_of.get(tail) if tail_tokens else None
+        if owner is not None:
+            self._unused -= self._unused_by(owner)
+            self._tail_owners.setdefault(tail, [owner]).append(state)
+        self._references.add(shared)
+        self._saved += len(shared) * self.page_size - (self.page_size - tail_tokens if owner is not None else 0)
+        self._states[seq_id] = state
+        self._tokens += state.offset
+        self._unused += self._unused_by(state)
+        for page in state.pages:
+            owner_of.setdefault(page, state)
 
     def _swapped_state(self, seq_id: int) -> PagedState:
         try:
@@ -219,3 +265,8 @@ class PagePool(PageLedger):
     def _check_new(self, seq_id: int) -> None:
         if seq_id in self._states or seq_id in self._swapped:
             raise ValueError(f"seq_id={seq_id} holds memory already, here or on the host, and must be freed first")
+
+
+def _union(states: Iterable[PagedState]) -> list[int]:
+    """The pages of several sequences, each once."""
+    return list(dict.fromkeys(page for state in states for page in state.pages))

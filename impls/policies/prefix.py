@@ -102,6 +102,11 @@ class PrefixPool(PagePool):
         self._count["pages_taken_admit"] += count - len(shared)
         self._count["pages_hit"] += len(shared)
 
+    def pages_to_admit(self, num_tokens: int, keys: Sequence[PageKey] = ()) -> int:
+        """Of the available pages, those that a prompt would take: new ones, and cached ones that it would share."""
+        shared = self.match(keys)
+        return ceil_div(num_tokens, self.page_size) - sum(page not in self._cached for page in shared)
+
     def _check_keys(self, keys: Sequence[PageKey], num_tokens: int) -> None:
         full_pages = num_tokens // self.page_size
         if len(keys) > full_pages:

@@ -12,10 +12,11 @@ class References:
     Most pages are never shared, so a pool without sharing pays nothing for counting.
     """
 
-    __slots__ = ("_counts",)
+    __slots__ = ("_counts", "extra")
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
+        self.extra = 0  # owners beyond the first, summed over all pages: what sharing saves, in pages
 
     def __bool__(self) -> bool:
         return bool(self._counts)
@@ -30,6 +31,7 @@ class References:
         counts = self._counts
         for page in pages:
             counts[page] = counts.get(page, 1) + 1
+            self.extra += 1
 
     def drop(self, pages: list[int]) -> list[int]:
         """Take one owner from every page.
@@ -47,6 +49,8 @@ class References:
                 ownerless.append(page)
             elif owners == 2:
                 del counts[page]
+                self.extra -= 1
             else:
                 counts[page] = owners - 1
+                self.extra -= 1
         return ownerless

@@ -1,0 +1,242 @@
+"""Scenario ``serving`` token by token, written to be read: the oracle of the engine that goes by events.
+
+A step: (1) those who have arrived wait; (2) every running sequence gets a slot for the token that it generated
+last, and where pages run short the latest request is thrown out; (3) swapped requests come back; (4) the queue's
+head is admitted for as long as memory and limits let it; (5) the step is computed, and every sequence in it gets
+a token; (6) the finished leave, and beams cross.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bench.config import ServingScenario
+from bench.scenarios.serving_cost import StepCost, Work
+from bench.scenarios.serving_groups import Beams, Entry, Group
+from bench.scenarios.serving_load import Load
+from bench.scenarios.serving_memory import Memory
+from bench.scenarios.serving_record import Gaps, Record
+from impls.policies import PagePool
+
+
+class PlainReplay:
+    """One replay, a step and a sequence at a time.
+
+    Args:
+        load: what is to be served.
+        memory: where it is held.
+        cost: how long a step takes.
+        scenario: limits, and how it is preempted.
+        beams: which beam descends from which, where requests have several.
+        end_fs: when to stop, whoever is left; ``None``: when all is served.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        memory: Memory,
+        cost: StepCost,
+        scenario: ServingScenario,
+        beams: Beams | None = None,
+        end_fs: int | None = None,
+    ) -> None:
+        self.load = load
+        self.memory = memory
+        self.pool = memory.policy if isinstance(memory.policy, PagePool) else None
+        self.cost = cost
+        self.scenario = scenario
+        self.beams = beams
+        self.end_fs = end_fs
+        self.record = Record.of(len(load))
+        self.now_fs = 0
+        self.coming: deque[Group] = deque()
+        self.waiting: deque[Group] = deque()
+        self.running: list[Group] = []  # in order of arrival
+        self.swapped: list[Group] = []  # likewise
+        self.thrown_out = False  # somebody was, in this step
+        count = scenario.num_samples
+        for index, (prompt, output) in enumerate(zip(load.prompts, load.outputs, strict=True)):
+            group = Group(index, prompt, output, range(index * count, (index + 1) * count))
+            if memory.fits(group):
+                self.coming.append(group)
+            else:
+                self.record.refused.append(index)
+
+    def run(self) -> Record:
+        """Serve until the end."""
+        while self.coming or self.waiting or self.running or self.swapped:
+            if not (self.waiting or self.running or self.swapped):
+                self.now_fs = max(self.now_fs, self._arrival_fs(self.coming[0]))
+            if self.end_fs is not None and self.now_fs >= self.end_fs:
+                break
+            while self.coming and self._arrival_fs(self.coming[0]) <= self.now_fs:
+                self.waiting.append(self.coming.popleft())
+            self.step()
+        for group in (*self.running, *self.swapped, *self.waiting):
+            self.record.generated[group.index] = group.generated
+        self.record.end_fs = self.now_fs
+        return self.record
+
+    def step(self) -> None:
+        """One step, from the queue to the tokens."""
+        copies_before = self.pool.counters["pages_copied"] if self.pool else 0
+        was_loaded = self._is_loaded()
+        decoding: list[Group] = []
+        returned: list[Group] = []
+        self.thrown_out = False
+        swapped_pages = 0
+        entries: list[tuple[Group, Entry]] = []
+        if self.scenario.prefill == "first":
+            entries = self._admit(0)
+        if not entries:
+            swapped_pages += self._make_room()
+            for group in self.running:
+                self._append(group)
+            decoding = list(self.running)
+            if not self.thrown_out:
+                returned, pages = self._swap_in()
+                swapped_pages += pages
+                decoding += returned
+            if self.scenario.prefill == "mixed":
+                entries = self._admit(sum(len(group.seq_ids) for group in decoding))
+        copied = self._crossed + ((self.pool.counters["pages_copied"] - copies_before) * self.pool.page_size
+                                  if self.pool else 0)  # fmt: skip
+        self._crossed = 0
+        step_fs = self.cost.step_fs(
+            Work(
+                tokens=sum(entry.tokens for _, entry in entries) + sum(len(group.seq_ids) for group in decoding),
+                context=sum(entry.context for _, entry in entries)
+                + sum(self.memory.policy.seq_len(seq_id) for group in decoding for seq_id in group.seq_ids),
+                pairs=sum(entry.pairs for _, entry in entries),
+                copied=copied,
+                swapped_pages=swapped_pages,
+            )
+        )
+        self._note(step_fs, was_loaded)
+        self.now_fs += step_fs
+        for group in (*decoding, *(group for group, _ in entries)):
+            self._get_token(group)
+        self._finish()
+
+    _crossed = 0
+
+    def _arrival_fs(self, group: Group) -> int:
+        return self.load.arrivals_fs[group.index]
+
+    def _is_loaded(self) -> bool:
+        return bool(self.coming) or any(self.record.admitted_fs[group.index] < 0 for group in self.waiting)
+
+    def _make_room(self) -> int:
+        """Throw out the latest until, oldest first, each has a free page per sequence; returns pages swapped out."""
+        if self.pool is None:
+            return 0
+        swapped_pages = promised = place = 0
+        while place < len(self.running):
+            group = self.running[place]
+            if self.pool.available_pages - promised >= len(group.seq_ids):
+                promised += self.pool.pages_for_next(group.seq_ids)
+                place += 1
+            else:
+                swapped_pages += self._throw_out(self.running.pop())
+        return swapped_pages
+
+    def _throw_out(self, group: Group) -> int:
+        """Returns the pages that are moved to the host."""
+        assert self.pool is not None
+        self.thrown_out = True
+        self.record.count["preemptions"] += 1
+        kind = self.scenario.preemption
+        swap = kind == "swap" or (kind == "auto" and len(group.seq_ids) > 1)
+        if swap and self.pool.can_swap_out(*group.seq_ids):
+            self.swapped.insert(0, group)
+            return len(self.pool.swap_out(*group.seq_ids))
+        for seq_id in group.seq_ids:
+            self.pool.preempt(seq_id)
+        self.waiting.appendleft(group)
+        return 0
+
+    def _append(self, group: Group) -> None:
+        for seq_id in group.seq_ids:
+            self.memory.policy.append(seq_id)
+
+    def _swap_in(self) -> tuple[list[Group], int]:
+        """Bring back whom the pool holds above the watermark, with a page per sequence to spare."""
+        returned, pages = [], 0
+        while self.swapped:
+            assert self.pool is not None
+            group = self.swapped[0]
+            count = len(group.seq_ids)
+            needed = self.pool.pages_to_swap_in(*group.seq_ids) + count + self.pool.kept_pages
+            if needed > self.pool.available_pages or self._num_seqs() + count > self.scenario.max_batch_seqs:
+                break
+            pages += len(self.pool.swap_in(*group.seq_ids))
+            self._append(group)
+            self._join(self.swapped.pop(0))
+            returned.append(group)
+        return returned, pages
+
+    def _admit(self, tokens: int) -> list[tuple[Group, Entry]]:
+        """Admit from the queue's head; ``tokens`` are in the step already."""
+        entries: list[tuple[Group, Entry]] = []
+        limits = self.scenario
+        while self.waiting and not self.swapped and not self.thrown_out:
+            group = self.waiting[0]
+            if self._num_seqs() + len(group.seq_ids) > limits.max_batch_seqs:
+                break
+            entry = self.memory.entry(group)
+            if entries and tokens + entry.tokens > limits.max_batch_tokens:
+                break
+            if not self.memory.try_enter(group):
+                break
+            tokens += entry.tokens
+            entries.append((group, entry))
+            self._enter(self.waiting.popleft(), entry)
+        return entries
+
+    def _enter(self, group: Group, entry: Entry) -> None:
+        record = self.record
+        if record.admitted_fs[group.index] < 0:
+            record.admitted_fs[group.index] = self.now_fs
+            record.count["prompt_tokens"] += group.prompt
+        else:
+            record.count["recomputed_tokens"] += entry.tokens
+        record.count["prefix_hit_tokens"] += entry.context
+        self._join(group)
+
+    def _join(self, group: Group) -> None:
+        self.running = sorted([*self.running, group], key=lambda group: group.index)
+
+    def _num_seqs(self) -> int:
+        return sum(len(group.seq_ids) for group in self.running)
+
+    def _note(self, step_fs: int, was_loaded: bool) -> None:
+        record, policy = self.record, self.memory.policy
+        head = self.waiting[0] if self.waiting else self.coming[0] if self.coming else None
+        split = policy.split(head.prompt, head.final_len) if head else policy.split()
+        if was_loaded:
+            saved = (policy.saved_tokens, self.pool.saved_pages if self.pool else 0)
+            record.add_step(step_fs, split, saved, len(self.running), self._num_seqs())
+        record.sample(self.now_fs, len(self.running), len(self.waiting) + len(self.swapped), split)
+        record.busy_fs += step_fs
+        record.running_fs += step_fs * len(self.running)
+        record.count["steps"] += 1
+        record.count["most_running_seqs"] = max(record.count["most_running_seqs"], self._num_seqs())
+
+    def _get_token(self, group: Group) -> None:
+        if group.generated:
+            self.record.gaps.append(Gaps(self.now_fs - group.token_fs, 0, 1, len(group.seq_ids)))
+        group.generated += 1
+        group.token_fs = self.now_fs
+        self.record.count["output_tokens"] += len(group.seq_ids)
+        self.record.add_token(group.index, self.now_fs)
+
+    def _finish(self) -> None:
+        for group in list(self.running):
+            if group.generated == group.output:
+                self.memory.free(group)
+                self.running.remove(group)
+                self.record.generated[group.index] = group.generated
+                self.record.finished[group.index] = True
+            elif self.beams is not None:
+                forks = self.beams.forks(group, group.generated)
+                self._crossed += self.memory.cross(group, forks, group.generated)

@@ -1,0 +1,122 @@
+"""What a replay of scenario ``serving`` notes while it runs: whole numbers only, so that two engines can agree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from impls.policies import SlotSplit
+
+PARTS: Final = ("live", "reserved", "internal_fragmentation", "external_fragmentation", "cached", "free")
+MOST_SAMPLES: Final = 128
+"""Points of a curve, at most; their distance doubles whenever there would be more."""
+
+
+class Gaps(NamedTuple):
+    """Times between two tokens: ``seqs`` sequences in each of ``steps`` steps of linearly growing duration."""
+
+    first_fs: int
+    slope_fs: int
+    steps: int
+    seqs: int
+
+
+@dataclass(kw_only=True)
+class Totals:
+    """Sums over time, in femtoseconds times what they are of.
+
+    Attributes:
+        time_fs: of the steps.
+        parts: slots of each part of the pool.
+        saved_tokens: slots that sharing saves.
+        saved_pages: pages that sharing saves.
+        requests: requests in the step.
+        seqs: sequences in the step.
+    """
+
+    time_fs: int = 0
+    parts: list[int] = field(default_factory=lambda: [0] * len(PARTS))
+    saved_tokens: int = 0
+    saved_pages: int = 0
+    requests: int = 0
+    seqs: int = 0
+
+
+@dataclass(kw_only=True)
+class Record:
+    """Everything about one replay that its metrics are made of.
+
+    Attributes:
+        admitted_fs: when each request was first admitted; -1: never.
+        first_fs: when it got its first token; -1: never.
+        last_fs: when it got its newest token; -1: never.
+        generated: output tokens that each of its sequences got.
+        finished: whether it got them all.
+        refused: requests that could never fit.
+        gaps: times between tokens.
+        totals: sums over the steps that began with requests still to be admitted.
+        running_fs: requests times femtoseconds, over all steps.
+        busy_fs: time of all steps.
+        end_fs: when the replay ended.
+        count: exact counts, by name.
+        samples: time, requests running and waiting, and the pool's parts, now and then.
+    """
+
+    admitted_fs: list[int]
+    first_fs: list[int]
+    last_fs: list[int]
+    generated: list[int]
+    finished: list[bool]
+    refused: list[int] = field(default_factory=list)
+    gaps: list[Gaps] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
+    running_fs: int = 0
+    busy_fs: int = 0
+    end_fs: int = 0
+    count: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[int, ...]] = field(default_factory=list)
+    _stride: int = 1
+    _seen: int = 0
+
+    @classmethod
+    def of(cls, number: int) -> Record:
+        """An empty record of so many requests."""
+        nothing = [-1] * number
+        return cls(admitted_fs=nothing.copy(), first_fs=nothing.copy(), last_fs=nothing.copy(),
+                   generated=[0] * number, finished=[False] * number)  # fmt: skip
+
+    def add_step(self, step_fs: int, split: SlotSplit, saved: tuple[int, int], requests: int, seqs: int) -> None:
+        """One step with requests still to be admitted.
+
+        Args:
+            step_fs: how long it took.
+            split: the pool meanwhile.
+            saved: tokens and pages that sharing saves.
+            requests: in the step.
+            seqs: in the step.
+        """
+        totals, parts = self.totals, self.totals.parts
+        totals.time_fs += step_fs
+        for place, slots in enumerate(split):
+            parts[place] += slots * step_fs
+        totals.saved_tokens += saved[0] * step_fs
+        totals.saved_pages += saved[1] * step_fs
+        totals.requests += requests * step_fs
+        totals.seqs += seqs * step_fs
+
+    def sample(self, now_fs: int, running: int, waiting: int, split: SlotSplit) -> None:
+        """Keep a point of the curves, unless there are enough."""
+        self._seen += 1
+        if self._seen % self._stride:
+            return
+        self.samples.append((now_fs, running, waiting, *split))
+        if len(self.samples) > MOST_SAMPLES:
+            del self.samples[::2]
+            self._stride *= 2
+
+    def add_token(self, index: int, now_fs: int) -> None:
+        """A request got a token; the first is noted."""
+        if self.first_fs[index] < 0:
+            self.first_fs[index] = now_fs
+        self.last_fs[index] = now_fs
