@@ -156,7 +156,7 @@ COLUMNS: tuple[Column, ...] = (
         "exact",
         "higher",
         hit_pages="those of them that the cache held",
-        prefix_hit_ratio="share of the pages of all prompts that were found in the cache",
+        prefix_hit_ratio="share of the pages of all prompts found in the cache; scenario=serving: of the tokens",
     ),
     *_columns("timing", "lower", replay_s="wall seconds of the replay, accounting at every step included"),
     *_columns("exact", None, curves="series behind a scenario's plots, as JSON: {name: [number, …]}"),
@@ -244,7 +244,6 @@ COLUMNS: tuple[Column, ...] = (
         "higher",
         pages_saved_ratio="pages that sharing saves / pages that the sequences would hold without (PagedAttention "
         "paper, Figure 15), both summed over time",
-        prefix_hit_ratio="prefix_hit_tokens / tokens to be admitted",
     ),
     *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),
     *_columns(
