@@ -16,7 +16,7 @@ from impls import sdpa
 from impls.interface import Policy, Unsupported
 from impls.policies import Reserved
 from impls.spec import ModelSpec
-from impls.storage import SlotStorage, check_options
+from impls.storage import SlotStorage, check_options, check_plain
 from impls.tuning import fastest
 from impls.workers import Workers
 
@@ -100,7 +100,7 @@ class Contiguous:
         options: none are known.
 
     Raises:
-        Unsupported: the policy is another one.
+        Unsupported: the policy is another one, or the model's attention is not plain.
         ValueError: an unknown option.
     """
 
@@ -110,6 +110,7 @@ class Contiguous:
         check_options(options, ())
         if not isinstance(policy, Reserved):
             raise Unsupported(f"contiguous stands on a reserved policy, not on {type(policy).__name__}")
+        check_plain(model, "contiguous")
         self.policy: Reserved = policy
         self._model = model
         self._device = torch.device(device)

@@ -87,14 +87,30 @@ def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
     )
 
 
-def unique_live_tokens(table: PageTable) -> int:
-    """Tokens that the batch's sequences hold, those on a shared page counted once.
+def unique_live_tokens(table: PageTable, window: int | None = None) -> int:
+    """Tokens that the batch's queries read, those on a shared page counted once.
 
-    Of a page that several sequences share, the one that fills it furthest counts.
+    Args:
+        table: of the batch.
+        window: newest tokens that a query sees; all if ``None``.
     """
+    if window is not None:
+        return np.unique(_slots_in_window(table, window)).size
+    # Of a page that several sequences share, the one that fills it furthest counts.
     first_token = np.arange(table.page_table.shape[1]) * table.page_size
     filled = np.clip(table.seq_lens[:, None] - first_token, 0, table.page_size)
     live = filled > 0
     by_page = np.zeros(int(table.page_table.max()) + 1, dtype=np.int64)
     np.maximum.at(by_page, table.page_table[live], filled[live])
     return int(by_page.sum())
+
+
+def _slots_in_window(table: PageTable, window: int) -> NDArray[np.int64]:
+    """Slots that the queries see, one after another, shared ones as often as they are shared."""
+    spans = [np.arange(max(seq_len - window, 0), seq_len, dtype=np.int64) for seq_len in table.seq_lens.tolist()]
+    return np.concatenate(
+        [
+            pages[tokens // table.page_size].astype(np.int64) * table.page_size + tokens % table.page_size
+            for pages, tokens in zip(table.page_table, spans, strict=True)
+        ]
+    )

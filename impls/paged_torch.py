@@ -25,7 +25,7 @@ from impls.page_table import PageTable, build_page_table, unique_live_tokens
 from impls.paged_batch import PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
-from impls.storage import SlotStorage, check_options, positive_option
+from impls.storage import SlotStorage, check_options, check_plain, positive_option
 from impls.token_chunks import cut
 from impls.tuning import fastest
 from impls.workers import Workers
@@ -87,7 +87,8 @@ class PagedTorch:
             only), and ``gather_bytes`` instead of ``GATHER_BYTES``.
 
     Raises:
-        Unsupported: the policy is another one, or chunks are asked for where there are none.
+        Unsupported: the policy is another one, the model's attention is not plain, or chunks are asked
+            for where there are none.
         ValueError: an unknown option, or one that is not a positive integer.
     """
 
@@ -97,6 +98,7 @@ class PagedTorch:
         check_options(options, ("chunk_tokens", "gather_bytes"))
         if not isinstance(policy, PagePool):
             raise Unsupported(f"paged_torch stands on a page pool, not on {type(policy).__name__}")
+        check_plain(model, "paged_torch")
         self.policy: PagePool = policy
         self._model = model
         self._device = torch.device(device)

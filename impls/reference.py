@@ -1,10 +1,10 @@
-"""What decode attention is: plain torch in float32, with which every implementation is compared."""
+"""What attention is: plain torch in float32, with which every implementation is compared."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +13,14 @@ ALLOWED_FACTOR: Final = 3
 """How much worse than plain arithmetic of the same precision an implementation may be."""
 
 
-def decode_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
+def decode_attention(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+) -> Tensor:
     """softmax(q kᵀ / √head_dim) v of one new token per sequence, in float32.
 
     Args:
@@ -21,6 +28,8 @@ def decode_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
         keys: per sequence ``[seq_len, num_kv_heads, head_dim]``; query head h reads KV head
             h // (num_query_heads / num_kv_heads).
         values: as ``keys``.
+        window: newest tokens that a query sees, its own included; all if ``None``.
+        soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``; they stay if ``None``.
 
     Returns:
         ``[num_seqs, num_query_heads, head_dim]``, float32.
@@ -28,7 +37,33 @@ def decode_attention(query: Tensor, keys: Sequence[Tensor], values: Sequence[Ten
     Raises:
         ValueError: there is not one K and one V of the same length for each query.
     """
-    return _attention(query, keys, values, torch.float32, torch.float32)
+    return prefill_attention(query.split(1), keys, values, window=window, soft_cap=soft_cap)
+
+
+def prefill_attention(
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+) -> Tensor:
+    """Causal attention of each sequence's newest tokens, in float32: the last query sees all tokens.
+
+    Args:
+        queries: per sequence ``[num_queries, num_query_heads, head_dim]``, of its newest tokens.
+        keys: as for ``decode_attention``.
+        values: as ``keys``.
+        window: as for ``decode_attention``.
+        soft_cap: as for ``decode_attention``.
+
+    Returns:
+        ``[all queries, num_query_heads, head_dim]``, float32, one sequence after another.
+
+    Raises:
+        ValueError: there is not one K and one V of the same length for each sequence.
+    """
+    return _attention(queries, keys, values, _Arithmetic(torch.float32, torch.float32, window, soft_cap))
 
 
 def max_rel_error(out: Tensor, reference: Tensor) -> float:
@@ -55,7 +90,15 @@ def max_rel_error(out: Tensor, reference: Tensor) -> float:
     return float(error.max()) if error.numel() else 0.0
 
 
-def allowed_error(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], reference: Tensor) -> float:
+def allowed_error(
+    query: Tensor | Sequence[Tensor],
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    reference: Tensor,
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+) -> float:
     """How large ``max_rel_error`` may be for correct arithmetic in the dtype of ``query``.
 
     Three times the error of the same mathematics in that precision. In float16 and bfloat16, as
@@ -65,39 +108,59 @@ def allowed_error(query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor
     (a single token): there half an epsilon for each rounding is granted.
 
     Args:
-        query: as given to ``decode_attention``.
-        keys: as given to ``decode_attention``.
-        values: as given to ``decode_attention``.
+        query: as given to ``decode_attention`` or ``prefill_attention``.
+        keys: as given to it.
+        values: as given to it.
         reference: what it returned.
+        window: as given to it.
+        soft_cap: as given to it.
     """
-    dtype = query.dtype
+    queries = query.split(1) if isinstance(query, Tensor) else query
+    dtype = queries[0].dtype
     if dtype == torch.float32:
         roundings = 8  # products, their sum, scale, exponential, total, division, weighted sum, merging of parts
-        error = max_rel_error(reference, _attention(query, keys, values, torch.float64, torch.float64))
+        exact = _attention(queries, keys, values, _Arithmetic(torch.float64, torch.float64, window, soft_cap))
+        error = max_rel_error(reference, exact)
     else:
         roundings = 2  # weights, result
-        error = max_rel_error(_attention(query, keys, values, torch.float32, dtype), reference)
+        rounded = _attention(queries, keys, values, _Arithmetic(torch.float32, dtype, window, soft_cap))
+        error = max_rel_error(rounded, reference)
     return max(ALLOWED_FACTOR * error, roundings * torch.finfo(dtype).eps / 2)
 
 
-def _attention(
-    query: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], dtype: torch.dtype, stored: torch.dtype
-) -> Tensor:
+class _Arithmetic(NamedTuple):
     """Attention computed in ``dtype``, with the weights and the result rounded to ``stored``."""
-    if not len(query) == len(keys) == len(values):
-        raise ValueError(f"{len(query)} queries need as many K and V, not {len(keys)} and {len(values)}")
-    out = torch.empty(query.shape, dtype=stored, device=query.device)
-    for index, (key, value) in enumerate(zip(keys, values, strict=True)):
+
+    dtype: torch.dtype
+    stored: torch.dtype
+    window: int | None
+    soft_cap: float | None
+
+
+def _attention(queries: Sequence[Tensor], keys: Sequence[Tensor], values: Sequence[Tensor], how: _Arithmetic) -> Tensor:
+    if not len(queries) == len(keys) == len(values):
+        raise ValueError(f"{len(queries)} queries need as many K and V, not {len(keys)} and {len(values)}")
+    outs = []
+    for index, (query, key, value) in enumerate(zip(queries, keys, values, strict=True)):
         if key.shape != value.shape:
             raise ValueError(f"sequence {index}: K has shape {tuple(key.shape)}, V {tuple(value.shape)}")
-        weights = _weights(query[index].to(dtype), key.to(dtype)).to(stored).to(dtype)
-        out[index] = torch.bmm(weights, value.to(dtype).transpose(0, 1)).view_as(query[index])
-    return out
+        weights = _weights(query.to(how.dtype), key.to(how.dtype), how).to(how.stored).to(how.dtype)
+        out = torch.einsum("hgqt,thd->qhgd", weights, value.to(how.dtype))
+        outs.append(out.reshape(query.shape).to(how.stored))
+    return torch.cat(outs)
 
 
-def _weights(query: Tensor, key: Tensor) -> Tensor:
-    """Softmax of the scores of one sequence, ``[num_kv_heads, group_size, seq_len]``."""
+def _weights(query: Tensor, key: Tensor, how: _Arithmetic) -> Tensor:
+    """Softmax of the scores of one sequence, ``[num_kv_heads, group_size, num_queries, seq_len]``."""
+    num_queries, seq_len = len(query), len(key)
     num_kv_heads, head_dim = key.shape[1:]
-    groups = query.view(num_kv_heads, -1, head_dim)  # query heads that share a KV head are neighbours
-    scores = torch.bmm(groups, key.permute(1, 2, 0)) / math.sqrt(head_dim)
-    return torch.softmax(scores, dim=-1)
+    groups = query.view(num_queries, num_kv_heads, -1, head_dim)  # heads that share a KV head are neighbours
+    scores = torch.einsum("qhgd,thd->hgqt", groups, key) / math.sqrt(head_dim)
+    if how.soft_cap is not None:
+        scores = how.soft_cap * torch.tanh(scores / how.soft_cap)
+    newest = torch.arange(seq_len - num_queries, seq_len, device=key.device)[:, None]
+    tokens = torch.arange(seq_len, device=key.device)
+    hidden = tokens > newest
+    if how.window is not None:
+        hidden |= tokens <= newest - how.window
+    return torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
 DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of one element, by dtype name."""
+QUANTISED_BYTES: Final = {"float8_e4m3fn": 1}
+"""The same of what only K and V are stored in, beside a float32 scale per KV head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,9 @@ class ModelSpec:
         dtype: element type of K, V and queries: ``float32``, ``float16`` or ``bfloat16``.
         max_seq_len: the longest sequence that the model takes, prompt and output, in tokens.
         num_parameters: weights of the whole model, which a step reads; 0 where nobody asks.
+        kv_dtype: what K and V are stored in, where that is not ``dtype``: ``float8_e4m3fn``.
+        sliding_window: newest tokens that a query sees, its own included; all if ``None``.
+        soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``; they stay if ``None``.
 
     Raises:
         ValueError: a field is out of range; the sentence names it.
@@ -35,6 +41,9 @@ class ModelSpec:
     dtype: str
     max_seq_len: int
     num_parameters: int = 0
+    kv_dtype: str | None = None
+    sliding_window: int | None = None
+    soft_cap: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("num_layers", "num_query_heads", "num_kv_heads", "head_dim", "max_seq_len"):
@@ -44,6 +53,12 @@ class ModelSpec:
             raise ValueError(f"model.num_parameters={self.num_parameters} must be at least 0")
         if self.dtype not in DTYPE_BYTES:
             raise ValueError(f"model.dtype={self.dtype!r} must be one of {', '.join(DTYPE_BYTES)}")
+        if self.kv_dtype is not None and self.kv_dtype not in QUANTISED_BYTES:
+            raise ValueError(f"model.kv_dtype={self.kv_dtype!r} must be null or {', '.join(QUANTISED_BYTES)}")
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise ValueError(f"model.sliding_window={self.sliding_window} must be null or at least 1")
+        if self.soft_cap is not None and not 0 < self.soft_cap < math.inf:
+            raise ValueError(f"model.soft_cap={self.soft_cap} must be null or above 0 and finite")
         if self.num_query_heads % self.num_kv_heads:
             raise ValueError(
                 f"model.num_query_heads={self.num_query_heads} must be a multiple of "
@@ -56,10 +71,20 @@ class ModelSpec:
         return self.num_query_heads // self.num_kv_heads
 
     @property
+    def stored_dtype(self) -> str:
+        """What K and V are stored in."""
+        return self.kv_dtype or self.dtype
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of one element of K or V in the cache."""
+        return {**DTYPE_BYTES, **QUANTISED_BYTES}[self.stored_dtype]
+
+    @property
     def token_bytes_per_layer(self) -> int:
-        """Bytes of one token's K and V in one layer."""
+        """Bytes of one token's K and V in one layer; scales, which no token adds to, not included."""
         keys_and_values = 2
-        return keys_and_values * self.num_kv_heads * self.head_dim * DTYPE_BYTES[self.dtype]
+        return keys_and_values * self.num_kv_heads * self.head_dim * self.stored_bytes
 
     @property
     def token_bytes(self) -> int:

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from impls.interface import Unsupported
 from impls.spec import ModelSpec
 
 _Default = TypeVar("_Default", int, None)
@@ -36,6 +37,29 @@ def positive_option(options: Mapping[str, object], name: str, default: _Default)
     if not isinstance(value, int) or value < 1:
         raise ValueError(f"impl.options.{name}={value} must be an integer of at least 1")
     return value
+
+
+def choice_option(options: Mapping[str, object], name: str, allowed: Sequence[str]) -> str:
+    """An option that is one of a few words; the first if it is not given.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = options.get(name, allowed[0])
+    if value not in allowed:
+        raise ValueError(f"impl.options.{name}={value} must be one of {', '.join(allowed)}")
+    return str(value)
+
+
+def check_plain(model: ModelSpec, name: str) -> None:
+    """Refuse a model whose attention is more than softmax(q kᵀ / √head_dim) v over K and V as they come.
+
+    Raises:
+        Unsupported: the model has a quantised cache, a window or a soft cap.
+    """
+    for field in ("kv_dtype", "sliding_window", "soft_cap"):
+        if getattr(model, field) is not None:
+            raise Unsupported(f"{name} does not do model.{field}={getattr(model, field)}")
 
 
 class SlotStorage:

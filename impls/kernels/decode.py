@@ -1,4 +1,4 @@
-"""Decode attention over a paged KV cache: one new token per sequence.
+"""Decode attention over a KV cache, paged or not: one new token per sequence.
 
 Flash-decoding (Dao et al., 2023): the tokens of a sequence are split over programs, each runs an
 online softmax (Milakov and Gimelshein, 2018) over its own, and ``impls.kernels.merge`` joins the
@@ -9,37 +9,41 @@ The running state (largest score, sum of weights, weighted sum of values) is kep
 several query heads per KV head a lane is a query head, and ``tl.dot`` does the products. With one
 query head a lane is a token of the tile: nothing in the loop crosses warps, and the lanes are joined
 once at the end.
+
+What an option does not ask for is not compiled: pages (``PAGED``), a window, a soft cap and the
+scales of a quantised cache leave no instruction behind where they are off.
 """
 
 import triton
 import triton.language as tl
 
-from impls.kernels.runtime import INTERPRETED
-
-# Below every score, yet finite: a lane that has seen no token must not compute inf - inf.
-_LOWEST = tl.constexpr(-1e30)
-_INTERPRETED = tl.constexpr(INTERPRETED)
+from impls.kernels.online_softmax import LOWEST, attend_group, attend_single, join_lanes
+from impls.kernels.window import first_token
 
 
-@triton.jit(do_not_specialize=["page_table_stride"])
+@triton.jit(do_not_specialize=["table_stride"])
 def decode_kernel(
     out_ptr,  # [num_seqs, num_query_heads, num_splits, head_dim]; float32 if num_splits > 1
     lse_ptr,  # [num_seqs, num_query_heads, num_splits] float32, base two; None if num_splits is 1
     query_ptr,  # [num_seqs, num_query_heads, head_dim]
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
-    page_table_ptr,  # [num_seqs, max_pages_per_seq] int32, -1 past the end
+    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
+    table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end; else [num_seqs] int64, first slots
     seq_lens_ptr,  # [num_seqs] int32
-    page_table_stride,
+    table_stride,
     split_tokens,  # tokens per split, a multiple of BLOCK_TOKENS
     scale,  # of the scores; log2(e) included
     NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
     HEAD_DIM: tl.constexpr,
-    PAGE_SIZE: tl.constexpr,  # tokens per page
+    PAGED: tl.constexpr,  # else a sequence's slots lie in a row, and addresses are computed
+    PAGE_SIZE: tl.constexpr,  # tokens per page; these two are 0 if not PAGED
     PAGE_STRIDE: tl.constexpr,  # elements between pages
-    TOKEN_STRIDE: tl.constexpr,  # elements between the tokens of a page
+    TOKEN_STRIDE: tl.constexpr,  # elements between neighbouring tokens
     HEAD_STRIDE: tl.constexpr,  # elements between KV heads
+    WINDOW: tl.constexpr,  # newest tokens that are attended to; 0: all
+    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP); 0: they stay
     BLOCK_GROUP: tl.constexpr,  # rows of the query tile: 1, or at least 16 for tl.dot
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
     BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
@@ -51,47 +55,64 @@ def decode_kernel(
     """
     seq, kv_head = tl.program_id(0) // NUM_KV_HEADS, tl.program_id(0) % NUM_KV_HEADS
     split = tl.program_id(1)
-    start = split * split_tokens
     seq_len = tl.load(seq_lens_ptr + seq)
+    start = first_token(seq_len, WINDOW, BLOCK_TOKENS) + split * split_tokens
     if start >= seq_len:
         return
     stop = tl.minimum(start + split_tokens, seq_len)
     dims = tl.arange(0, BLOCK_DIM)
     row = tl.program_id(0) * GROUP_SIZE
     query = _load_query(query_ptr + row.to(tl.int64) * HEAD_DIM, GROUP_SIZE, HEAD_DIM, BLOCK_GROUP, BLOCK_DIM)
+    if kv_scales_ptr is not None:
+        scale *= tl.load(kv_scales_ptr + kv_head)
 
-    page_row_ptr = page_table_ptr + seq.to(tl.int64) * page_table_stride
     k_head_ptr = k_cache_ptr + kv_head * HEAD_STRIDE
     v_head_ptr = v_cache_ptr + kv_head * HEAD_STRIDE
+    if PAGED:
+        page_row_ptr = table_ptr + seq.to(tl.int64) * table_stride
+        pages = _load_pages(page_row_ptr, start, stop, PAGE_SIZE, BLOCK_TOKENS)
+    else:
+        first_slot = tl.load(table_ptr + seq)
+        k_head_ptr += first_slot * TOKEN_STRIDE
+        v_head_ptr += first_slot * TOKEN_STRIDE
     NUM_LANES: tl.constexpr = BLOCK_GROUP if BLOCK_GROUP > 1 else BLOCK_TOKENS
-    lane_max = tl.full([NUM_LANES], _LOWEST, tl.float32)
+    lane_max = tl.full([NUM_LANES], LOWEST, tl.float32)
     lane_sum = tl.zeros([NUM_LANES], tl.float32)
     acc = tl.zeros([NUM_LANES, BLOCK_DIM], tl.float32)
-    pages = _load_pages(page_row_ptr, start, stop, PAGE_SIZE, BLOCK_TOKENS)
     for first in tl.range(start, stop, BLOCK_TOKENS, num_stages=NUM_STAGES):
         tokens = first + tl.arange(0, BLOCK_TOKENS)
         # The loads are masked, not only the scores: zero times the NaN of a dead slot is NaN.
         live = tokens < stop
+        if WINDOW:
+            live &= tokens >= seq_len - WINDOW
         mask = live[:, None] if HEAD_DIM == BLOCK_DIM else live[:, None] & (dims < HEAD_DIM)[None, :]
         # A pool may hold more than 2**31 elements; a page does not.
-        slot = pages.to(tl.int64) * PAGE_STRIDE + tokens % PAGE_SIZE * TOKEN_STRIDE
-        offset = slot[:, None] + dims[None, :]
-        keys = tl.load(k_head_ptr + offset, mask=mask, other=0.0)
-        values = tl.load(v_head_ptr + offset, mask=mask, other=0.0)
-        # One step ahead, so that the next addresses do not wait for the page table.
-        pages = _load_pages(page_row_ptr, first + BLOCK_TOKENS, stop, PAGE_SIZE, BLOCK_TOKENS)
-        if BLOCK_GROUP > 1:
-            lane_max, lane_sum, acc = _attend_group(query, keys, values, live, scale, lane_max, lane_sum, acc)
+        if PAGED:
+            slot = pages.to(tl.int64) * PAGE_STRIDE + tokens % PAGE_SIZE * TOKEN_STRIDE
         else:
-            lane_max, lane_sum, acc = _attend_single(query, keys, values, live, scale, lane_max, lane_sum, acc)
+            slot = tokens.to(tl.int64) * TOKEN_STRIDE
+        offset = slot[:, None] + dims[None, :]
+        keys = tl.load(k_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
+        values = tl.load(v_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
+        if PAGED:  # One step ahead, so that the next addresses do not wait for the page table.
+            pages = _load_pages(page_row_ptr, first + BLOCK_TOKENS, stop, PAGE_SIZE, BLOCK_TOKENS)
+        if BLOCK_GROUP > 1:
+            visible = live[None, :]
+            lane_max, lane_sum, acc = attend_group(
+                query, keys, values, visible, scale, SOFT_CAP, lane_max, lane_sum, acc
+            )
+        else:
+            lane_max, lane_sum, acc = attend_single(query, keys, values, live, scale, SOFT_CAP, lane_max, lane_sum, acc)
 
     if BLOCK_GROUP == 1:
-        lane_max, lane_sum, acc = _join_lanes(lane_max, lane_sum, acc)
+        lane_max, lane_sum, acc = join_lanes(lane_max, lane_sum, acc)
+    out = acc / lane_sum[:, None]
+    if kv_scales_ptr is not None:
+        out *= tl.load(kv_scales_ptr + NUM_KV_HEADS + kv_head)
     group = tl.arange(0, BLOCK_GROUP)
     part = (row + group).to(tl.int64) * tl.num_programs(1) + split
-    out = (acc / lane_sum[:, None]).to(out_ptr.dtype.element_ty)
     in_head = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
-    tl.store(out_ptr + part[:, None] * HEAD_DIM + dims[None, :], out, mask=in_head)
+    tl.store(out_ptr + part[:, None] * HEAD_DIM + dims[None, :], out.to(out_ptr.dtype.element_ty), mask=in_head)
     if lse_ptr is not None:
         tl.store(lse_ptr + part, lane_max + tl.log2(lane_sum), mask=group < GROUP_SIZE)
 
@@ -133,44 +154,3 @@ def _load_pages(
         tokens = first + tl.arange(0, BLOCK_TOKENS)
         pages = tl.load(page_row_ptr + tokens // PAGE_SIZE, mask=tokens < stop, other=0)
     return pages
-
-
-@triton.jit
-def _attend_group(query, keys, values, live, scale, lane_max, lane_sum, acc):
-    """One tile of the online softmax, a lane per query head."""
-    scores = _dot(query, tl.trans(keys), None) * scale
-    scores = tl.where(live[None, :], scores, float("-inf"))
-    new_max = tl.maximum(lane_max, tl.max(scores, axis=1))
-    rescale = tl.exp2(lane_max - new_max)
-    weights = tl.exp2(scores - new_max[:, None])
-    lane_sum = lane_sum * rescale + tl.sum(weights, axis=1)
-    return new_max, lane_sum, _dot(weights.to(values.dtype), values, acc * rescale[:, None])
-
-
-@triton.jit
-def _dot(left, right, acc):
-    """Matrix product plus ``acc``, in float32; "ieee" keeps float32 operands off TF32."""
-    if _INTERPRETED:  # Triton's interpreter multiplies bfloat16 as integers (triton issue 11584).
-        left, right = left.to(tl.float32), right.to(tl.float32)
-    return tl.dot(left, right, acc, input_precision="ieee")
-
-
-@triton.jit
-def _attend_single(query, keys, values, live, scale, lane_max, lane_sum, acc):
-    """One tile of the online softmax of one query head, a lane per token of the tile."""
-    scores = tl.sum(query.to(tl.float32)[None, :] * keys.to(tl.float32), axis=1) * scale
-    scores = tl.where(live, scores, float("-inf"))
-    new_max = tl.maximum(lane_max, scores)
-    rescale = tl.exp2(lane_max - new_max)
-    weights = tl.exp2(scores - new_max)
-    acc = acc * rescale[:, None] + weights[:, None] * values.to(tl.float32)
-    return new_max, lane_sum * rescale + weights, acc
-
-
-@triton.jit
-def _join_lanes(lane_max, lane_sum, acc):
-    """All lanes as one, by their log-sum-exp: shapes ``[1]``, ``[1]`` and ``[1, BLOCK_DIM]``."""
-    new_max = tl.max(lane_max, axis=0, keep_dims=True)
-    share = tl.exp2(lane_max - new_max)
-    lane_sum = tl.sum(lane_sum * share, axis=0, keep_dims=True)
-    return new_max, lane_sum, tl.sum(acc * share[:, None], axis=0, keep_dims=True)

@@ -3,6 +3,8 @@
 import triton
 import triton.language as tl
 
+from impls.kernels.window import first_token
+
 
 @triton.jit(do_not_specialize=["num_splits"])
 def merge_kernel(
@@ -15,6 +17,8 @@ def merge_kernel(
     NUM_QUERY_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
+    WINDOW: tl.constexpr,  # as the decode kernel's
+    BLOCK_TOKENS: tl.constexpr,  # as the decode kernel's
     BLOCK_SPLITS: tl.constexpr,  # parts per loop step
 ):
     """One query head of one sequence; grid ``(num_seqs * num_query_heads,)``.
@@ -23,7 +27,7 @@ def merge_kernel(
     """
     row = tl.program_id(0).to(tl.int64)
     seq_len = tl.load(seq_lens_ptr + row // NUM_QUERY_HEADS)
-    live_splits = tl.cdiv(seq_len, split_tokens)
+    live_splits = tl.cdiv(seq_len - first_token(seq_len, WINDOW, BLOCK_TOKENS), split_tokens)
     dims = tl.arange(0, BLOCK_DIM)
     in_head = dims < HEAD_DIM
     running_max = float("-inf")

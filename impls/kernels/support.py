@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -19,6 +19,8 @@ TILE_OPTIONS: Final = {"block_tokens": (16, 256), "num_warps": (1, 16), "num_sta
 """Lowest and highest value of each option that sets the tile."""
 MIN_CAPABILITY: Final = 80
 """From here on there are bfloat16 and asynchronous copies."""
+MIN_FP8_CAPABILITY: Final = 89
+"""From here on processors convert e4m3."""
 
 
 class Kernels(NamedTuple):
@@ -42,14 +44,57 @@ class Device(NamedTuple):
     capability: int
 
 
-def load_kernels() -> Kernels:
-    """Import the kernels, and Triton with them.
+@dataclass(frozen=True, kw_only=True)
+class KernelCache:
+    """Where a cache's elements lie: constants that the kernels are compiled for.
+
+    Attributes:
+        paged: whether slots are found through a page table; else a sequence's lie in a row.
+        page_size: tokens per page; 0 if not ``paged``.
+        page_stride: elements between pages; 0 if not ``paged``.
+        token_stride: elements between neighbouring tokens.
+        head_stride: elements between KV heads.
+    """
+
+    paged: bool
+    page_size: int
+    page_stride: int
+    token_stride: int
+    head_stride: int
+
+    @classmethod
+    def of_pages(cls, shape: tuple[int, int, int, int], kv_layout: str) -> KernelCache:
+        """Pages of ``shape``, ``[num_pages, page_size, num_kv_heads, head_dim]``, NHD or HND within."""
+        _, page_size, num_kv_heads, head_dim = shape
+        is_nhd = kv_layout == "NHD"
+        return cls(
+            paged=True,
+            page_size=page_size,
+            page_stride=page_size * num_kv_heads * head_dim,
+            token_stride=num_kv_heads * head_dim if is_nhd else head_dim,
+            head_stride=head_dim if is_nhd else page_size * head_dim,
+        )
+
+    @classmethod
+    def of_slots(cls, model: ModelSpec) -> KernelCache:
+        """Slots in a row, ``[num_slots, num_kv_heads, head_dim]``."""
+        token_stride = model.num_kv_heads * model.head_dim
+        return cls(paged=False, page_size=0, page_stride=0, token_stride=token_stride, head_stride=model.head_dim)
+
+    @property
+    def constants(self) -> dict[str, int | bool]:
+        """Compile-time constants of the kernels."""
+        return {name.upper(): value for name, value in vars(self).items()}
+
+
+def load_kernels(name: str) -> Kernels:
+    """Import the kernels, and Triton with them, for the implementation of that name.
 
     Raises:
         Unsupported: Triton is not installed.
     """
     if importlib.util.find_spec("triton") is None:
-        raise Unsupported("paged_triton needs the package triton, which is not installed")
+        raise Unsupported(f"{name} needs the package triton, which is not installed")
     from impls.kernels.decode import decode_kernel
     from impls.kernels.merge import merge_kernel
     from impls.kernels.runtime import INTERPRETED
@@ -58,27 +103,26 @@ def load_kernels() -> Kernels:
     return Kernels(decode_kernel, merge_kernel, write_kernel, INTERPRETED)
 
 
-def describe_device(device: torch.device, *, are_interpreted: bool) -> Device:
+def describe_device(device: torch.device, name: str, *, are_interpreted: bool) -> Device:
     """The device as the launch heuristic sees it; the interpreter runs one program at a time.
 
     Raises:
         Unsupported: no CUDA device, or one that is too old.
     """
     if are_interpreted:
-        return Device(multiprocessors=1, capability=MIN_CAPABILITY)
+        return Device(multiprocessors=1, capability=MIN_FP8_CAPABILITY)
     if device.type != "cuda":
         raise Unsupported(
-            f"paged_triton needs a CUDA device; on {device.type} it runs only in Triton's interpreter "
-            "(TRITON_INTERPRET=1)"
+            f"{name} needs a CUDA device; on {device.type} it runs only in Triton's interpreter (TRITON_INTERPRET=1)"
         )
     properties = torch.cuda.get_device_properties(device)
     capability = 10 * properties.major + properties.minor
     if capability < MIN_CAPABILITY:
-        raise Unsupported(f"paged_triton needs compute capability 8.0; {properties.name} has less")
+        raise Unsupported(f"{name} needs compute capability 8.0; {properties.name} has less")
     return Device(multiprocessors=properties.multi_processor_count, capability=capability)
 
 
-def check_shape(model: ModelSpec) -> None:
+def check_shape(model: ModelSpec, name: str) -> None:
     """Refuse what the kernels do not take.
 
     Raises:
@@ -86,13 +130,24 @@ def check_shape(model: ModelSpec) -> None:
     """
     if not heuristics.MIN_HEAD_DIM <= model.head_dim <= heuristics.MAX_HEAD_DIM:
         allowed = f"{heuristics.MIN_HEAD_DIM} to {heuristics.MAX_HEAD_DIM}"
-        raise Unsupported(f"paged_triton takes a head_dim of {allowed}, not {model.head_dim}")
+        raise Unsupported(f"{name} takes a head_dim of {allowed}, not {model.head_dim}")
     limit = heuristics.max_group_size(DTYPE_BYTES[model.dtype])
     if model.group_size > limit:
         raise Unsupported(
-            f"paged_triton takes at most {limit} query heads per KV head in {model.dtype}, not {model.group_size}: "
+            f"{name} takes at most {limit} query heads per KV head in {model.dtype}, not {model.group_size}: "
             "the registers would spill"
         )
+
+
+def check_target(model: ModelSpec, name: str, device: Device) -> None:
+    """Refuse what the device has no instructions for.
+
+    Raises:
+        Unsupported: a quantised cache on a device that is too old.
+    """
+    if model.kv_dtype is not None and device.capability < MIN_FP8_CAPABILITY:
+        major, minor = divmod(device.capability, 10)
+        raise Unsupported(f"{name} stores {model.kv_dtype} from compute capability 8.9 on; this is {major}.{minor}")
 
 
 def tiles_for(model: ModelSpec, options: Mapping[str, object]) -> list[Tile]:

@@ -3,19 +3,23 @@
 import triton
 import triton.language as tl
 
+_LARGEST_E4M3 = tl.constexpr(448.0)
+
 
 @triton.jit
 def write_kernel(
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
+    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
     keys_ptr,  # [num_tokens, num_kv_heads, head_dim]
     values_ptr,  # as keys_ptr
     slot_mapping_ptr,  # [num_tokens] int64, -1 = skip
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    PAGE_SIZE: tl.constexpr,  # tokens per page
+    PAGED: tl.constexpr,  # else slots lie in a row
+    PAGE_SIZE: tl.constexpr,  # tokens per page; these two are 0 if not PAGED
     PAGE_STRIDE: tl.constexpr,  # elements between pages
-    TOKEN_STRIDE: tl.constexpr,  # elements between the tokens of a page
+    TOKEN_STRIDE: tl.constexpr,  # elements between neighbouring tokens
     HEAD_STRIDE: tl.constexpr,  # elements between KV heads
     BLOCK_ELEMENTS: tl.constexpr,  # elements of one token per program, over heads and dims
 ):
@@ -26,8 +30,23 @@ def write_kernel(
         return
     element = tl.program_id(1) * BLOCK_ELEMENTS + tl.arange(0, BLOCK_ELEMENTS)
     mask = element < NUM_KV_HEADS * HEAD_DIM
+    head = element // HEAD_DIM
     source = token * (NUM_KV_HEADS * HEAD_DIM) + element
-    target = slot // PAGE_SIZE * PAGE_STRIDE + slot % PAGE_SIZE * TOKEN_STRIDE
-    target += element // HEAD_DIM * HEAD_STRIDE + element % HEAD_DIM
-    tl.store(k_cache_ptr + target, tl.load(keys_ptr + source, mask=mask), mask=mask)
-    tl.store(v_cache_ptr + target, tl.load(values_ptr + source, mask=mask), mask=mask)
+    if PAGED:
+        target = slot // PAGE_SIZE * PAGE_STRIDE + slot % PAGE_SIZE * TOKEN_STRIDE
+    else:
+        target = slot * TOKEN_STRIDE
+    target += head * HEAD_STRIDE + element % HEAD_DIM
+    keys = tl.load(keys_ptr + source, mask=mask)
+    values = tl.load(values_ptr + source, mask=mask)
+    if kv_scales_ptr is not None:
+        keys = _quantised(keys, tl.load(kv_scales_ptr + head, mask=mask, other=1.0))
+        values = _quantised(values, tl.load(kv_scales_ptr + NUM_KV_HEADS + head, mask=mask, other=1.0))
+    tl.store(k_cache_ptr + target, keys.to(k_cache_ptr.dtype.element_ty), mask=mask)
+    tl.store(v_cache_ptr + target, values.to(v_cache_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _quantised(rows, scale):
+    """Rows in units of their head's scale, within what e4m3 holds: it has no infinity to overflow to."""
+    return tl.clamp(rows.to(tl.float32) / scale, -_LARGEST_E4M3, _LARGEST_E4M3)

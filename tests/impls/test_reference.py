@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
 
 Inputs = tuple[Tensor, list[Tensor], list[Tensor]]
 
@@ -45,6 +45,40 @@ def test_reference_is_the_definition(heads: tuple[int, int], dtype: torch.dtype)
     reference = decode_attention(query, keys, values)
     assert reference.dtype == torch.float32
     assert max_rel_error(reference, written_out(query, keys, values)) < 1e-6
+
+
+def test_a_window_is_as_if_older_tokens_were_not_there() -> None:
+    query, keys, values = draw([1, 7, 33])
+    short = [[rows[-7:] for rows in tensors] for tensors in (keys, values)]
+    windowed = decode_attention(query, keys, values, window=7)
+    assert max_rel_error(windowed, decode_attention(query, *short)) < 1e-6
+
+
+def test_a_soft_cap_bends_scores_by_its_formula() -> None:
+    query, keys, values = draw([20], heads=(1, 1))
+    scores = (keys[0][:, 0].double() @ query[0, 0].double() / 4).tolist()  # head_dim 16
+    weights = [math.exp(1.5 * math.tanh(score / 1.5)) for score in scores]
+    expected = torch.tensor(weights, dtype=torch.float64) @ values[0][:, 0].double() / sum(weights)
+    capped = decode_attention(query, keys, values, soft_cap=1.5)
+    assert max_rel_error(capped[0], expected[None]) < 1e-6
+    assert max_rel_error(capped, decode_attention(query, keys, values)) > 0.05
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_prefill_is_decoding_each_token_when_it_was_the_newest(window: int | None) -> None:
+    _, keys, values = draw([5, 12])
+    generator = torch.Generator().manual_seed(1)
+    queries = [torch.randn(count, 4, 16, generator=generator) for count in (5, 4)]
+    together = prefill_attention(queries, keys, values, window=window)
+    lens = [*range(1, 6), *range(9, 13)]
+    whose = [0] * 5 + [1] * 4
+    one_by_one = decode_attention(
+        torch.cat(queries),
+        [keys[seq][:length] for seq, length in zip(whose, lens, strict=True)],
+        [values[seq][:length] for seq, length in zip(whose, lens, strict=True)],
+        window=window,
+    )
+    assert max_rel_error(together, one_by_one) < 1e-6
 
 
 def test_reference_refuses_what_does_not_belong_together() -> None:

@@ -1,4 +1,4 @@
-"""One decode step of a small batch through ``PagedTriton``, compared with the reference.
+"""One decode step of a small batch through ``PagedTriton`` or its control arm, compared with the reference.
 
 Runs in a worker: under Triton's interpreter, or for real where there is a GPU.
 """
@@ -10,15 +10,16 @@ import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from impls.paged_triton import PagedTriton, TritonBatch
-from impls.policies import PagePool
+from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error
 from impls.spec import ModelSpec, ceil_div
+from impls.triton_contiguous import TritonContiguous
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -32,7 +33,9 @@ class Case:
     heads: tuple[int, int] = (4, 1)  # query heads, KV heads
     head_dim: int = 64
     dtype: str = "float32"
-    options: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+    semantics: Mapping[str, Any] = field(default_factory=dict)  # kv_dtype, sliding_window, soft_cap
+    paged: bool = True  # else regions, and no page table
     mutation: str | None = None
 
     @property
@@ -46,7 +49,13 @@ class Case:
             head_dim=self.head_dim,
             dtype=self.dtype,
             max_seq_len=max(self.seq_lens),
+            **self.semantics,
         )
+
+    @property
+    def masking(self) -> dict[str, Any]:
+        """What the reference must know."""
+        return {"window": self.model.sliding_window, "soft_cap": self.model.soft_cap}
 
 
 class Outcome(NamedTuple):
@@ -72,30 +81,44 @@ def attend(case: Case) -> Outcome:
     batch = cache.prepare(range(len(case.seq_lens)))
     if case.mutation is not None:
         MUTATIONS[case.mutation](cache, batch)
-    reference = decode_attention(query, keys, values)
+    reference = decode_attention(query, keys, values, **case.masking)
     return Outcome(
         error=max_rel_error(cache.decode(0, query, batch), reference),
-        allowed=allowed_error(query, keys, values, reference),
+        allowed=allowed_error(query, keys, values, reference, **case.masking),
         num_splits=batch.plan.splits.num_splits,
     )
 
 
-def make_cache(case: Case) -> PagedTriton:
+def make_cache(case: Case) -> PagedTriton | TritonContiguous:
     """A cache with some pages to spare, handed out in random order, NaN in every slot."""
-    num_pages = sum(ceil_div(seq_len, case.page_size) for seq_len in case.seq_lens) + 2
-    order = random.Random(0).sample(range(num_pages), num_pages)
-    policy = PagePool(num_pages, case.page_size, case.model.token_bytes, free_order=order)
-    cache = PagedTriton(case.model, policy, device=DEVICE, num_layers=1, options=case.options)
+    model = case.model
+    if case.paged:
+        num_pages = sum(ceil_div(seq_len, case.page_size) for seq_len in case.seq_lens) + 2
+        order = random.Random(0).sample(range(num_pages), num_pages)
+        pool = PagePool(num_pages, case.page_size, model.token_bytes, free_order=order)
+        cache = PagedTriton(model, pool, device=DEVICE, num_layers=1, options=case.options)
+    else:
+        num_slots = model.max_seq_len * (len(case.seq_lens) + 1)
+        regions = Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate="max")
+        cache = TritonContiguous(model, regions, device=DEVICE, num_layers=1, options=case.options)
     for tensor in cache.tensors:
         tensor.fill_(math.nan)
     return cache
 
 
-def store(cache: PagedTriton, seq_id: int, keys: Tensor, values: Tensor) -> None:
+def store(cache: PagedTriton | TritonContiguous, seq_id: int, keys: Tensor, values: Tensor) -> None:
     """What the write kernel does, by torch: the interpreter takes a millisecond per token."""
     slots = torch.tensor(cache.policy.slots(seq_id, 0, len(keys)), device=DEVICE)
     for tensor, rows in zip(cache.tensors, (keys, values), strict=True):
-        tensor.flatten(0, 1)[slots] = rows
+        put(tensor, slots, rows)
+
+
+def put(tensor: Tensor, slots: Tensor, rows: Tensor) -> None:
+    """Rows into slots, of whatever layout."""
+    if tensor.dim() == 3:
+        tensor[slots] = rows
+    else:
+        tensor[slots // tensor.shape[1], slots % tensor.shape[1]] = rows
 
 
 def _draw(shape: Sequence[int], case: Case, generator: torch.Generator) -> Tensor:

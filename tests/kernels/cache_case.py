@@ -12,7 +12,7 @@ from impls.interface import KVCache, Unsupported
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error
-from tests.kernels.attention_case import DEVICE, Case, make_cache, store
+from tests.kernels.attention_case import DEVICE, Case, make_cache, put, store
 
 
 def write_with_skips(case: Case) -> bool:
@@ -21,13 +21,13 @@ def write_with_skips(case: Case) -> bool:
     cache.policy.admit(0, 6)
     keys = torch.randn((6, case.heads[1], case.head_dim), device=DEVICE).to(getattr(torch, case.dtype))
     slots = torch.tensor(cache.policy.slots(0, 0, 6), dtype=torch.int64, device=DEVICE)
-    expected = torch.full_like(cache.tensors[0].flatten(0, 1), math.nan)
-    expected[slots[1:5]] = keys[1:5]
+    expected = torch.full_like(cache.tensors[0], math.nan)
+    put(expected, slots[1:5], keys[1:5])
     slots[[0, 5]] = -1
     # Not contiguous, as slices of a fused projection are.
     strided = torch.stack((keys, -keys), dim=1)
     cache.write(0, slots, strided[:, 0], strided[:, 1])
-    stored = [tensor.flatten(0, 1) for tensor in cache.tensors]
+    stored = cache.tensors
     return torch.equal(stored[0].nan_to_num(7), expected.nan_to_num(7)) and torch.equal(
         stored[1].nan_to_num(7), -expected.nan_to_num(-7)
     )

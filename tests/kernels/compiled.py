@@ -19,7 +19,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from impls import paged_triton
+from impls import triton_decoder
 from impls.kernels.heuristics import Tile
 from impls.kernels.support import Device, Kernels
 from impls.paged_triton import PagedTriton
@@ -127,19 +127,20 @@ def compile_helpers(variant: Variant) -> list[Compiled]:
 def _launches(variant: Variant) -> list[Launch]:
     launches: list[Launch] = []
     device = Device(multiprocessors=132, capability=variant.capability)
-    with mock.patch.object(paged_triton, "describe_device", return_value=device):
+    with mock.patch.object(triton_decoder, "describe_device", return_value=device):
         cache = _cache(variant)
-    decode, merge, write, are_interpreted = cache._kernels
-    cache._kernels = Kernels(*(Recorder(kernel, launches) for kernel in (decode, merge, write)), are_interpreted)
+    decoder = cache.decoder
+    decode, merge, write, are_interpreted = decoder._kernels
+    decoder._kernels = Kernels(*(Recorder(kernel, launches) for kernel in (decode, merge, write)), are_interpreted)
     num_query_heads, num_kv_heads = variant.heads
     dtype = getattr(torch, variant.dtype)
     rows = torch.empty((len(variant.seq_lens), num_kv_heads, variant.head_dim), dtype=dtype)
     batch = cache.prepare(range(len(variant.seq_lens)))
     cache.write(0, batch.slot_mapping, rows, rows)
-    for tile in cache._tiles:
-        plan = cache._plan(batch.paged.host, tile)
+    for tile in decoder.tiles:
+        plan = decoder.plan_with(tile, batch.paged.host.seq_lens)
         query = torch.empty((len(variant.seq_lens), num_query_heads, variant.head_dim), dtype=dtype)
-        cache._attend(0, query, batch.paged, plan)
+        decoder.attend(query, cache._of(0), batch.rows, plan)
     return launches
 
 
@@ -192,7 +193,7 @@ def _is_aligned(value: object) -> bool:
 
 
 def _tile(keywords: Mapping[str, int], options: Mapping[str, int]) -> Tile | None:
-    if "BLOCK_TOKENS" not in keywords:
+    if "BLOCK_GROUP" not in keywords:
         return None
     fields = ("block_group", "block_dim", "block_tokens", "num_stages")
     return Tile(**{field: keywords[field.upper()] for field in fields}, **options)

@@ -40,6 +40,43 @@ def test_head_dims(kernels: ProcessPoolExecutor, head_dim: int, heads: tuple[int
     check(kernels, Case(seq_lens=(3, 37), page_size=4, head_dim=head_dim, heads=heads, dtype=dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("heads", [ONE_TO_ONE, GROUPED])
+def test_regions_without_a_page_table(kernels: ProcessPoolExecutor, heads: tuple[int, int], dtype: str) -> None:
+    case = Case(seq_lens=(1, 37, 130), paged=False, heads=heads, head_dim=80, dtype=dtype)
+    check(kernels, case)
+    split = check(kernels, replace(case, options={"num_splits": 4, "block_tokens": 16}))
+    assert split.num_splits > 2
+
+
+@pytest.mark.parametrize("heads", [(6, 3), (8, 2)])
+@pytest.mark.parametrize("page_size", [1, 3, 64])
+def test_pages_with_heads_before_tokens(kernels: ProcessPoolExecutor, page_size: int, heads: tuple[int, int]) -> None:
+    check(kernels, Case(seq_lens=(1, 70, 37), page_size=page_size, heads=heads, options={"kv_layout": "HND"}))
+
+
+@pytest.mark.parametrize("paged", [True, False], ids=["pages", "regions"])
+@pytest.mark.parametrize("heads", [ONE_TO_ONE, GROUPED])
+@pytest.mark.parametrize("window", [1, 5, 16, 40, 1000])
+def test_sliding_window(kernels: ProcessPoolExecutor, window: int, heads: tuple[int, int], paged: bool) -> None:
+    case = Case(seq_lens=(1, 129, 40), page_size=3, heads=heads, paged=paged, semantics={"sliding_window": window})
+    check(kernels, case)
+    check(kernels, replace(case, options={"num_splits": 3, "block_tokens": 16}))
+
+
+def test_a_window_leaves_the_pages_before_it_unread(kernels: ProcessPoolExecutor) -> None:
+    """Splits are of the tokens in the window: one tile of sixteen holds a window of sixteen."""
+    case = Case(seq_lens=(160,), page_size=16, semantics={"sliding_window": 16})
+    assert check(kernels, replace(case, options={"num_splits": 9, "block_tokens": 16})).num_splits == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("heads", [ONE_TO_ONE, GROUPED])
+@pytest.mark.parametrize("soft_cap", [0.5, 30.0])
+def test_soft_cap(kernels: ProcessPoolExecutor, soft_cap: float, heads: tuple[int, int], dtype: str) -> None:
+    check(kernels, Case(seq_lens=(3, 50), heads=heads, dtype=dtype, semantics={"soft_cap": soft_cap}))
+
+
 @pytest.mark.parametrize("group_size", [16, 20, 32])
 def test_groups_that_fill_and_exceed_the_least_tile(kernels: ProcessPoolExecutor, group_size: int) -> None:
     check(kernels, Case(seq_lens=(5, 20), heads=(group_size, 1), dtype="float16"))

@@ -30,6 +30,11 @@ def test_write_stores_each_token_in_its_slot_and_skips_minus_one(
     assert kernels.submit(write_with_skips, case).result()
 
 
+@pytest.mark.parametrize("case", [Case(seq_lens=(8,), paged=False), Case(seq_lens=(8,), options={"kv_layout": "HND"})])
+def test_write_without_pages_and_with_heads_before_tokens(kernels: ProcessPoolExecutor, case: Case) -> None:
+    assert kernels.submit(write_with_skips, case).result()
+
+
 def test_write_of_a_token_longer_than_one_program_takes(kernels: ProcessPoolExecutor) -> None:
     assert kernels.submit(write_with_skips, Case(seq_lens=(8,), heads=(20, 20), head_dim=64)).result()
 
@@ -80,11 +85,12 @@ def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: st
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"splits": 2}, "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits"),
+        ({"splits": 2}, "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits, kv_layout"),
         ({"block_tokens": 48}, "block_tokens=48 must be a power of two"),
         ({"block_tokens": 8}, "block_tokens=8 must be from 16 to 256"),
         ({"num_warps": 3}, "num_warps=3 must be a power of two"),
         ({"num_splits": 0}, "num_splits=0 must be an integer of at least 1"),
+        ({"kv_layout": "NDH"}, "kv_layout=NDH must be one of NHD, HND"),
         ({"num_stages": 9}, "num_stages=9 must be from 1 to 8"),
     ],
 )

@@ -1,0 +1,77 @@
+"""One step of the online softmax (Milakov and Gimelshein, 2018), for every attention kernel here.
+
+Scores are in base two: log2(e) is part of their scale.
+"""
+
+import triton
+import triton.language as tl
+
+from impls.kernels.runtime import INTERPRETED
+
+# Below every score, yet finite: a lane that has seen no token must not compute inf - inf.
+LOWEST = tl.constexpr(-1e30)
+_INTERPRETED = tl.constexpr(INTERPRETED)
+_LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def attend_group(query, keys, values, visible, scale, SOFT_CAP: tl.constexpr, lane_max, lane_sum, acc):
+    """One tile, a lane per row of ``query``: ``visible`` is ``[rows, tokens]``, or ``[1, tokens]`` for all rows."""
+    scores = _scores(dot(query, tl.trans(keys), None), visible, scale, SOFT_CAP)
+    new_max = tl.maximum(lane_max, tl.max(scores, axis=1))
+    rescale = tl.exp2(lane_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    lane_sum = lane_sum * rescale + tl.sum(weights, axis=1)
+    return new_max, lane_sum, dot(weights.to(values.dtype), values, acc * rescale[:, None])
+
+
+@triton.jit
+def attend_single(query, keys, values, visible, scale, SOFT_CAP: tl.constexpr, lane_max, lane_sum, acc):
+    """One tile of one query head, a lane per token of the tile."""
+    products = tl.sum(query.to(tl.float32)[None, :] * keys.to(tl.float32), axis=1)
+    scores = _scores(products, visible, scale, SOFT_CAP)
+    new_max = tl.maximum(lane_max, scores)
+    rescale = tl.exp2(lane_max - new_max)
+    weights = tl.exp2(scores - new_max)
+    acc = acc * rescale[:, None] + weights[:, None] * values.to(tl.float32)
+    return new_max, lane_sum * rescale + weights, acc
+
+
+@triton.jit
+def join_lanes(lane_max, lane_sum, acc):
+    """All lanes as one, by their log-sum-exp: shapes ``[1]``, ``[1]`` and ``[1, BLOCK_DIM]``."""
+    new_max = tl.max(lane_max, axis=0, keep_dims=True)
+    share = tl.exp2(lane_max - new_max)
+    lane_sum = tl.sum(lane_sum * share, axis=0, keep_dims=True)
+    return new_max, lane_sum, tl.sum(acc * share[:, None], axis=0, keep_dims=True)
+
+
+@triton.jit
+def dot(left, right, acc):
+    """Matrix product plus ``acc``, in float32; "ieee" keeps float32 operands off TF32."""
+    if _INTERPRETED:  # Triton's interpreter multiplies bfloat16 as integers (triton issue 11584).
+        left, right = left.to(tl.float32), right.to(tl.float32)
+    return tl.dot(left, right, acc, input_precision="ieee")
+
+
+@triton.jit
+def _scores(products, visible, scale, SOFT_CAP: tl.constexpr):
+    """Scores in base two, -inf where a token is not visible."""
+    scores = products * scale
+    if SOFT_CAP > 0:
+        capped = SOFT_CAP * _LOG2_E
+        scores = tanh(scores / capped) * capped  # the tensor first: the interpreter needs it so
+    return tl.where(visible, scores, float("-inf"))
+
+
+@triton.jit
+def tanh(x):
+    """Hyperbolic tangent, good to a few units in the last place; Triton has none that can be interpreted.
+
+    Near 0 the exponential form cancels; there the series, whose next term is below float32's epsilon.
+    """
+    square = x * x
+    series = x * (1 - square * (1 / 3 - square * (2 / 15 - square * (17 / 315 - square * (62 / 2835)))))
+    shrunk = tl.exp2(tl.abs(x) * (-2 * _LOG2_E))
+    size = (1 - shrunk) / (1 + shrunk)
+    return tl.where(tl.abs(x) < 0.25, series, tl.where(x < 0, -size, size))

@@ -1,0 +1,134 @@
+"""The control arm: our Triton kernels over contiguous regions, addresses computed, no page table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from impls.interface import Policy, Unsupported
+from impls.kernels.support import KernelCache
+from impls.policies import Reserved
+from impls.spec import ModelSpec
+from impls.storage import check_options
+from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, TritonDecoder
+
+
+@dataclass(kw_only=True)
+class RegionBatch:
+    """One decode step's metadata (``impls.interface.Batch``).
+
+    Attributes:
+        slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
+        first_slots: int64 ``[num_seqs]``, where each sequence's region begins.
+        seq_lens: int32 ``[num_seqs]``, the newest token included.
+        host_lens: the same in NumPy.
+        plan: how to launch on it.
+        scales_bytes: device bytes of one layer's scales, where the cache is quantised.
+    """
+
+    slot_mapping: Tensor
+    first_slots: Tensor
+    seq_lens: Tensor
+    host_lens: NDArray[np.int32]
+    plan: LaunchPlan
+    scales_bytes: int
+
+    @property
+    def rows(self) -> Rows:
+        """The sequences, as the kernel finds them."""
+        return Rows(table=self.first_slots, seq_lens=self.seq_lens, host_lens=self.host_lens)
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Device bytes that the tensors take."""
+        return self.slot_mapping.nbytes + self.first_slots.nbytes + self.seq_lens.nbytes + self.scales_bytes
+
+
+class TritonContiguous:
+    """KV cache over reserved regions, read by the kernel of ``paged_triton`` without its pages.
+
+    What ``paged_triton`` costs more than this is what looking up pages costs, and where they lie.
+
+    Args:
+        model: shapes and dtype.
+        policy: a ``Reserved``.
+        device: where the storage lies: a CUDA device, or any under Triton's interpreter.
+        num_layers: layers that get storage.
+        options: those of ``TritonDecoder``.
+
+    Raises:
+        Unsupported: there is no Triton, or this device or shape cannot be served.
+        ValueError: an unknown option, or one that is out of range.
+    """
+
+    def __init__(
+        self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
+    ) -> None:
+        check_options(options, DECODER_OPTIONS)
+        if not isinstance(policy, Reserved):
+            raise Unsupported(f"triton_contiguous stands on a reserved policy, not on {type(policy).__name__}")
+        self.policy: Reserved = policy
+        self._model = model
+        self._device = torch.device(device)
+        self.decoder = TritonDecoder(
+            model, "triton_contiguous", device=self._device, options=options, layout=KernelCache.of_slots(model)
+        )
+        shape = (policy.num_slots, model.num_kv_heads, model.head_dim)
+        dtype: torch.dtype = getattr(torch, model.stored_dtype)
+        self._tensors = [torch.empty(shape, dtype=dtype, device=self._device) for _ in range(2 * num_layers)]
+        self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """``[num_slots, num_kv_heads, head_dim]`` each: K of each layer, then V of each layer."""
+        return self._tensors
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes that the K and V tensors really take."""
+        return sum(tensor.nbytes for tensor in self._tensors)
+
+    def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store K and V of some tokens; see ``KVCache.write``."""
+        self.decoder.write(self._of(layer), slot_mapping, keys, values)
+
+    def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
+        """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
+        first_slots = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
+        lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
+        scales = self.decoder.scales
+        return RegionBatch(
+            slot_mapping=torch.from_numpy(first_slots + lens - 1).to(self._device),
+            first_slots=torch.from_numpy(first_slots).to(self._device),
+            seq_lens=torch.from_numpy(lens).to(self._device),
+            host_lens=lens,
+            plan=self.decoder.plan(lens),
+            scales_bytes=0 if scales is None else scales.nbytes,
+        )
+
+    def tune(self, query: Tensor, batch: RegionBatch) -> None:
+        """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
+        batch.plan = self.decoder.tune(query, self._of(0), batch.rows)
+        window = self._model.sliding_window
+        tokens = int((batch.host_lens if window is None else np.minimum(batch.host_lens, window)).sum(dtype=np.int64))
+        self._details = {
+            "sdpa_backend": None,
+            "bytes_read": tokens * self._model.token_bytes_per_layer + 2 * query.nbytes + batch.first_slots.nbytes,
+            **self.decoder.facts,
+        }
+
+    def decode(self, layer: int, query: Tensor, batch: RegionBatch) -> Tensor:
+        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        return self.decoder.attend(query, self._of(layer), batch.rows, batch.plan)
+
+    def details(self) -> Mapping[str, str | int | float | None]:
+        """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
+        return dict(self._details)
+
+    def _of(self, layer: int) -> tuple[Tensor, Tensor]:
+        return self._tensors[layer], self._tensors[layer + len(self._tensors) // 2]
