@@ -31,6 +31,7 @@ def identity(point: Point, config: Config) -> tuple[dict[str, Any], dict[str, st
         "trace": _trace_name(config) if asked["workload"] else None,
         "device": asked["device"],
         "dtype": config.model.dtype if asked["model"] else None,
+        "attention_shape": config.model.attention if asked["model"] else None,
         **{name: asked[name] for name in ("page_layout", "page_size", "num_seqs", "memory_budget_bytes", "seed")},
     }
     return columns, {name: NO_EFFECT for name, value in columns.items() if value is None}

@@ -70,7 +70,8 @@ COLUMNS: tuple[Column, ...] = (
         memory_budget_bytes="bytes for the KV cache over all layers, `auto` resolved",
         seed="seed of every random draw",
         device="cpu or cuda; null without tensors",
-        dtype="element type of K, V and queries",
+        dtype="element type of queries and, unless attention_shape says otherwise, of K and V",
+        attention_shape="query heads / KV heads x head_dim; what K and V are stored in, window and soft cap, if any",
     ),
     *_columns("exact", "higher", admitted_seqs="sequences admitted before the first refusal"),
     *_columns(
@@ -103,7 +104,8 @@ COLUMNS: tuple[Column, ...] = (
         free_bytes="the rest of the pool",
         shared_saved_bytes="bytes that sharing saves: what the shared slots would take again; beside the sum",
         largest_free_ratio="largest contiguous free extent / all free slots",
-        metadata_bytes="device bytes of page table, lengths and slot mapping of one step; beside the sum",
+        metadata_bytes="device bytes of page table, lengths, slot mapping and, if quantised, scales of one step; "
+        "beside the sum",
         layers_allocated="layers whose K and V got storage",
         logical_bytes="pool_bytes of these layers: what the policy thinks that the storage takes",
         storage_bytes="bytes that the K and V tensors really take (layers_allocated layers)",
@@ -293,7 +295,8 @@ COLUMNS: tuple[Column, ...] = (
     *_columns(
         "timing",
         "higher",
-        achieved_gbps="(unique live K and V + queries + output + page table of one layer) / decode_us, 10⁹ bytes/s",
+        achieved_gbps="(K and V that must be read, shared ones once, those outside a window not + queries + output + "
+        "metadata_bytes, of one layer) / decode_us, 10⁹ bytes/s",
         ceiling_gbps="read bandwidth of a reduction over measure.ceiling_bytes, same run, same timer",
     ),
     *_columns(

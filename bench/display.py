@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bench.columns import BY_NAME
 from bench.measure.fitness import ADVICE
+from bench.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_costs
 from bench.progress import PLAIN_WIDTH
 from bench.record import FAILED
 from bench.run_folder import display_path
@@ -24,6 +25,7 @@ ASKED = {
     "workload": "workload",
     "device": "device",
     "dtype": "dtype",
+    "attention_shape": "heads",
     "implementation": "implementation",
     "policy": "policy",
     "page_layout": "layout",
@@ -81,6 +83,16 @@ COUNTS = {
     "replay_s": "replay s",
 }
 
+COST_HEADINGS = {
+    "page_layout": "layout",
+    "page_size": "page",
+    "paging_cost_layout": "layout cost",
+    "paging_cost_indirection": "× indirection",
+    "kernel_cost": "× kernel",
+    "paging_cost_total": "= total",
+}
+"""``bench.paging_cost``; what else varies comes before."""
+
 MARKED = ("admitted_seqs", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
           "policy_ns_per_op", "achieved_gbps", "process_memory_rise_bytes")  # fmt: skip
 """Columns whose best value is marked, among rows of equal ``batch_digest``."""
@@ -113,6 +125,17 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
         if shown:
             console.print(_rich_table(rows, {name: ASKED[name] for name in varying} | {n: columns[n] for n in shown}))
     console.print("* best of its column among rows that did equal work", highlight=False)
+    _show_costs(table, console)
+
+
+def _show_costs(table: pd.DataFrame, console: Console) -> None:
+    """What paging costs, where at least one cost has both of its arms."""
+    costs = paging_costs(table)
+    if costs[list(COSTS)].notna().any(axis=None):
+        varying = [name for name in EQUAL_WORK if name in ASKED and costs[name].nunique(dropna=False) > 1]
+        console.print(_rich_table(costs, {name: ASKED[name] for name in varying} | COST_HEADINGS))
+        for line in missing_arms(costs):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:

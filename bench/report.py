@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.columns import BY_NAME
+from bench.paging_cost import COSTS, missing_arms, paging_costs
 from bench.units import mib
 
 NAMED = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
@@ -71,6 +72,7 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
         _machine(environment),
         "## Results",
         _markdown(table, [*NAMED, "status", *SHOWN]),
+        *_costs(table),
         "## Memory, reconciled",
         "Each level beside the step from the one before it; the rest is what nobody explains.",
         _markdown(reconciliation(table)),
@@ -111,6 +113,16 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
     return str(value)
+
+
+def _costs(table: pd.DataFrame) -> list[str]:
+    """What paging costs, taken apart, where the arms are there."""
+    costs = paging_costs(table)
+    if not costs[list(COSTS)].notna().any(axis=None):
+        return []
+    said = "\n".join(f"- `{name}`: {what}" for name, what in COSTS.items())
+    named = ["model", "attention_shape", "num_seqs", "page_layout", "page_size"]
+    return ["## What paging costs", said, _markdown(costs, [*named, *COSTS]), "\n".join(missing_arms(costs))]
 
 
 def _nulls(table: pd.DataFrame) -> list[str]:

@@ -210,3 +210,17 @@ class KVCache(Protocol):
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts for the row about the last ``tune``: ``sdpa_backend``, ``bytes_read``, and its own."""
+
+
+@runtime_checkable
+class QuantisedKVCache(KVCache, Protocol):
+    """A cache of a model with a ``kv_dtype``: K and V are stored in units of a scale per KV head."""
+
+    def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
+        """Set one layer's scales, before anything is written there; they are 1 until then.
+
+        Args:
+            layer: which of the allocated layers.
+            k_scales: float32 ``[num_kv_heads]``, the unit of each head's K.
+            v_scales: as ``k_scales``, of V.
+        """

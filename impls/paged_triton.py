@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from impls.paged_batch import PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import check_options, choice_option
-from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, TritonDecoder
+from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, Storage, TritonDecoder
 
 LAYOUTS = ("NHD", "HND")
 
@@ -80,36 +81,40 @@ class PagedTriton:
         self.decoder = TritonDecoder(
             model, "paged_triton", device=self._device, options=options, layout=KernelCache.of_pages(shape, kv_layout)
         )
-        self._tensors = [self._storage(shape, kv_layout) for _ in range(2 * num_layers)]
+        make = partial(_pages, shape, kv_layout, getattr(torch, model.stored_dtype), self._device)
+        self._storage = Storage(model, make, num_layers, self._device)
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
 
     @property
     def tensors(self) -> Sequence[Tensor]:
         """``[num_pages, page_size, num_kv_heads, head_dim]`` each, of whatever strides: K of each layer, then V."""
-        return self._tensors
+        return self._storage.tensors
 
     @property
     def storage_bytes(self) -> int:
         """Bytes that the K and V tensors really take."""
-        return sum(tensor.nbytes for tensor in self._tensors)
+        return self._storage.nbytes
+
+    def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
+        """Set the units of K and V; see ``QuantisedKVCache.set_scales``."""
+        self._storage.set_scales(layer, k_scales, v_scales)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store K and V of some tokens; see ``KVCache.write``."""
-        self.decoder.write(self._of(layer), slot_mapping, keys, values)
+        self.decoder.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> TritonBatch:
         """Look up the pages of a batch and plan how to launch on them; see ``KVCache.prepare``."""
         table = build_page_table(self.policy, seq_ids)
-        scales = self.decoder.scales
         return TritonBatch(
             paged=to_device(table, self._device),
             plan=self.decoder.plan(table.seq_lens),
-            scales_bytes=0 if scales is None else scales.nbytes,
+            scales_bytes=self._storage.scales_bytes,
         )
 
     def tune(self, query: Tensor, batch: TritonBatch) -> None:
         """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
-        batch.plan = self.decoder.tune(query, self._of(0), batch.rows)
+        batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         table = batch.paged.host
         live_bytes = unique_live_tokens(table, self._model.sliding_window) * self._model.token_bytes_per_layer
         self._details = {
@@ -120,19 +125,17 @@ class PagedTriton:
 
     def decode(self, layer: int, query: Tensor, batch: TritonBatch) -> Tensor:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
-        return self.decoder.attend(query, self._of(layer), batch.rows, batch.plan)
+        return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
         return dict(self._details)
 
-    def _of(self, layer: int) -> tuple[Tensor, Tensor]:
-        return self._tensors[layer], self._tensors[layer + len(self._tensors) // 2]
 
-    def _storage(self, shape: tuple[int, int, int, int], kv_layout: str) -> Tensor:
-        dtype: torch.dtype = getattr(torch, self._model.stored_dtype)
-        num_pages, page_size, num_kv_heads, head_dim = shape
-        if kv_layout == "NHD":
-            return torch.empty(shape, dtype=dtype, device=self._device)
-        pages = torch.empty((num_pages, num_kv_heads, page_size, head_dim), dtype=dtype, device=self._device)
-        return pages.transpose(1, 2)
+def _pages(shape: tuple[int, int, int, int], kv_layout: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``[num_pages, page_size, num_kv_heads, head_dim]``; HND is a view of pages whose heads come first."""
+    if kv_layout == "NHD":
+        return torch.empty(shape, dtype=dtype, device=device)
+    num_pages, page_size, num_kv_heads, head_dim = shape
+    pages = torch.empty((num_pages, num_kv_heads, page_size, head_dim), dtype=dtype, device=device)
+    return pages.transpose(1, 2)

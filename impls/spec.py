@@ -71,6 +71,20 @@ class ModelSpec:
         return self.num_query_heads // self.num_kv_heads
 
     @property
+    def attention(self) -> str:
+        """What a kernel sees of the model but its element type.
+
+        >>> ModelSpec(name="gemma", num_layers=1, num_query_heads=8, num_kv_heads=4, head_dim=256,
+        ...           dtype="float16", max_seq_len=64, sliding_window=32, soft_cap=50.0).attention
+        '8/4 x 256, window 32, cap 50'
+        """
+        parts = [f"{self.num_query_heads}/{self.num_kv_heads} x {self.head_dim}"]
+        parts += [] if self.kv_dtype is None else [self.kv_dtype]
+        parts += [] if self.sliding_window is None else [f"window {self.sliding_window}"]
+        parts += [] if self.soft_cap is None else [f"cap {self.soft_cap:g}"]
+        return ", ".join(parts)
+
+    @property
     def stored_dtype(self) -> str:
         """What K and V are stored in."""
         return self.kv_dtype or self.dtype

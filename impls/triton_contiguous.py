@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from impls.kernels.support import KernelCache
 from impls.policies import Reserved
 from impls.spec import ModelSpec
 from impls.storage import check_options
-from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, TritonDecoder
+from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, Storage, TritonDecoder
 
 
 @dataclass(kw_only=True)
@@ -80,40 +81,44 @@ class TritonContiguous:
         )
         shape = (policy.num_slots, model.num_kv_heads, model.head_dim)
         dtype: torch.dtype = getattr(torch, model.stored_dtype)
-        self._tensors = [torch.empty(shape, dtype=dtype, device=self._device) for _ in range(2 * num_layers)]
+        make = partial(torch.empty, shape, dtype=dtype, device=self._device)
+        self._storage = Storage(model, make, num_layers, self._device)
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
 
     @property
     def tensors(self) -> Sequence[Tensor]:
         """``[num_slots, num_kv_heads, head_dim]`` each: K of each layer, then V of each layer."""
-        return self._tensors
+        return self._storage.tensors
 
     @property
     def storage_bytes(self) -> int:
         """Bytes that the K and V tensors really take."""
-        return sum(tensor.nbytes for tensor in self._tensors)
+        return self._storage.nbytes
+
+    def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
+        """Set the units of K and V; see ``QuantisedKVCache.set_scales``."""
+        self._storage.set_scales(layer, k_scales, v_scales)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store K and V of some tokens; see ``KVCache.write``."""
-        self.decoder.write(self._of(layer), slot_mapping, keys, values)
+        self.decoder.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
         """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
         first_slots = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
         lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
-        scales = self.decoder.scales
         return RegionBatch(
             slot_mapping=torch.from_numpy(first_slots + lens - 1).to(self._device),
             first_slots=torch.from_numpy(first_slots).to(self._device),
             seq_lens=torch.from_numpy(lens).to(self._device),
             host_lens=lens,
             plan=self.decoder.plan(lens),
-            scales_bytes=0 if scales is None else scales.nbytes,
+            scales_bytes=self._storage.scales_bytes,
         )
 
     def tune(self, query: Tensor, batch: RegionBatch) -> None:
         """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
-        batch.plan = self.decoder.tune(query, self._of(0), batch.rows)
+        batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         window = self._model.sliding_window
         tokens = int((batch.host_lens if window is None else np.minimum(batch.host_lens, window)).sum(dtype=np.int64))
         self._details = {
@@ -124,11 +129,8 @@ class TritonContiguous:
 
     def decode(self, layer: int, query: Tensor, batch: RegionBatch) -> Tensor:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
-        return self.decoder.attend(query, self._of(layer), batch.rows, batch.plan)
+        return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
         return dict(self._details)
-
-    def _of(self, layer: int) -> tuple[Tensor, Tensor]:
-        return self._tensors[layer], self._tensors[layer + len(self._tensors) // 2]

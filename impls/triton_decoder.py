@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impls.interface import Unsupported
 from impls.kernels import heuristics
 from impls.kernels.heuristics import Splits, Tile
 from impls.kernels.support import (
@@ -64,6 +66,65 @@ class Rows:
     host_lens: NDArray[np.int32]
 
 
+class Layer(NamedTuple):
+    """One layer's storage, as the kernels take it.
+
+    Attributes:
+        keys: of the layout that the decoder was made for.
+        values: as ``keys``.
+        scales: float32 ``[2, num_kv_heads]`` of K and V, where the cache is quantised, else ``None``.
+    """
+
+    keys: Tensor
+    values: Tensor
+    scales: Tensor | None
+
+
+class Storage:
+    """K and V of some layers, and their scales where the cache is quantised.
+
+    Args:
+        model: shapes and dtype.
+        make: makes one tensor of K or V.
+        num_layers: layers that get storage.
+        device: where the scales lie.
+
+    Attributes:
+        tensors: K of each layer, then V of each layer.
+    """
+
+    def __init__(self, model: ModelSpec, make: Callable[[], Tensor], num_layers: int, device: torch.device) -> None:
+        self.tensors: Sequence[Tensor] = [make() for _ in range(2 * num_layers)]
+        is_quantised = model.kv_dtype is not None
+        self._scales = torch.ones((num_layers, 2, model.num_kv_heads), device=device) if is_quantised else None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of K and V."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def scales_bytes(self) -> int:
+        """Bytes of one layer's scales."""
+        return 0 if self._scales is None else self._scales[0].nbytes
+
+    def layer(self, index: int) -> Layer:
+        """One layer."""
+        num_layers = len(self.tensors) // 2
+        scales = None if self._scales is None else self._scales[index]
+        return Layer(self.tensors[index], self.tensors[index + num_layers], scales)
+
+    def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
+        """See ``QuantisedKVCache.set_scales``.
+
+        Raises:
+            Unsupported: the cache is not quantised.
+        """
+        if self._scales is None:
+            raise Unsupported("a cache whose model has no kv_dtype has no scales to set")
+        self._scales[layer] = torch.stack((k_scales, v_scales))
+
+
 class TritonDecoder:
     """The kernels for one model, one device and one way to lay out K and V.
 
@@ -78,9 +139,6 @@ class TritonDecoder:
     Raises:
         Unsupported: there is no Triton, or this device or shape cannot be served.
         ValueError: an option is out of range.
-
-    Attributes:
-        scales: float32 ``[2, num_kv_heads]`` of K and V, where the cache is quantised, else ``None``.
     """
 
     def __init__(
@@ -99,15 +157,13 @@ class TritonDecoder:
         self._layout = layout
         self._workspace = torch.empty(0, dtype=torch.float32, device=device)
         self._scale = math.log2(math.e) / math.sqrt(model.head_dim)  # the kernels' exponent is base two
-        self.scales = None if model.kv_dtype is None else torch.ones((2, model.num_kv_heads), device=device)
         self.facts: dict[str, str | int | float | None] = {}
 
-    def write(self, cache: tuple[Tensor, Tensor], slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens in one layer's tensors; see ``KVCache.write``."""
+    def write(self, layer: Layer, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store K and V of some tokens in one layer; see ``KVCache.write``."""
         num_tokens, num_kv_heads, head_dim = keys.shape
         self._kernels.write[(num_tokens, ceil_div(num_kv_heads * head_dim, heuristics.WRITE_ELEMENTS))](
-            *cache,
-            self.scales,
+            *layer,
             keys.contiguous(),
             values.contiguous(),
             slot_mapping,
@@ -121,11 +177,11 @@ class TritonDecoder:
         """How to launch on sequences of these lengths, with the tile chosen last."""
         return self.plan_with(self.tile, host_lens)
 
-    def tune(self, query: Tensor, cache: tuple[Tensor, Tensor], rows: Rows) -> LaunchPlan:
+    def tune(self, query: Tensor, layer: Layer, rows: Rows) -> LaunchPlan:
         """Compile, time every tile in contention and keep the fastest; returns the batch's new plan."""
         plans = {tile: self.plan_with(tile, rows.host_lens) for tile in self.tiles}
         self.tile = fastest(
-            {tile: partial(self.attend, query, cache, rows, plan) for tile, plan in plans.items()}, self._device
+            {tile: partial(self.attend, query, layer, rows, plan) for tile, plan in plans.items()}, self._device
         )
         self.facts = {
             "num_splits": plans[self.tile].splits.num_splits,
@@ -135,8 +191,8 @@ class TritonDecoder:
         }
         return plans[self.tile]
 
-    def attend(self, query: Tensor, cache: tuple[Tensor, Tensor], rows: Rows, plan: LaunchPlan) -> Tensor:
-        """Attention of one new token per sequence over one layer's tensors; see ``KVCache.decode``."""
+    def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan) -> Tensor:
+        """Attention of one new token per sequence over one layer; see ``KVCache.decode``."""
         query = query.contiguous()
         out = torch.empty_like(query)
         num_seqs, num_query_heads, head_dim = query.shape
@@ -146,8 +202,7 @@ class TritonDecoder:
             out if plan.parts is None else plan.parts,
             plan.lse,
             query,
-            *cache,
-            self.scales,
+            *layer,
             rows.table,
             rows.seq_lens,
             rows.table.stride(0),

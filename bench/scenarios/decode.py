@@ -17,12 +17,13 @@ from bench.config import Config, build
 from bench.measure.memory import MemoryProbe, pids_on_gpus
 from bench.measure.timing import choose_timer
 from bench.scenarios.bookkeeping import bookkeeping
-from bench.scenarios.decode_timing import Step, compare_with_ceiling, live_layer_bytes, time_step
+from bench.scenarios.decode_timing import Step, compare_with_ceiling, seen_layer_bytes, time_step
 from bench.scenarios.filling import Filled, draw, fill
-from bench.scenarios.tensors import Inputs, draw_inputs, make_cache, write_sequence
+from bench.scenarios.tensors import Inputs, draw_inputs, held_by, make_cache, write_sequence
 from bench.scenarios.weighing import allocate_touched, rehearsal, write_ones
 from impls.interface import Batch, KVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.spec import ModelSpec
 
 DETAILS = ("sdpa_backend", "sdpa_call", "bytes_read")
 
@@ -39,19 +40,20 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
     choice = choose_timer(
         config.measure,
         torch.device(config.device),
-        moved_bytes=live_layer_bytes(config, filled),
+        moved_bytes=seen_layer_bytes(config, filled),
         storage_bytes=filled.policy.pool_bytes // config.model.num_layers,
         ceiling_gbps=argument["ceiling_gbps"],
     )
     # The timer rotates among layers: they hold the same, each at its own address.
     cache = make_cache(config, filled.policy, num_layers=max(config.layers_allocated, choice.copies))
     inputs = draw_inputs(config, filled)
+    held = held_by(cache, inputs, config)
     for seq_id, (keys, values) in enumerate(zip(inputs.keys, inputs.values, strict=True)):
         write_sequence(cache, seq_id, keys, values)
     batch = cache.prepare(range(len(filled.seq_lens)))
     cache.tune(inputs.query, batch)
     _describe(answer, cache, batch)
-    _check(answer, cache, inputs, batch)
+    _check(answer, cache, held, batch, config.model)
     if answer.status == "ok":
         step = Step(
             config=config,
@@ -61,10 +63,11 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
             newest=inputs.newest(),
             batch=batch,
         )
-        inputs.keys.clear()  # the reference is done; its copies would only compete for memory
-        inputs.values.clear()
+        for copies in (inputs, held):  # the reference is done; they would only compete for memory
+            copies.keys.clear()
+            copies.values.clear()
         time_step(answer, step, choice)
-        compare_with_ceiling(answer, config, batch, argument["ceiling_gbps"])
+        compare_with_ceiling(answer, step, argument["ceiling_gbps"])
     return answer
 
 
@@ -77,12 +80,13 @@ def _describe(answer: Answer, cache: KVCache, batch: Batch) -> None:
     answer.leave_null("the implementation has none", *absent)
 
 
-def _check(answer: Answer, cache: KVCache, inputs: Inputs, batch: Batch) -> None:
+def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: ModelSpec) -> None:
     """Compare one step of every layer with the float32 reference; a wrong answer is never timed."""
-    reference = decode_attention(inputs.query, inputs.keys, inputs.values)
-    allowed = allowed_error(inputs.query, inputs.keys, inputs.values, reference)
+    masking: dict[str, Any] = {"window": model.sliding_window, "soft_cap": model.soft_cap}
+    reference = decode_attention(held.query, held.keys, held.values, **masking)
+    allowed = allowed_error(held.query, held.keys, held.values, reference, **masking)
     layers = range(len(cache.tensors) // 2)
-    error = max(max_rel_error(cache.decode(layer, inputs.query, batch), reference) for layer in layers)
+    error = max(max_rel_error(cache.decode(layer, held.query, batch), reference) for layer in layers)
     answer.values |= {"max_rel_error": error, "allowed_rel_error": allowed}
     if not error <= allowed:
         answer.status = "incorrect"

@@ -22,7 +22,6 @@ from bench.measure.timing import Timer, settle
 from bench.measure.work import Work
 from bench.scenarios.filling import Filled, new_policy
 from impls.interface import Batch, KVCache, Policy
-from impls.spec import DTYPE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +49,7 @@ class Step:
         return Work(
             call=lambda layer: self.cache.decode(layer, self.query, self.batch),
             copies=self._layers(copies),
-            bytes_per_call=live_layer_bytes(self.config, self.filled),
+            bytes_per_call=seen_layer_bytes(self.config, self.filled),
         )
 
     def append(self, copies: int) -> Work:
@@ -67,9 +66,16 @@ class Step:
         return [(tensors[layer], tensors[len(tensors) // 2 + layer]) for layer in range(count)]
 
 
-def live_layer_bytes(config: Config, filled: Filled) -> int:
+def seen_layer_bytes(config: Config, filled: Filled) -> int:
     """Bytes of the K and V that one layer's attention must read: those of a shared slot once."""
-    return filled.policy.usage().live_bytes // config.model.num_layers
+    window, policy = config.model.sliding_window, filled.policy
+    if window is None:
+        return policy.usage().live_bytes // config.model.num_layers
+    lens = filled.seq_lens.tolist()
+    seen = {
+        slot for seq_id, seq_len in enumerate(lens) for slot in policy.slots(seq_id, max(seq_len - window, 0), seq_len)
+    }
+    return len(seen) * config.model.token_bytes_per_layer
 
 
 def time_step(answer: Answer, step: Step, choice: TimerChoice) -> None:
@@ -158,12 +164,11 @@ def _launching(answer: Answer, decode: Samples) -> dict[str, Any]:
     return {"decode_enqueue_us": decode.launch_us, "launch_bound": decode.launch_bound}
 
 
-def compare_with_ceiling(answer: Answer, config: Config, batch: Batch, ceiling_gbps: float | None) -> None:
+def compare_with_ceiling(answer: Answer, step: Step, ceiling_gbps: float | None) -> None:
     """Achieved bandwidth from the bytes that any implementation must move, not those that this one does."""
-    model, values = config.model, answer.values
-    unique_live = values["live_bytes"] // model.num_layers
-    queries_and_output = 2 * values["admitted_seqs"] * model.num_query_heads * model.head_dim * DTYPE_BYTES[model.dtype]
-    moved = unique_live + queries_and_output + batch.metadata_bytes
+    values = answer.values
+    queries_and_output = 2 * step.query.nbytes
+    moved = seen_layer_bytes(step.config, step.filled) + queries_and_output + step.batch.metadata_bytes
     values["achieved_gbps"] = moved / values["decode_us"] / 1000
     if ceiling_gbps is None:
         answer.leave_null("the ceiling could not be measured; see the log", "ceiling_gbps", "ceiling_ratio")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bench.config import Config
 from bench.scenarios.filling import Filled
-from impls.interface import KVCache, Policy
+from impls.interface import KVCache, Policy, QuantisedKVCache, Unsupported
 from impls.spec import ModelSpec
 
 
@@ -66,6 +66,42 @@ def draw_inputs(config: Config, filled: Filled) -> Inputs:
     drawn = list(_drawn(config, filled, generator))
     query = _normal(len(filled.seq_lens), config.model.num_query_heads, config, generator)
     return Inputs(query=query, keys=[keys for keys, _ in drawn], values=[values for _, values in drawn])
+
+
+def held_by(cache: KVCache, inputs: Inputs, config: Config) -> Inputs:
+    """What the cache holds of the inputs: of a quantised one, whose scales this sets, what can be read back.
+
+    A head's scale maps its largest K or V, over all sequences, to the largest number of ``kv_dtype``.
+
+    Raises:
+        Unsupported: the model has a ``kv_dtype`` and the cache takes no scales.
+    """
+    if config.model.kv_dtype is None:
+        return inputs
+    if not isinstance(cache, QuantisedKVCache):
+        raise Unsupported(f"{config.impl.name} takes no scales for model.kv_dtype={config.model.kv_dtype}")
+    dtype: torch.dtype = getattr(torch, config.model.kv_dtype)
+    scales = [_scales(rows, dtype) for rows in (inputs.keys, inputs.values)]
+    for layer in range(len(cache.tensors) // 2):
+        cache.set_scales(layer, *scales)
+    keys, values = (
+        [_rounded(one, scale, dtype) for one in rows]
+        for rows, scale in zip((inputs.keys, inputs.values), scales, strict=True)
+    )
+    return Inputs(query=inputs.query, keys=keys, values=values)
+
+
+def _scales(rows: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """float32 ``[num_kv_heads]``."""
+    largest = torch.stack([one.float().abs().amax(dim=(0, 2)) for one in rows]).amax(dim=0)
+    return largest / torch.finfo(dtype).max
+
+
+def _rounded(rows: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
+    """Rows as they come back from a quantised cache, in float32."""
+    units = scales[:, None]
+    largest = torch.finfo(dtype).max
+    return (rows.float() / units).clamp(-largest, largest).to(dtype).float() * units
 
 
 def _drawn(config: Config, filled: Filled, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:

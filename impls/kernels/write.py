@@ -3,6 +3,9 @@
 import triton
 import triton.language as tl
 
+from impls.kernels.runtime import INTERPRETED
+
+_INTERPRETED = tl.constexpr(INTERPRETED)
 _LARGEST_E4M3 = tl.constexpr(448.0)
 
 
@@ -49,4 +52,16 @@ def write_kernel(
 @triton.jit
 def _quantised(rows, scale):
     """Rows in units of their head's scale, within what e4m3 holds: it has no infinity to overflow to."""
-    return tl.clamp(rows.to(tl.float32) / scale, -_LARGEST_E4M3, _LARGEST_E4M3)
+    units = tl.clamp(tl.div_rn(rows.to(tl.float32), scale), -_LARGEST_E4M3, _LARGEST_E4M3)
+    if _INTERPRETED:  # Triton's interpreter loses the carry when it rounds to 8 bits: 31.4 becomes 16.
+        units = _rounded_to_e4m3(units)
+    return units
+
+
+@triton.jit
+def _rounded_to_e4m3(units):
+    """The nearest number that e4m3 holds, ties to even, in float32: four significant bits, or steps of 2**-9."""
+    shifted = units * (2**20 + 1)  # Veltkamp's splitting
+    normal = shifted - (shifted - units)
+    subnormal = (units + 1.5 * 2**14) - 1.5 * 2**14
+    return tl.where(tl.abs(units) < 2**-6, subnormal, normal)

@@ -121,6 +121,13 @@ def put(tensor: Tensor, slots: Tensor, rows: Tensor) -> None:
         tensor[slots // tensor.shape[1], slots % tensor.shape[1]] = rows
 
 
+def take(tensor: Tensor, slots: Tensor) -> Tensor:
+    """The rows of slots, of whatever layout."""
+    if tensor.dim() == 3:
+        return tensor[slots]
+    return tensor[slots // tensor.shape[1], slots % tensor.shape[1]]
+
+
 def _draw(shape: Sequence[int], case: Case, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator).to(DEVICE, getattr(torch, case.dtype))
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from contextlib import nullcontext
 from unittest import mock
 
 import torch
 
-from impls.interface import KVCache, Unsupported
+from impls import triton_decoder
+from impls.interface import KVCache, QuantisedKVCache, Unsupported
+from impls.kernels.support import Device
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error
-from tests.kernels.attention_case import DEVICE, Case, make_cache, put, store
+from tests.kernels.attention_case import DEVICE, Case, make_cache, put, store, take
 
 
 def write_with_skips(case: Case) -> bool:
@@ -31,6 +34,39 @@ def write_with_skips(case: Case) -> bool:
     return torch.equal(stored[0].nan_to_num(7), expected.nan_to_num(7)) and torch.equal(
         stored[1].nan_to_num(7), -expected.nan_to_num(-7)
     )
+
+
+def quantised(case: Case, unit: float) -> tuple[float, float, bool, int]:
+    """Error and allowed error over what was stored, whether that is what torch rounds to, and the scales' bytes.
+
+    Scales differ by KV head and between K and V; the largest number saturates.
+    """
+    cache = make_cache(case)
+    generator = torch.Generator().manual_seed(1)
+    num_heads = case.heads[1]
+    scales = unit * torch.arange(1, 2 * num_heads + 1, device=DEVICE).view(2, num_heads)
+    assert isinstance(cache, QuantisedKVCache)
+    cache.set_scales(0, *scales)
+    keys, values = [], []
+    for seq_id, seq_len in enumerate(case.seq_lens):
+        cache.policy.admit(seq_id, seq_len)
+        rows = torch.randn((2, seq_len, num_heads, case.head_dim), generator=generator)
+        rows[0, 0, 0, 0] = 1e4
+        rows = rows.to(DEVICE, getattr(torch, case.dtype))
+        slots = torch.tensor(cache.policy.slots(seq_id, 0, seq_len), device=DEVICE)
+        cache.write(0, slots, *rows)
+        units = (rows.float() / scales[:, None, :, None]).clamp(-448, 448).to(torch.float8_e4m3fn)
+        for held, expected in zip(cache.tensors, units, strict=True):
+            if not torch.equal(take(held, slots).view(torch.uint8), expected.view(torch.uint8)):
+                return math.inf, 0, False, 0
+        for kept, rounded in zip((keys, values), units.float() * scales[:, None, :, None], strict=True):
+            kept.append(rounded)
+    shape = (len(case.seq_lens), case.heads[0], case.head_dim)
+    query = (torch.randn(shape, generator=generator) / 16).to(DEVICE, getattr(torch, case.dtype))
+    batch = cache.prepare(range(len(case.seq_lens)))
+    reference = decode_attention(query, keys, values)
+    error = max_rel_error(cache.decode(0, query, batch), reference)
+    return error, allowed_error(query, keys, values, reference), True, batch.scales_bytes
 
 
 def append_and_decode(case: Case, steps: int) -> list[tuple[float, float]]:
@@ -95,15 +131,24 @@ def facts_after_tune(case: Case) -> dict[str, object]:
     return {**cache.details(), "storage_bytes": cache.storage_bytes, "shapes": shapes, "pages": cache.policy.num_pages}
 
 
-def refusal(case: Case, *, device: str = DEVICE, policy_name: str = "paged", without_triton: bool = False) -> str:
+def refusal(
+    case: Case,
+    *,
+    device: str = DEVICE,
+    policy_name: str = "paged",
+    without_triton: bool = False,
+    capability: int | None = None,
+) -> str:
     """Why a cache is not made: the type of what was raised, and what it says."""
     model = case.model
     policy = PagePool(4, case.page_size, model.token_bytes)
     other = Reserved(64, model.max_seq_len, model.token_bytes, estimate="max")
     found = importlib.util.find_spec
     absent = mock.patch.object(importlib.util, "find_spec", lambda name: None if without_triton else found(name))
+    old = Device(multiprocessors=1, capability=capability or 0)
+    told = mock.patch.object(triton_decoder, "describe_device", return_value=old) if capability else nullcontext()
     try:
-        with absent:
+        with absent, told:
             PagedTriton(
                 model, policy if policy_name == "paged" else other, device=device, num_layers=1, options=case.options
             )

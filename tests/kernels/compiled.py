@@ -140,7 +140,7 @@ def _launches(variant: Variant) -> list[Launch]:
     for tile in decoder.tiles:
         plan = decoder.plan_with(tile, batch.paged.host.seq_lens)
         query = torch.empty((len(variant.seq_lens), num_query_heads, variant.head_dim), dtype=dtype)
-        decoder.attend(query, cache._of(0), batch.rows, plan)
+        decoder.attend(query, cache._storage.layer(0), batch.rows, plan)
     return launches
 
 

@@ -14,6 +14,7 @@ from tests.kernels.cache_case import (
     append_and_decode,
     decode_beyond_31_bits,
     facts_after_tune,
+    quantised,
     refusal,
     write_with_skips,
 )
@@ -46,6 +47,32 @@ def test_tokens_appended_one_by_one_are_seen_by_the_next_step(
     case = Case(seq_lens=(2, 7), page_size=4, heads=heads)
     for error, allowed in kernels.submit(append_and_decode, case, 3).result():
         assert error <= allowed
+
+
+FP8 = {"kv_dtype": "float8_e4m3fn"}
+
+
+@pytest.mark.parametrize("paged", [True, False], ids=["pages", "regions"])
+@pytest.mark.parametrize("heads", [(2, 2), (8, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_quantised_cache_is_read_as_it_was_rounded(
+    kernels: ProcessPoolExecutor, dtype: str, heads: tuple[int, int], paged: bool
+) -> None:
+    case = Case(seq_lens=(1, 40), page_size=3, heads=heads, dtype=dtype, semantics=FP8, paged=paged)
+    error, allowed, is_rounded_as_torch_does, scales_bytes = kernels.submit(quantised, case, 0.01).result()
+    assert is_rounded_as_torch_does
+    assert error <= allowed
+    assert scales_bytes == 2 * 2 * 4
+
+
+@pytest.mark.parametrize(("capability", "answer"), [(80, "8.0"), (86, "8.6"), (89, None), (90, None)])
+def test_a_quantised_cache_needs_a_device_that_converts(
+    compiler: ProcessPoolExecutor, capability: int, answer: str | None
+) -> None:
+    case = Case(seq_lens=(8,), dtype="float16", semantics=FP8)
+    said = compiler.submit(refusal, case, capability=capability).result()
+    reason = f"paged_triton stores float8_e4m3fn from compute capability 8.9 on; this is {answer}"
+    assert said == ("made" if answer is None else f"Unsupported: {reason}")
 
 
 def test_offsets_beyond_31_bits(kernels: ProcessPoolExecutor) -> None:

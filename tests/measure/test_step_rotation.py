@@ -11,7 +11,7 @@ import torch
 from bench.config import build
 from bench.measure.work import RotationDefeated, check_rotation
 from bench.plan import resolve
-from bench.scenarios.decode_timing import Step, live_layer_bytes
+from bench.scenarios.decode_timing import Step, seen_layer_bytes
 from bench.scenarios.filling import draw, fill
 from bench.scenarios.tensors import draw_inputs, make_cache, write_sequence
 from tests.bench.points import values
@@ -57,7 +57,7 @@ def test_a_cache_that_ignores_its_layer_is_found_out(step: Step, monkeypatch: py
 
 def test_the_predicted_bytes_are_those_of_the_live_tokens(step: Step) -> None:
     tokens = int(step.filled.seq_lens.sum())
-    assert live_layer_bytes(step.config, step.filled) == tokens * step.config.model.token_bytes_per_layer
+    assert seen_layer_bytes(step.config, step.filled) == tokens * step.config.model.token_bytes_per_layer
 
 
 def test_a_work_names_one_pair_of_tensors_per_copy(step: Step) -> None:
