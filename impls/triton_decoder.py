@@ -18,14 +18,16 @@ from impls.kernels import heuristics
 from impls.kernels.heuristics import Splits, Tile
 from impls.kernels.support import (
     TILE_OPTIONS,
+    Device,
     KernelCache,
+    Kernels,
     check_shape,
     check_target,
     describe_device,
     load_kernels,
     tiles_for,
 )
-from impls.spec import ModelSpec, ceil_div
+from impls.spec import DTYPE_BYTES, ModelSpec, ceil_div
 from impls.storage import positive_option
 from impls.tuning import fastest
 
@@ -135,6 +137,8 @@ class TritonDecoder:
         options: ``block_tokens``, ``num_warps`` and ``num_stages`` of the decode kernel, which
             otherwise ``tune`` chooses; ``num_splits`` instead of the heuristic's.
         layout: where elements lie, see ``KernelCache``.
+        kernels: instead of the kernels themselves: what notes their launches down.
+        target: instead of what ``device`` is: what to launch for.
 
     Raises:
         Unsupported: there is no Triton, or this device or shape cannot be served.
@@ -142,14 +146,22 @@ class TritonDecoder:
     """
 
     def __init__(
-        self, model: ModelSpec, name: str, *, device: torch.device, options: Mapping[str, object], layout: KernelCache
+        self,
+        model: ModelSpec,
+        name: str,
+        *,
+        device: torch.device,
+        options: Mapping[str, object],
+        layout: KernelCache,
+        kernels: Kernels | None = None,
+        target: Device | None = None,
     ) -> None:
         check_shape(model, name)
         self._model = model
         self._device = device
-        self._kernels = load_kernels(name)
-        self._launch_device = describe_device(device, name, are_interpreted=self._kernels.are_interpreted)
-        check_target(model, name, self._launch_device)
+        self._kernels = kernels or load_kernels(name)
+        self._target = target or describe_device(device, name, are_interpreted=self._kernels.are_interpreted)
+        check_target(model, name, self._target)
         self._num_splits = positive_option(options, "num_splits", None)
         tiles = tiles_for(model, options)
         self.tiles = tiles[:1] if self._kernels.are_interpreted else tiles  # an interpreter's time says nothing
@@ -251,15 +263,16 @@ class TritonDecoder:
         longest = int(read.max())
         if self._num_splits is not None:
             return heuristics.even_splits(self._num_splits, max_seq_len=longest, block_tokens=tile.block_tokens)
-        device = self._launch_device
-        programs = tile.programs_per_sm(self._model.stored_bytes, device.capability)
+        programs = tile.programs_per_sm(
+            DTYPE_BYTES[self._model.dtype], self._model.stored_bytes, self._target.capability
+        )
         return heuristics.choose_splits(
             num_seqs=len(host_lens),
             num_kv_heads=self._model.num_kv_heads,
             max_seq_len=longest,
             num_tokens=int(read.sum(dtype=np.int64)),
             block_tokens=tile.block_tokens,
-            slots=device.multiprocessors * programs,
+            slots=self._target.multiprocessors * programs,
         )
 
     def _reserve(self, *sizes: int) -> Sequence[Tensor]:

@@ -46,25 +46,30 @@ class Tile:
         """Elements of the running output: lanes (see ``impls.kernels.decode``) times ``block_dim``."""
         return self.block_dim * (self.block_tokens if self.block_group == 1 else self.block_group)
 
-    def shared_bytes(self, element_bytes: int) -> int:
-        """Shared memory of one program, at most: K and V in flight, the query, the weights."""
-        keys_and_values = 2
-        tile = self.block_tokens * self.block_dim
-        elements = (self.num_stages - 1) * keys_and_values * tile
-        if self.block_group > 1:
-            elements += self.block_group * (self.block_dim + self.block_tokens)
-        return elements * element_bytes + _SCRATCH_BYTES
+    def shared_bytes(self, element_bytes: int, stored_bytes: int) -> int:
+        """Shared memory of one program, at most: K and V in flight, the query, the weights.
 
-    def programs_per_sm(self, element_bytes: int, capability: int) -> int:
+        Args:
+            element_bytes: bytes of one element of the query.
+            stored_bytes: bytes of one element of K and V.
+        """
+        keys_and_values = 2
+        in_flight = (self.num_stages - 1) * keys_and_values * self.block_tokens * self.block_dim
+        query_and_weights = self.block_group * (self.block_dim + self.block_tokens) if self.block_group > 1 else 0
+        return in_flight * stored_bytes + query_and_weights * element_bytes + _SCRATCH_BYTES
+
+    def programs_per_sm(self, element_bytes: int, stored_bytes: int, capability: int) -> int:
         """Programs that one multiprocessor surely runs at a time, at least 1.
 
         Args:
-            element_bytes: bytes of one element of K and V.
+            element_bytes: bytes of one element of the query.
+            stored_bytes: bytes of one element of K and V; converting them takes registers.
             capability: of the device: 90 for an H100.
         """
         sm_shared_bytes = 1024 * _SM_SHARED_KIB.get(capability, _LEAST_SM_SHARED_KIB)
-        by_shared_memory = sm_shared_bytes // (self.shared_bytes(element_bytes) + _PROGRAM_RESERVED_BYTES)
-        by_registers = 4 if self.accumulator <= 2048 else 3 if self.accumulator <= 4096 else 2
+        by_shared_memory = sm_shared_bytes // (self.shared_bytes(element_bytes, stored_bytes) + _PROGRAM_RESERVED_BYTES)
+        is_small = self.accumulator <= 2048 and stored_bytes == element_bytes
+        by_registers = 4 if is_small else 3 if self.accumulator <= 4096 else 2
         return max(1, min(by_shared_memory, by_registers * 4 // self.num_warps))
 
 

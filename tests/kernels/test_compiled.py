@@ -7,12 +7,12 @@ from itertools import product
 
 import pytest
 
-from impls.kernels.heuristics import Tile
+from impls.kernel_variants import Variant, compile_decode, compile_helpers, tile_of
+from impls.kernels.machine_code import MachineCode
 from impls.spec import DTYPE_BYTES
-from tests.kernels.compiled import Compiled, Variant, compile_decode, compile_helpers
 
 SM_REGISTERS = 64 * 1024  # per multiprocessor
-SM_SHARED_BYTES = {80: 164 * 1024, 90: 228 * 1024, 100: 228 * 1024}
+SM_SHARED_BYTES = {80: 164 * 1024, 89: 100 * 1024, 90: 228 * 1024, 100: 228 * 1024}
 WARP = 32
 SMALLEST_SHARED_LIMIT_BYTES = 163 * 1024  # of one program, on sm_80
 ONE_TO_ONE, GROUPED = (8, 8), (32, 8)  # query heads, KV heads
@@ -21,6 +21,10 @@ USUAL = [Variant(heads=heads, dtype=dtype) for heads, dtype in product((ONE_TO_O
 USUAL += [Variant(heads=GROUPED, head_dim=64), Variant(heads=GROUPED, head_dim=80)]
 USUAL += [Variant(heads=GROUPED, dtype="bfloat16", page_size=page_size) for page_size in (3, 64)]
 USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64)]
+USUAL += [Variant(heads=heads, page_size=None) for heads in (ONE_TO_ONE, GROUPED)]
+USUAL += [Variant(heads=GROUPED, kv_layout="HND"), Variant(heads=GROUPED, sliding_window=1000, soft_cap=30.0)]
+USUAL += [Variant(heads=heads, kv_dtype="float8_e4m3fn") for heads in (ONE_TO_ONE, GROUPED)]
+USUAL += [Variant(heads=GROUPED, kv_dtype="float8_e4m3fn", capability=89)]
 USUAL += [Variant(heads=GROUPED, capability=capability) for capability in (80, 100)]
 USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64, capability=capability) for capability in (80, 100)]
 
@@ -42,30 +46,33 @@ ALL += [
 ]
 
 
-def check(compiled: Compiled, variant: Variant) -> None:
+def check(compiled: MachineCode, variant: Variant) -> None:
     """What must hold for any tile of any variant."""
-    tile, element_bytes = compiled.tile, DTYPE_BYTES[variant.dtype]
-    assert tile is not None
+    tile, query_bytes, stored_bytes = tile_of(compiled), DTYPE_BYTES[variant.dtype], variant.model.stored_bytes
     assert compiled.stack_bytes == 0, "registers spill"
     assert not compiled.in_body("LDL")
     assert not compiled.in_body("STL")
-    assert compiled.in_loop("LDGSTS.E.BYPASS.128") == _wide_loads(tile, element_bytes)
-    assert compiled.in_loop("LDGSTS") == compiled.in_loop("LDGSTS.E.BYPASS.128"), "pieces below 16 bytes"
+    _check_loads(compiled, stored_bytes)
     _check_products(compiled, variant)
-    assert compiled.shared_bytes <= tile.shared_bytes(element_bytes)
+    assert compiled.shared_bytes <= tile.shared_bytes(query_bytes, stored_bytes)
     assert compiled.shared_bytes <= SMALLEST_SHARED_LIMIT_BYTES
-    programs = tile.programs_per_sm(element_bytes, variant.capability)
+    programs = tile.programs_per_sm(query_bytes, stored_bytes, variant.capability)
     assert programs * compiled.registers * tile.num_warps * WARP <= SM_REGISTERS
     assert programs * (compiled.shared_bytes + 1024) <= SM_SHARED_BYTES[variant.capability]
 
 
-def _wide_loads(tile: Tile, element_bytes: int) -> int:
-    """16-byte loads of K and V per thread and loop step."""
-    tile_bytes = 2 * tile.block_tokens * tile.block_dim * element_bytes
-    return tile_bytes // (16 * tile.num_warps * WARP)
+def _check_loads(compiled: MachineCode, stored_bytes: int) -> None:
+    """K and V of a loop step in pieces of 16 bytes per thread; of e4m3, the shared layout of one is in pieces of 8."""
+    tile = tile_of(compiled)
+    wide, narrow = compiled.in_loop("LDGSTS.E.BYPASS.128"), compiled.in_loop("LDGSTS.E.64")
+    bytes_per_thread = 2 * tile.block_tokens * tile.block_dim * stored_bytes // (tile.num_warps * WARP)
+    assert 16 * wide + 8 * narrow == bytes_per_thread
+    assert compiled.in_loop("LDGSTS") == wide + narrow
+    grouped_e4m3 = stored_bytes == 1 and tile.block_group > 1
+    assert narrow == (bytes_per_thread // 2 // 8 if grouped_e4m3 else 0)
 
 
-def _check_products(compiled: Compiled, variant: Variant) -> None:
+def _check_products(compiled: MachineCode, variant: Variant) -> None:
     """Tensor cores for 16-bit tiles; none for float32, whose TF32 would lose 13 bits."""
     assert "tf32" not in compiled.ptx
     if variant.dtype != "float32" and variant.model.group_size > 1:
@@ -78,7 +85,7 @@ def _check_products(compiled: Compiled, variant: Variant) -> None:
 @pytest.mark.parametrize("variant", USUAL, ids=str)
 def test_decode_kernel(compiler: ProcessPoolExecutor, variant: Variant) -> None:
     compiled = compiler.submit(compile_decode, variant).result()
-    assert len({one.tile for one in compiled}) == 2
+    assert len({tile_of(one) for one in compiled}) == 2
     for one in compiled:
         check(one, variant)
 

@@ -98,5 +98,7 @@ def test_shared_memory_is_buffers_query_and_weights() -> None:
     tile = Tile(block_group=16, block_dim=128, block_tokens=64, num_stages=3)
     keys_and_values_in_flight = 2 * 2 * 64 * 128
     scratch = 256
-    assert tile.shared_bytes(2) == 2 * (keys_and_values_in_flight + 16 * 128 + 16 * 64) + scratch
-    assert [tile.programs_per_sm(2, capability) for capability in (80, 86, 90)] == [2, 1, 3]
+    assert tile.shared_bytes(2, 2) == 2 * (keys_and_values_in_flight + 16 * 128 + 16 * 64) + scratch
+    assert [tile.programs_per_sm(2, 2, capability) for capability in (80, 86, 90)] == [2, 1, 3]
+    assert tile.shared_bytes(2, 1) == keys_and_values_in_flight + 2 * (16 * 128 + 16 * 64) + scratch
+    assert tile.programs_per_sm(2, 1, 80) == 3
