@@ -29,12 +29,54 @@ class Column:
             return "Float64"
         return "Int64" if self.name.endswith(WHOLE) else "object"
 
+    @property
+    def unit(self) -> str:
+        """What its name says that it is counted in; empty for a plain count or a text.
+
+        >>> Column("decode_us", "timing", "lower", "").unit
+        'µs'
+        """
+        return next((unit for suffix, unit in UNITS.items() if self.name.endswith(suffix)), "")
+
+    @property
+    def judged(self) -> bool:
+        """Whether comparing two runs gives a verdict on it."""
+        return self.kind == "exact" or (self.better is not None and self.name not in DERIVED)
+
 
 FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s",
              "_p50", "_p90", "_p99", "_per_token")  # fmt: skip
 WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "_retries", "bytes_read", "page_size",
          "replicate", "seed", "layers_allocated", "admissions", "appends", "frees", "preemptions", "steps", "_pages",
          "pages_taken_admit", "pages_taken_append", "num_gpus")  # fmt: skip
+
+UNITS = {
+    "_us_per_ktoken": "µs per 1,000 tokens",
+    "_ns_per_op": "ns",
+    "_us": "µs",
+    "_us_low": "µs",
+    "_us_high": "µs",
+    "_ms": "ms",
+    "_ms_mean": "ms",
+    "_ms_p50": "ms",
+    "_ms_p90": "ms",
+    "_ms_p99": "ms",
+    "_per_s": "per s",
+    "_s": "s",
+    "_bytes": "bytes",
+    "_gbps": "GB/s",
+    "_tokens": "tokens",
+    "_pages": "pages",
+    "_seqs": "sequences",
+    "_requests": "requests",
+    "_ratio": "ratio",
+}
+"""Suffix of a column's name: unit. The first that fits counts."""
+
+DERIVED = ("decode_us_per_ktoken", "decode_us_low", "decode_us_high", "decode_spread_ratio", "achieved_gbps",
+           "ceiling_ratio", "ceiling_gbps", "process_memory_bytes", "polled_peak_rise_bytes", "torch_difference_bytes",
+           "process_difference_bytes", "device_difference_bytes")  # fmt: skip
+"""Times and bytes that repeat another column or speak of the machine: judging them would count a change twice."""
 
 
 def _columns(kind: Kind, better: Better, **meanings: str) -> list[Column]:
@@ -72,6 +114,7 @@ COLUMNS: tuple[Column, ...] = (
         device="cpu or cuda; null without tensors",
         dtype="element type of queries and, unless attention_shape says otherwise, of K and V",
         attention_shape="query heads / KV heads x head_dim; what K and V are stored in, window and soft cap, if any",
+        benchmark="scenario=pytest_benchmark: full name of the test that was timed; null elsewhere",
     ),
     *_columns("exact", "higher", admitted_seqs="sequences admitted before the first refusal"),
     *_columns(
@@ -106,6 +149,16 @@ COLUMNS: tuple[Column, ...] = (
         largest_free_ratio="largest contiguous free extent / all free slots",
         metadata_bytes="device bytes of page table, lengths, slot mapping and, if quantised, scales of one step; "
         "beside the sum",
+    ),
+    *_columns(
+        "record",
+        None,
+        metadata_bytes="device bytes of page table, lengths, slot mapping and gather plan of one step; beside the sum. "
+        "The plan is that of the call that was found fastest, so it may differ from process to process",
+    ),
+    *_columns(
+        "exact",
+        None,
         layers_allocated="layers whose K and V got storage",
         logical_bytes="pool_bytes of these layers: what the policy thinks that the storage takes",
         storage_bytes="bytes that the K and V tensors really take (layers_allocated layers)",
@@ -267,6 +320,7 @@ COLUMNS: tuple[Column, ...] = (
         "copies of the inputs taken in turn); hot: it did",
         append_l2_mode="the same of append_us",
     ),
+    *_columns("timing", "lower", benchmark_us="scenario=pytest_benchmark: median time of one call"),
     *_columns("timing", "lower", decode_hot_us="median decode step of one layer with warm caches; null on a CPU"),
     *_columns("timing", "higher", ceiling_ratio="achieved_gbps / ceiling_gbps; above 1 the batch fits a cache"),
     *_columns(

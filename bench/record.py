@@ -10,13 +10,16 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.columns import MAY_BE_NULL, NAMES
 
 SCHEMA_VERSION = 1
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By schema version: a row of that version as one of the next. A new column needs none: it is null in older rows."""
 
 STATUSES = (
     "ok",
@@ -105,15 +108,30 @@ def read_row(path: Path) -> dict[str, Any]:
         ValueError: no JSON, or of a newer schema version.
     """
     try:
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole row: {error}") from error
+    except _NoNumber as error:
+        raise ValueError(f"{path} holds {error}: a value that was not measured is null") from error
     version = row.pop("schema_version", None) if isinstance(row, dict) else None
     if not isinstance(version, int):
         raise ValueError(f"{path} is not a row: it has no schema_version")
-    if version > SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+    absent = [name for name in ("key", "replicate", "status") if name not in row]
+    if absent:
+        raise ValueError(f"{path} is not a whole row: it has no {absent[0]}")
+    for older in range(version, SCHEMA_VERSION):
+        row = MIGRATIONS[older](row)
     return row
+
+
+class _NoNumber(Exception):
+    """NaN or an infinity."""
+
+
+def _no_number(name: str) -> Any:
+    raise _NoNumber(name)
 
 
 def is_pending(run_dir: Path, name: str) -> bool:

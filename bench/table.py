@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench.columns import COLUMNS, NAMES
-from bench.record import read_row
+from bench.record import SCHEMA_VERSION, read_row
 
 
 def load_rows(run_dir: Path) -> pd.DataFrame:
@@ -23,13 +25,49 @@ def load_rows(run_dir: Path) -> pd.DataFrame:
     plan = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))
     order = {point["key"]: rank for rank, point in enumerate(plan["points"])}
     rows.sort(key=lambda row: (order.get(row["key"], len(order)), row["replicate"]))
-    # Nullable types: whole numbers stay whole beside nulls.
-    return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
+    return typed(rows, run_dir)
+
+
+def typed(rows: Sequence[Mapping[str, Any]], run_dir: Path) -> pd.DataFrame:
+    """Rows as a table whose columns have the registry's types; absent ones are null.
+
+    Raises:
+        ValueError: a column that this version does not know (another unit, say), or a value of another type.
+    """
+    unknown = sorted({name for row in rows for name in row} - set(NAMES))
+    if unknown:
+        raise ValueError(f"{run_dir}: column {unknown[0]} is not known here{_other_unit(unknown[0])}")
+    columns = {}
+    for column in COLUMNS:
+        values = pd.Series([row.get(column.name) for row in rows], dtype="object")
+        try:
+            # Nullable types: whole numbers stay whole beside nulls.
+            columns[column.name] = values.astype(column.dtype)  # type: ignore[call-overload]
+        except (TypeError, ValueError):
+            wrong = next(value for value in values if not _fits(value, column.dtype))
+            raise ValueError(f"{run_dir}: {column.name}={wrong!r} must be a number ({column.dtype})") from None
+    return pd.DataFrame(columns)
+
+
+def _fits(value: Any, dtype: str) -> bool:
+    try:
+        pd.Series([value], dtype="object").astype(dtype)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _other_unit(name: str) -> str:
+    """What the column may be called here."""
+    stem = name.rpartition("_")[0]
+    alike = [column.name for column in COLUMNS if column.unit and column.name.rpartition("_")[0] == stem]
+    return f"; there is {alike[0]}, and units are not converted" if alike else "; a newer version may have made it"
 
 
 def write_table(table: pd.DataFrame, run_dir: Path) -> None:
     """Write ``table.csv`` and ``table.parquet``; null reasons as JSON text."""
     flat = table.assign(null_reasons=[json.dumps(reasons or {}) for reasons in table["null_reasons"]])
+    flat.attrs["schema_version"] = SCHEMA_VERSION
     for name, write in (("table.csv", flat.to_csv), ("table.parquet", flat.to_parquet)):
         fresh = run_dir / f".{name}.tmp"
         write(fresh, index=False)

@@ -1,0 +1,11 @@
+"""Comparing two runs: a pure function of two tables, then forms of what it found.
+
+``side`` and ``load``: what is compared. ``rules``, ``join``, ``exact``, ``noisy``, ``estimates``:
+the verdicts. ``comparison``: all of it together.
+"""
+
+from bench.compare.comparison import Comparison, compare
+from bench.compare.rules import Rules
+from bench.compare.side import Side
+
+__all__ = ["Comparison", "Rules", "Side", "compare"]

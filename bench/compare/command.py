@@ -1,0 +1,74 @@
+"""What the commands share: options, and the end of every comparison."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.compare.comparison import Comparison, compare
+from bench.compare.noise import read_floor
+from bench.compare.rules import EXIT_INTERNAL, EXIT_USAGE, KINDS, Rules
+from bench.compare.side import Side
+from bench.compare.store import append_summary, write_comparison
+from bench.compare.terminal import show
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a comparison."""
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write every form of the result here")
+    parser.add_argument("--all", action="store_true", help="list what is the same, too")
+    parser.add_argument("--kind", action="append", default=[], help=f"judge only {', '.join(KINDS)} (may be repeated)")
+    parser.add_argument("--metric", action="append", default=[], help="judge only this column (may be repeated)")
+    parser.add_argument("--ignore", action="append", default=[], metavar="METRIC", help="do not judge this column")
+    parser.add_argument("--floor", type=float, default=0.02, help="least difference that counts (default 0.02: 2 %%)")
+    parser.add_argument("--allow-mismatch", default="", metavar="FACT,…", help="blocking facts that may differ")
+    parser.add_argument("--allow-new", action="store_true", help="points that the base never planned are no fault")
+    parser.add_argument("--fail-on-inconclusive", action="store_true", help="exit 6 if something stays undecided")
+
+
+def rules_of(arguments: argparse.Namespace) -> Rules:
+    """The rules that the options ask for.
+
+    Raises:
+        ValueError: an option's value is wrong.
+    """
+    return Rules(
+        least_floor=arguments.floor,
+        allow_mismatch=tuple(name for name in arguments.allow_mismatch.split(",") if name),
+        allow_new=arguments.allow_new,
+        fail_on_inconclusive=arguments.fail_on_inconclusive,
+        kinds=tuple(arguments.kind) or KINDS,
+        metrics=tuple(arguments.metric),
+        ignore=tuple(arguments.ignore),
+    )
+
+
+def compared(base: Side, candidate: Side, rules: Rules) -> Comparison:
+    """Compare with the noise floor of the candidate's machine, if one was measured."""
+    return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))
+
+
+def present(comparison: Comparison, out: Path | None, *, everything: bool) -> int:
+    """Print, write what was asked for, and return the exit code."""
+    show(comparison, everything=everything)
+    append_summary(comparison)
+    if out is not None:
+        write_comparison(comparison, out)
+        print(f"written  {out}")
+    return comparison.exit_code
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """The exit code of a command; bad input is one sentence, and a mistake of ours is 1, never a verdict."""
+    try:
+        return command()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        print(f"internal error: {type(error).__name__}: {error}; please report it", file=sys.stderr)
+        return EXIT_INTERNAL

@@ -1,0 +1,161 @@
+"""Effects, intervals and p-values of many points at once: arrays ``[points, pairs]`` in, a frame out.
+
+All numbers are natural logarithms of ratios, turned so that above 0 is worse. Intervals and tests
+are scipy's: Student t on the mean below ``rules.bootstrap_from`` pairs, the BCa bootstrap of the
+median from there on (with five pairs a bootstrap of the median is nothing but [min, max]).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from bench.compare.rules import Rules
+
+Floats = NDArray[np.float64]
+
+IDENTICAL = 1e-9
+"""Logarithms that differ by less are equal: no clock resolves a billionth."""
+
+POWER = 0.8
+"""``detectable`` is the true effect that is found this often."""
+
+CHUNK = 2_000_000
+"""Numbers that one bootstrap holds in memory at once, at most."""
+
+COLUMNS = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable")
+
+
+def estimate(samples: Sequence[Floats], floor: float, rules: Rules) -> pd.DataFrame:
+    """Effect, interval and one-sided p-values of every point.
+
+    Args:
+        samples: one array ``[points, pairs]`` of paired log ratios; or, where the runs were not
+            interleaved, the logs of the candidate ``[points, n]`` and of the base ``[points, m]``.
+        floor: log of the ratio below which no difference counts.
+        rules: how to compare.
+
+    Returns:
+        One row per point: ``effect, low, high``; ``p_worse`` and ``p_better`` against the floor;
+        ``spread`` between runs of one side; ``detectable``, the effect that would be found with
+        ``POWER``; ``interval``, the method. All but the effect are null below two pairs.
+    """
+    pairs = min(values.shape[1] for values in samples)
+    centre = np.median if pairs >= rules.bootstrap_from else np.mean
+    middles = [cast("Floats", centre(values, axis=1)) for values in samples]
+    effect = middles[0] - (middles[1] if len(samples) == 2 else 0.0)
+    out = pd.DataFrame({name: np.full(len(effect), np.nan) for name in COLUMNS})
+    out["effect"], out["interval"] = effect, pd.Series("none", out.index, dtype=object)
+    if pairs < 2:
+        return out
+    constant = np.logical_and.reduce([np.ptp(values, axis=1) <= IDENTICAL for values in samples])
+    _fill_constant(out, constant, floor)
+    varying = [values[~constant] for values in samples]
+    if len(varying[0]):
+        _fill_varying(out, ~constant, varying, floor, rules, by_bootstrap=pairs >= rules.bootstrap_from)
+    return out
+
+
+def _fill_constant(out: pd.DataFrame, rows: NDArray[np.bool_], floor: float) -> None:
+    """Where every pair agrees there is nothing to estimate."""
+    effect = out.loc[rows, "effect"]
+    out.loc[rows, "low"] = out.loc[rows, "high"] = effect
+    out.loc[rows, "p_worse"] = np.where(effect > floor, 0.0, 1.0)
+    out.loc[rows, "p_better"] = np.where(effect < -floor, 0.0, 1.0)
+    out.loc[rows, "spread"] = 0.0
+    out.loc[rows, "detectable"] = floor
+    out.loc[rows, "interval"] = "exact"
+
+
+def _fill_varying(
+    out: pd.DataFrame,
+    rows: NDArray[np.bool_],
+    samples: Sequence[Floats],
+    floor: float,
+    rules: Rules,
+    *,
+    by_bootstrap: bool,
+) -> None:
+    out.loc[rows, "p_worse"] = _t_test(samples, floor, "greater").pvalue
+    out.loc[rows, "p_better"] = _t_test(samples, -floor, "less").pvalue
+    if by_bootstrap:
+        low, high, method = _bootstrap(samples, rules)
+    else:
+        interval = _t_test(samples, 0.0, "two-sided").confidence_interval(rules.confidence)
+        low, high, method = interval.low, interval.high, np.full(len(interval.low), "t", dtype=object)
+    out.loc[rows, "low"], out.loc[rows, "high"], out.loc[rows, "interval"] = low, high, method
+    variances = [values.var(axis=1, ddof=1) for values in samples]
+    # A paired difference holds the noise of two runs, so one side's is its half.
+    out.loc[rows, "spread"] = np.sqrt(sum(variances) / 2)
+    error = np.sqrt(sum(v / values.shape[1] for v, values in zip(variances, samples, strict=True)))
+    out.loc[rows, "detectable"] = floor + _reach(min(s.shape[1] for s in samples), rules, by_bootstrap) * error
+
+
+def _reach(pairs: int, rules: Rules, by_bootstrap: bool) -> float:
+    """Standard errors that a true effect must lie beyond the floor to be found with ``POWER``."""
+    t = stats.t(pairs - 1)
+    # The median of normal noise scatters more than its mean, by the root of π / 2.
+    return float((t.ppf((1 + rules.confidence) / 2) + t.ppf(POWER)) * (np.sqrt(np.pi / 2) if by_bootstrap else 1))
+
+
+def _t_test(samples: Sequence[Floats], above: float, alternative: Any) -> Any:
+    """Student's on paired differences, Welch's on two sides, of the hypothesis that the effect is ``above``."""
+    with warnings.catch_warnings():
+        # Runs that agree to a few digits make scipy warn of lost precision, which the floor makes harmless.
+        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
+        if len(samples) == 1:
+            return stats.ttest_1samp(samples[0], above, axis=1, alternative=alternative)
+        return stats.ttest_ind(samples[0] - above, samples[1], axis=1, equal_var=False, alternative=alternative)
+
+
+def _median_difference(*samples: Floats, axis: int = -1) -> Any:
+    middles = [np.median(values, axis=axis) for values in samples]
+    return middles[0] - middles[1] if len(middles) == 2 else middles[0]
+
+
+def _bootstrap(samples: Sequence[Floats], rules: Rules) -> tuple[Floats, Floats, NDArray[Any]]:
+    """BCa interval of the median; where ties leave it undefined, the percentile interval, which says so."""
+    low, high = _interval(samples, rules, "BCa")
+    method = np.full(len(low), "bca", dtype=object)
+    undefined = ~(np.isfinite(low) & np.isfinite(high))
+    if undefined.any():
+        low[undefined], high[undefined] = _interval([values[undefined] for values in samples], rules, "percentile")
+        method[undefined] = "percentile"
+    return low, high, method
+
+
+def _interval(samples: Sequence[Floats], rules: Rules, method: Any) -> tuple[Floats, Floats]:
+    points = max(1, CHUNK // (rules.resamples * max(values.shape[1] for values in samples)))
+    lows, highs = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ties: what they leave undefined is looked for by the caller
+        for start in range(0, len(samples[0]), points):
+            done = stats.bootstrap(
+                [values[start : start + points] for values in samples],
+                _median_difference,
+                axis=-1,
+                vectorized=True,
+                paired=False,
+                method=method,
+                n_resamples=rules.resamples,
+                confidence_level=rules.confidence,
+                rng=np.random.default_rng(0),  # the same runs give the same verdict, every time
+            )
+            lows.append(np.atleast_1d(done.confidence_interval.low))
+            highs.append(np.atleast_1d(done.confidence_interval.high))
+    return np.concatenate(lows), np.concatenate(highs)
+
+
+def adjusted(p_values: pd.Series) -> pd.Series:
+    """Benjamini–Hochberg over those that are not null."""
+    known = p_values.notna()
+    out = pd.Series(np.nan, index=p_values.index)
+    if known.any():
+        out[known] = stats.false_discovery_control(p_values[known].to_numpy(float))
+    return out

@@ -1,0 +1,121 @@
+"""From a path to a side: a run folder, or what pytest-benchmark wrote. Refuses what it cannot trust.
+
+The rows are the truth. ``table.parquet`` stands for them only while it is younger than every row
+and of this version; then ten thousand points load in a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.columns import COLUMNS, NAMES
+from bench.compare.benchmarks import is_benchmark, load_benchmarks
+from bench.compare.side import Side
+from bench.record import SCHEMA_VERSION, STATUSES
+from bench.table import load_rows
+
+INTERLEAVED = "interleaved.json"
+"""In a run folder whose rounds were interleaved with another's: which, and how."""
+
+
+def load_side(path: Path) -> Side:
+    """Load one side.
+
+    Args:
+        path: a run folder, a JSON file of pytest-benchmark, or a folder of these.
+
+    Raises:
+        ValueError: it is neither, or holds something that cannot be compared.
+    """
+    if is_benchmark(path):
+        return load_benchmarks(path)
+    if not (path / "plan.json").is_file():
+        raise ValueError(f"{path} is no run folder (it has no plan.json) and no JSON of pytest-benchmark")
+    plan, facts = _json(path / "plan.json"), _json(path / "environment.json")
+    _check_version(facts, path / "environment.json")
+    table = _table(path)
+    check_table(table, str(path))
+    marked = path / INTERLEAVED
+    try:
+        planned = {point["key"]: int(plan["replicates"]) for point in plan["points"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path / 'plan.json'} is not a whole plan: {error!r}") from error
+    return Side(
+        name=str(path),
+        table=table,
+        facts=facts,
+        planned=planned,
+        interleaved=str(_json(marked)["pairs"]) if marked.is_file() else None,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} is no whole run folder: it has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object")
+    return content
+
+
+def _check_version(facts: dict[str, Any], path: Path) -> None:
+    version = facts.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+
+
+def _table(run_dir: Path) -> pd.DataFrame:
+    stored = run_dir / "table.parquet"
+    if stored.is_file() and _is_fresh(stored, run_dir / "points"):
+        table = pd.read_parquet(stored)
+        if list(table.columns) == list(NAMES) and table.attrs.get("schema_version") == SCHEMA_VERSION:
+            return table.astype({column.name: column.dtype for column in COLUMNS})
+    return load_rows(run_dir)
+
+
+def _is_fresh(stored: Path, points: Path) -> bool:
+    """Whether the table was written after every row, and holds as many."""
+    import pyarrow.parquet as parquet
+
+    written = stored.stat().st_mtime_ns
+    with os.scandir(points) as entries:
+        rows = [entry.stat().st_mtime_ns for entry in entries if entry.name.endswith(".json")]
+    try:
+        return max(rows, default=0) <= written and len(rows) == parquet.ParquetFile(stored).metadata.num_rows
+    except (OSError, ValueError):
+        return False
+
+
+def check_table(table: pd.DataFrame, name: str) -> None:
+    """Refuse rows that would make a comparison lie.
+
+    Raises:
+        ValueError: a row twice, an unknown status, or a time that is not above zero.
+    """
+    for column in ("key", "replicate", "status"):
+        if table[column].isna().any():
+            raise ValueError(f"{name}: a row has no {column}")
+    counts = Counter(zip(table["key"], table["replicate"], strict=True))
+    twice = [f"{key}-{replicate}" for (key, replicate), count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"{name}: {len(twice)} rows are there twice, the first is {twice[0]}")
+    unknown = set(table["status"]) - set(STATUSES)
+    if unknown:
+        raise ValueError(f"{name}: status={min(unknown)} must be one of {', '.join(STATUSES)}")
+    for timed in (column.name for column in COLUMNS if column.kind == "timing" and column.judged):
+        values = pd.to_numeric(table[timed], errors="coerce")
+        wrong = (values <= 0) | values.isin([float("inf")]) | (values.isna() & table[timed].notna())
+        if wrong.any():
+            row = table[wrong].iloc[0]
+            raise ValueError(
+                f"{name}: {timed}={row[timed]} of {row['key']}-{row['replicate']} must be above 0 and finite"
+            )
