@@ -147,14 +147,12 @@ COLUMNS: tuple[Column, ...] = (
         free_bytes="the rest of the pool",
         shared_saved_bytes="bytes that sharing saves: what the shared slots would take again; beside the sum",
         largest_free_ratio="largest contiguous free extent / all free slots",
-        metadata_bytes="device bytes of page table, lengths, slot mapping and, if quantised, scales of one step; "
-        "beside the sum",
     ),
     *_columns(
         "record",
         None,
-        metadata_bytes="device bytes of page table, lengths, slot mapping and gather plan of one step; beside the sum. "
-        "The plan is that of the call that was found fastest, so it may differ from process to process",
+        metadata_bytes="device bytes of page table, lengths, slot mapping and, if quantised, scales of one step; "
+        "beside the sum. A gather plan in it is that of the call found fastest, so processes may differ",
     ),
     *_columns(
         "exact",

@@ -12,8 +12,8 @@ COMPARED, MISSING, FAILED, NEW = "compared", "missing", "failed", "new"
 NAMING = ("scenario", "benchmark", "implementation", "policy")
 """Columns whose value names a point by itself."""
 
-AXES = ("model", "attention_shape", "workload", "trace", "arena", "page_layout", "page_size", "num_seqs", "memory_budget_bytes", "seed", "device",
-        "dtype")  # fmt: skip
+AXES = ("model", "attention_shape", "workload", "trace", "arena", "page_layout", "page_size", "num_seqs",
+        "memory_budget_bytes", "seed", "device", "dtype")  # fmt: skip
 """Columns that name a point as ``name=value``, where they vary."""
 
 
