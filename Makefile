@@ -5,9 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RAY := .venv-ray
 
-.PHONY: bench test lint types check perf slow test-cluster clean
+.PHONY: bench paper test lint types check perf slow test-cluster clean
 bench: $(STAMP)
 	$(BIN)/python bench/run.py -m page_size=4,16,64
+
+paper: $(STAMP) # the PagedAttention paper's figures and claims, without a GPU
+	$(BIN)/python scripts/paper.py
 
 test: lint types check
 

@@ -14,7 +14,7 @@ def main() -> int:
     """Exit 0, or 2 for bad input."""
     from bench.config import one_of
     from bench.figures import FIGURES, draw_figures
-    from bench.table import load_rows
+    from bench.paper import load_tables
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
@@ -29,7 +29,7 @@ def main() -> int:
     try:
         for name in arguments.only:
             one_of(name, [figure.name for figure in FIGURES], "--only ")
-        table = load_rows(arguments.run_dir)
+        table = load_tables(arguments.run_dir)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

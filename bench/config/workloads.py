@@ -80,8 +80,11 @@ class TraceWorkload:
 
     name: typing.Literal["trace"] = "trace"
     path: str = ""
+    most_prompt_tokens: int | None = None  # of a longer prompt only the last ones count; its hashes are dropped
+    most_output_tokens: int | None = None  # a longer output is cut
 
     def __post_init__(self) -> None:
+        at_least(self, "workload.", most_prompt_tokens=1, most_output_tokens=0)
         if not self.path:
             raise ValueError("workload.path is empty; name a trace file, such as workload.path=trace.csv.gz")
 

@@ -14,7 +14,13 @@ from bench.figures.capacity import CAPACITY, MEMORY_LEVELS
 from bench.figures.churn import CHURN_OVER_TIME, CHURN_POLICIES
 from bench.figures.decode import DECODE_LATENCY
 from bench.figures.memory import ADMITTED, MEMORY_SPLIT
+from bench.figures.mooncake import MOONCAKE_HITS
 from bench.figures.notebook import NOTEBOOK_CONCURRENCY, NOTEBOOK_EFFICIENCY, NOTEBOOK_PAGE_SIZE, NOTEBOOK_USED
+from bench.figures.paper_allocation import PAPER_FIG02, PAPER_FIG13_QUEUE, PAPER_FIG18B_PAGES
+from bench.figures.paper_arithmetic import PAPER_FIG01, PAPER_FIG03, PAPER_FIG11, PAPER_TABLE1
+from bench.figures.paper_gpu import PAPER_FIG18A
+from bench.figures.paper_latency import LATENCY_FIGURES
+from bench.figures.paper_replay import REPLAY_FIGURES
 from bench.figures.style import FigureSpec, save
 
 FIGURES: tuple[FigureSpec, ...] = (
@@ -29,6 +35,17 @@ FIGURES: tuple[FigureSpec, ...] = (
     MEMORY_LEVELS,
     CHURN_OVER_TIME,
     CHURN_POLICIES,
+    PAPER_TABLE1,
+    PAPER_FIG01,
+    PAPER_FIG02,
+    PAPER_FIG03,
+    PAPER_FIG11,
+    PAPER_FIG13_QUEUE,
+    *LATENCY_FIGURES,
+    *REPLAY_FIGURES,
+    PAPER_FIG18A,
+    PAPER_FIG18B_PAGES,
+    MOONCAKE_HITS,
 )
 
 __all__ = ["FIGURES", "FigureSpec", "draw_figures"]

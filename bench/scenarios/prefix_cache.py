@@ -55,8 +55,8 @@ def prefixed_requests(workload: Workload) -> Requests:
         ValueError: the workload is another.
     """
     if not isinstance(workload, TraceWorkload):
-        raise ValueError(f"workload={workload.name} has no prefixes; scenario=prefix_cache needs a trace with hash_ids: "
-                         "workload=trace workload.path=...")  # fmt: skip
+        raise ValueError(f"workload={workload.name} has no prefixes; scenario=prefix_cache needs a trace with "
+                         "hash_ids: workload=trace workload.path=...")  # fmt: skip
     requests = load_trace(workload.path).requests
     if requests.hash_ids is None:
         raise ValueError(f"workload.path={workload.path} has no hash_ids; scenario=prefix_cache needs them")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +72,24 @@ def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> R
 
 def _shuffled(workload: TraceWorkload, max_seq_len: int, seed: int) -> tuple[Requests, NDArray[np.int64], int]:
     """A whole trace, the positions of what fits in a seeded order, and how many do not fit."""
-    requests = load_trace(workload.path).requests
+    requests = _cut(load_trace(workload.path).requests, workload)
     fitting = np.flatnonzero(requests.final_lens <= max_seq_len)
     return requests, generator(seed, Stream.TRACE_SAMPLE).permutation(fitting), len(requests) - len(fitting)
+
+
+def _cut(requests: Requests, workload: TraceWorkload) -> Requests:
+    """Lengths cut to the workload's limits, as the PagedAttention paper cuts conversations (section 6.4)."""
+    most_prompt, most_output = workload.most_prompt_tokens, workload.most_output_tokens
+    if most_prompt is None and most_output is None:
+        return requests
+    keeps_hashes = most_prompt is None
+    return replace(
+        requests,
+        prompt_lens=np.minimum(requests.prompt_lens, most_prompt) if most_prompt else requests.prompt_lens,
+        output_lens=requests.output_lens if most_output is None else np.minimum(requests.output_lens, most_output),
+        hash_ids=requests.hash_ids if keeps_hashes else None,
+        hash_block_tokens=requests.hash_block_tokens if keeps_hashes else None,
+    )
 
 
 def _sample_trace(workload: TraceWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:

@@ -96,6 +96,18 @@ def test_wrong_quantiles_are_one_sentence(change: dict[str, tuple[float, ...]], 
         QuantileWorkload(name="alpaca", **{**QUANTILES, **change})
 
 
+def test_long_conversations_are_cut_before_they_are_left_out(tmp_path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("arrival_s,prompt_len,output_len\n,5000,30\n,20,900\n,10,10\n")
+    cut = TraceWorkload(path=str(path), most_prompt_tokens=100, most_output_tokens=50)
+    requests = draw_requests(cut, num_seqs=3, max_seq_len=150, seed=0)
+    assert requests.prompt_lens.tolist() == [100, 20, 10]
+    assert requests.output_lens.tolist() == [30, 50, 10]
+    assert requests.skipped == 0
+    with pytest.raises(ValueError, match=r"workload\.most_prompt_tokens=0 must be at least 1"):
+        TraceWorkload(path=str(path), most_prompt_tokens=0)
+
+
 def test_fixed_gives_exactly_its_length_in_mid_decode() -> None:
     requests = draw_requests(FixedWorkload(length=77), num_seqs=3, max_seq_len=77, seed=5)
     assert requests.output_lens.tolist() == [0, 0, 0]

@@ -1,0 +1,1 @@
+"""What papers print, what our rows answer, and whether the two agree."""

@@ -1,0 +1,167 @@
+"""PagedAttention paper, Table 1, Figure 1 (left) and Figure 3: what arithmetic on shapes gives."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from bench.figures.paper_rows import asked_for, legend_with_printed, mark_printed, with_printed
+from bench.figures.style import FigureSpec, label_bars
+
+TABLE1_BUDGET_GIB = {"opt-13b": 12, "opt-66b": 21, "opt-175b": 264}
+"""KV memory as Table 1 prints it; its GB work only as GiB."""
+FIG1_TOTAL_GB, FIG1_PARAMETERS = 40, 13e9
+"""Figure 1: an A100 with 40 GB, and 13 billion parameters of 2 bytes."""
+FIG3_REQUESTS = {"A": (2048, 10), "B": (512, 5)}
+"""Request: slots reserved, and tokens that it ends with (7 + 3 and 3 + 2)."""
+
+
+def _select_table1(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_table1")
+    budget_gib = rows["memory_budget_bytes"].astype(float) / 2**30
+    rows = rows.assign(budget_gib=budget_gib)[rows["model"].map(TABLE1_BUDGET_GIB) == budget_gib]
+    frame = pd.DataFrame(
+        {"model": rows["model"], "budget_gib": rows["budget_gib"], "slots": rows["admitted_seqs"].astype(float),
+         "kslots": rows["admitted_seqs"].astype(float) / 1000}
+    )  # fmt: skip
+    return with_printed(frame, "paper_table1")
+
+
+def _draw_table1(frame: pd.DataFrame) -> Figure:
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    bars = axes.bar(frame["model"], frame["kslots"], width=0.6, color=sns.color_palette()[0], label="ours")
+    axes.bar_label(bars, [f"{slots:,.0f}" for slots in frame["slots"]], fontsize="small", padding=6)
+    mark_printed(axes, range(len(frame)), frame["printed"])
+    for model, printed in zip(frame["model"], frame["printed"], strict=True):
+        axes.annotate(f"{printed:g}K", (model, printed), xytext=(14, -4), textcoords="offset points", fontsize="small")
+    names = [f"{model}\n{gib:g} GiB" for model, gib in zip(frame["model"], frame["budget_gib"], strict=True)]
+    axes.set_xticks(range(len(frame)), names)
+    axes.set_ylabel("token slots (thousands)")
+    axes.margins(y=0.15)
+    legend_with_printed(axes, axes)
+    figure.suptitle("Table 1: slots that the printed KV memory holds (arithmetic, no error bars)", fontsize="medium")
+    return figure
+
+
+def _select_fig01(table: pd.DataFrame) -> pd.DataFrame:
+    rows = _select_table1(table)
+    budget = rows.loc[rows["model"].eq("opt-13b"), "budget_gib"]
+    if budget.empty:
+        return pd.DataFrame()
+    parameters = 100 * 2 * FIG1_PARAMETERS / (FIG1_TOTAL_GB * 1e9)
+    cache = 100 * float(budget.iloc[0]) / FIG1_TOTAL_GB
+    parts = {"parameters": parameters, "KV cache": cache, "others": 100 - parameters - cache}
+    return with_printed(pd.DataFrame({"part": list(parts), "share": list(parts.values())}), "paper_fig01")
+
+
+def _draw_fig01(frame: pd.DataFrame) -> Figure:
+    figure, axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
+    sns.barplot(frame, x="part", y="share", color=sns.color_palette()[0], width=0.6, ax=axes)
+    label_bars(axes, fmt="%.1f %%", padding=6, fontsize="small")
+    mark_printed(axes, range(len(frame)), frame["printed"])
+    axes.set_xlabel("")
+    axes.set_ylabel("share of the GPU's memory (%)")
+    axes.margins(y=0.15)
+    legend_with_printed(axes, axes)
+    figure.suptitle("Figure 1 (left): 13B parameters on 40 GB (arithmetic, no error bars)", fontsize="medium")
+    return figure
+
+
+def _select_fig03(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_fig03")
+    token_bytes = rows["live_bytes"].astype(float) / rows["live_tokens"].astype(float)
+    slots = rows[["pool_bytes", "internal_fragmentation_bytes"]].astype(float).div(token_bytes, axis=0).round()
+    lines = []
+    for request, (reserved, tokens) in FIG3_REQUESTS.items():
+        mine = slots[slots["pool_bytes"].eq(reserved) & rows["live_tokens"].eq(tokens)]
+        lines += [{"request": request, "reserved": reserved, "tokens": tokens, "never_used": never}
+                  for never in mine["internal_fragmentation_bytes"]]  # fmt: skip
+    return with_printed(pd.DataFrame(lines), "paper_fig03") if lines else pd.DataFrame()
+
+
+def _draw_fig03(frame: pd.DataFrame) -> Figure:
+    figure, axes = plt.subplots(figsize=(8.6, 2.8), layout="constrained")
+    names = [f"request {name}" for name in frame["request"]]
+    axes.barh(names, frame["tokens"], label="tokens, at the end", color=sns.color_palette()[2], linewidth=0)
+    axes.barh(names, frame["never_used"], left=frame["tokens"], label="never used", color=sns.color_palette()[3],
+              linewidth=0)  # fmt: skip
+    for place, row in enumerate(frame.itertuples()):
+        text = f"{row.tokens} used, {row.never_used:,.0f} never used (printed: {row.printed:,.0f})"
+        axes.annotate(
+            text, (row.reserved, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
+        )
+    axes.set_xlim(right=1.75 * frame["reserved"].max())
+    axes.set_xlabel("slots reserved")
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.legend(loc="lower right", fontsize="small")
+    figure.suptitle("Figure 3: reservations of two requests (exact, no error bars)", fontsize="medium")
+    return figure
+
+
+def _select_fig11(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_fig11", "paper_fig11_sharegpt")
+    frames = []
+    for _, seeds in rows.groupby(["dataset", "lengths"], sort=False):
+        dataset, lengths = seeds["dataset"].iloc[0], seeds["lengths"].iloc[0]
+        curves = json.loads(seeds["curves"].iloc[0])
+        for which, side in (("input", "prompt"), ("output", "output")):
+            bins = pd.DataFrame({"from_tokens": curves["from_tokens"], "share": curves[side]})
+            mean = float(seeds[f"{side}_len_mean"].mean())
+            frames.append(bins.assign(dataset=dataset, lengths=lengths, which=which, mean=mean))
+    return with_printed(pd.concat(frames, ignore_index=True), "paper_fig11") if frames else pd.DataFrame()
+
+
+def _draw_fig11(frame: pd.DataFrame) -> Figure:
+    panels = list(frame.groupby(["dataset", "lengths"], sort=False))
+    figure, grid = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.9), squeeze=False, layout="constrained")
+    colours = sns.color_palette()
+    for axes, ((dataset, lengths), rows) in zip(grid.flat, panels, strict=True):
+        for colour, (which, line) in zip(colours, rows.groupby("which", sort=False), strict=False):
+            mean, printed = line["mean"].iloc[0], line["printed"].iloc[0]
+            width = line["from_tokens"].diff().iloc[-1]
+            axes.bar(line["from_tokens"] + width / 2, 100 * line["share"], width=width, alpha=0.5, color=colour,
+                     label=f"{which}: mean {mean:.1f}, printed {printed:.2f}")  # fmt: skip
+            axes.axvline(mean, color=colour, linewidth=1.5)
+            axes.plot([printed], [0], marker="D", clip_on=False, color="black", markerfacecolor=colour, zorder=5)
+        axes.set_title(f"{dataset} ({lengths})", fontsize="small")
+        axes.set_xlabel("tokens")
+        axes.legend(fontsize="small")
+    grid[0, 0].set_ylabel("share of the requests (%)")
+    figure.suptitle("Figure 11: lengths of the first seed; lines: our means over the seeds, diamonds: the printed ones "
+                    "(alike by construction; no error bars)", fontsize="medium")  # fmt: skip
+    return figure
+
+
+PAPER_TABLE1 = FigureSpec(
+    name="paper_table1",
+    question="PagedAttention, Table 1: how many token slots does the KV memory hold?",
+    command="python bench/run.py -m experiment=paper_table1",
+    select=_select_table1,
+    draw=_draw_table1,
+)
+PAPER_FIG01 = FigureSpec(
+    name="paper_fig01",
+    question="PagedAttention, Figure 1 (left): where does the GPU's memory go?",
+    command="python bench/run.py -m experiment=paper_table1",
+    select=_select_fig01,
+    draw=_draw_fig01,
+)
+PAPER_FIG03 = FigureSpec(
+    name="paper_fig03",
+    question="PagedAttention, Figure 3: how many reserved slots are never used?",
+    command="python bench/run.py -m experiment=paper_fig03",
+    select=_select_fig03,
+    draw=_draw_fig03,
+)
+PAPER_FIG11 = FigureSpec(
+    name="paper_fig11",
+    question="PagedAttention, Figure 11: how long are prompts and outputs?",
+    command="python bench/run.py -m experiment=paper_fig11",
+    select=_select_fig11,
+    draw=_draw_fig11,
+)

@@ -1,0 +1,185 @@
+"""PagedAttention paper, Figures 12, 14, 16 and 17: latency against request rate, and what rate is sustained."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.claims.registry import load_claims
+from bench.figures.paper_rows import SYSTEMS, asked_for
+from bench.figures.style import MARKERS, FigureSpec, move_legend_outside, panel_grid
+from bench.figures.sustained import CLAIMED_AT, THRESHOLDS, sustained_rates
+
+SLACK = 1.01
+"""Two latencies within 1 % are no order: at low rates all systems serve the same batches."""
+
+IDENTITY = ["model", "dataset", "lengths", "sampling", "num_samples", "shared_prefix_tokens"]
+
+
+def latency_curves(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
+    """One line per system and rate: normalized latency in seconds per token, and who had not finished."""
+    rows = asked_for(table, *experiments)
+    frame = rows[[*IDENTITY, "system", "gpu", "num_gpus"]].assign(
+        rate=rows["rate_per_s"].astype(float),
+        latency=rows["normalized_latency_ms_per_token"].astype(float) / 1000,
+        unfinished=rows["unfinished_requests"],
+    )
+    return frame.sort_values([*IDENTITY, "system", "rate"], kind="stable").reset_index(drop=True)
+
+
+def with_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Beside each latency, whether the paper's order of systems holds at that rate: vLLM, Oracle, Pow2, Max."""
+    if frame.empty:
+        return frame
+    wide = frame.pivot_table(index=[*IDENTITY, "rate"], columns="system", values="latency", dropna=False)
+    present = [name for name in reversed(SYSTEMS.values()) if name in wide]
+    ordered = pd.Series(True, index=wide.index)
+    for better, worse in itertools.pairwise(present):
+        ordered &= ~(wide[better] > SLACK * wide[worse])
+    return frame.merge(ordered.rename("ordered").reset_index(), on=[*IDENTITY, "rate"], how="left")
+
+
+def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], str]) -> Figure:
+    """A panel for each identity, a line per system; the thresholds are grey."""
+    panels = [rows for _, rows in frame.groupby(IDENTITY, sort=False, dropna=False)]
+    figure, grid = panel_grid(len(panels), width=4.3, height=3.7, columns=3)
+    for axes, rows in zip(grid, panels, strict=True):
+        _panel(axes, rows)
+        axes.set_title(name_of(rows.iloc[0]), fontsize="small")
+    for axes in grid[::3]:
+        axes.set_ylabel("normalized latency (s / token)")
+    move_legend_outside(figure, grid)
+    figure.suptitle(f"{title}\n(modelled times, one seed, no error bars; dotted: thresholds)", fontsize="medium")
+    return figure
+
+
+def _panel(axes: Axes, rows: pd.DataFrame) -> None:
+    for place, name in enumerate(SYSTEMS.values()):
+        line = rows[rows["system"].eq(name)].sort_values("rate")
+        axes.plot(line["rate"], line["latency"], marker=MARKERS[place], markersize=4, label=name,
+                  color=sns.color_palette()[place])  # fmt: skip
+    for threshold in THRESHOLDS:
+        axes.axhline(threshold, color="grey", linestyle=":", linewidth=1)
+    axes.set_yscale("log")
+    axes.set_ylim(0.01, 10)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("requests per second")
+
+
+def printed_range(figure: str, row: pd.Series) -> tuple[float, float] | None:
+    """The printed number or range of a cell of a figure's frame, if a claim has one."""
+    for claim in load_claims():
+        answer = claim.answer
+        if answer is None or answer.figure != figure:
+            continue
+        if all(row[column] == value for column, value in answer.where.items() if column != "threshold"):
+            return claim.printed if isinstance(claim.printed, tuple) else (claim.printed, claim.printed)
+    return None
+
+
+def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callable[[pd.Series], str]) -> Figure:
+    """Ratios of sustained rates against the threshold, a panel per pair; printed ranges are bands."""
+    panels = list(frame.groupby("pair", sort=False))
+    figure, grid = panel_grid(len(panels), width=4.3, height=3.7)
+    for axes, (pair, rows) in zip(grid, panels, strict=True):
+        named = rows.assign(name=[group(row) for _, row in rows.iterrows()])
+        for place, (name, line) in enumerate(named.groupby("name", sort=False)):
+            axes.plot(line["threshold"], line["ratio"], marker=MARKERS[place % len(MARKERS)], label=str(name))
+        bands = {printed_range(figure_name, row) for _, row in rows.iterrows()} - {None}
+        for low, high in sorted(band for band in bands if band is not None):
+            axes.axhspan(low, high, color="black", alpha=0.12 if high > low else 1, linewidth=1 if low == high else 0)
+            text = "printed: " + (f"{low:g} to {high:g}" if high > low else f"{low:g}")
+            axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2),
+                          textcoords="offset points", ha="right", fontsize="x-small")  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xticks(list(THRESHOLDS), [f"{threshold:g}" for threshold in THRESHOLDS])
+        axes.minorticks_off()
+        axes.axvline(CLAIMED_AT, color="grey", linestyle=":", linewidth=1)
+        axes.set_title(str(pair), fontsize="small")
+        axes.set_xlabel("threshold (s / token)")
+        axes.set_ylim(bottom=0)
+    grid[0].set_ylabel("ratio of sustained rates")
+    move_legend_outside(figure, grid)
+    judged = f"claims are judged at the dotted line, {CLAIMED_AT:g} s / token"
+    figure.suptitle(f"{title}\n(modelled, no error bars; {judged})", fontsize="medium")
+    return figure
+
+
+def _model_and_data(row: pd.Series) -> str:
+    return f"{row['model']}, {row['dataset']} ({row['lengths']})"
+
+
+def _sampling(row: pd.Series) -> str:
+    number = int(row["num_samples"])
+    return (
+        "basic sampling"
+        if number == 1
+        else f"{'beam width' if row['sampling'] == 'beam' else 'parallel size'} {number}"
+    )
+
+
+def _prefix(row: pd.Series) -> str:
+    return f"prefix of {row['shared_prefix_tokens']} tokens"
+
+
+FIG12 = [f"paper_fig12_{model}{data}" for model in ("13b", "66b", "175b") for data in ("", "_alpaca")]
+
+
+def _select_fig12(table: pd.DataFrame) -> pd.DataFrame:
+    return with_order(latency_curves(table, *FIG12))
+
+
+def _select_fig14(table: pd.DataFrame) -> pd.DataFrame:
+    return with_order(latency_curves(table, "paper_fig14", "paper_fig12_13b_alpaca"))
+
+
+def _select_fig16(table: pd.DataFrame) -> pd.DataFrame:
+    return latency_curves(table, "paper_fig16")
+
+
+def _select_fig17(table: pd.DataFrame) -> pd.DataFrame:
+    return with_order(latency_curves(table, "paper_fig17"))
+
+
+def _rates_of(select: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    def rates(table: pd.DataFrame) -> pd.DataFrame:
+        frame = select(table)
+        return sustained_rates(frame, IDENTITY) if len(frame) else frame
+
+    return rates
+
+
+def _spec(name: str, question: str, command: str, select: Callable[[pd.DataFrame], pd.DataFrame],
+          draw: Callable[[pd.DataFrame], Figure]) -> FigureSpec:  # fmt: skip
+    return FigureSpec(name=name, question=f"PagedAttention, {question}", select=select, draw=draw,
+                      command=f"python bench/run.py -m experiment={command}")  # fmt: skip
+
+
+LATENCY_FIGURES = (
+    _spec("paper_fig12", "Figure 12: how does latency grow with the request rate?", "paper_fig12_13b", _select_fig12,
+          lambda frame: draw_curves(frame, "Figure 12: basic sampling", _model_and_data)),
+    _spec("paper_fig12_rates", "Figure 12: what rate is sustained, and by how much more?", "paper_fig12_13b",
+          _rates_of(_select_fig12),
+          lambda frame: draw_ratios(frame, "paper_fig12_rates", "Figure 12: sustained rates", _model_and_data)),
+    _spec("paper_fig14", "Figure 14: the same with parallel sampling and beam search", "paper_fig14", _select_fig14,
+          lambda frame: draw_curves(frame, "Figure 14: several sequences per request, OPT-13B on Alpaca", _sampling)),
+    _spec("paper_fig14_rates", "Figure 14: what rate is sustained with several sequences?", "paper_fig14",
+          _rates_of(_select_fig14),
+          lambda frame: draw_ratios(frame, "paper_fig14_rates", "Figure 14: sustained rates", _sampling)),
+    _spec("paper_fig16", "Figure 16: the same with a shared prefix", "paper_fig16", _select_fig16,
+          lambda frame: draw_curves(frame, "Figure 16: translation behind a shared prefix, LLaMA-13B", _prefix)),
+    _spec("paper_fig16_rates", "Figure 16: what rate is sustained with a shared prefix?", "paper_fig16",
+          _rates_of(_select_fig16),
+          lambda frame: draw_ratios(frame, "paper_fig16_rates", "Figure 16: sustained rates", _prefix)),
+    _spec("paper_fig17", "Figure 17: the same for a chatbot", "paper_fig17", _select_fig17,
+          lambda frame: draw_curves(frame, "Figure 17: conversations", _model_and_data)),
+    _spec("paper_fig17_rates", "Figure 17: what rate is sustained for a chatbot?", "paper_fig17",
+          _rates_of(_select_fig17),
+          lambda frame: draw_ratios(frame, "paper_fig17_rates", "Figure 17: sustained rates", _model_and_data)),
+)  # fmt: skip
+"""The figures of this module."""

@@ -1,0 +1,123 @@
+"""PagedAttention paper, Figures 13, 15, 18b and 19b: what the replay of a serving system gives."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from bench.figures.paper_allocation import draw_batches
+from bench.figures.paper_rows import (
+    asked_for,
+    bars_with_marks,
+    legend_with_printed,
+    over_seeds,
+    seeds_text,
+    with_printed,
+)
+from bench.figures.style import MARKERS, FigureSpec, page_size_axis, panel_grid
+
+SAMPLING = {"parallel": "parallel sampling", "beam": "beam search"}
+
+
+def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_fig13", "paper_fig13_alpaca")
+    rows = rows.assign(batch=rows["batched_requests_mean"])
+    return with_printed(over_seeds(rows, ["dataset", "lengths", "system"], ["batch"]), "paper_fig13")
+
+
+def _draw_fig13(frame: pd.DataFrame) -> Figure:
+    return draw_batches(frame, "Figure 13 by replay, ShareGPT at 2 and Alpaca at 30 requests per second")
+
+
+def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_fig15")
+    rows = rows.assign(method=rows["sampling"].map(SAMPLING), saved=100 * rows["pages_saved_ratio"].astype(float))
+    keys = ["dataset", "lengths", "method", "num_samples"]
+    return with_printed(over_seeds(rows, keys, ["saved"]), "paper_fig15")
+
+
+def _draw_fig15(frame: pd.DataFrame) -> Figure:
+    panels = list(frame.groupby("method", sort=False))
+    figure, grid = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.2), squeeze=False, layout="constrained")
+    names = frame["dataset"] + " (" + frame["lengths"] + ")"
+    for axes, (method, rows) in zip(grid.flat, panels, strict=True):
+        numbers = rows["num_samples"].astype(str)
+        bars_with_marks(axes, rows.assign(name=names, n=numbers), x="n", y="saved", hue="name",
+                        order=sorted(set(numbers)), hues=list(dict.fromkeys(names)))  # fmt: skip
+        axes.set_title(str(method), fontsize="small")
+        axes.set_xlabel("sequences per request")
+        axes.margins(y=0.15)
+    grid[0, 0].set_ylabel("pages saved by sharing (%)")
+    legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=3, fontsize="small")
+    figure.suptitle(f"Figure 15: OPT-13B ({seeds_text(frame)}); beams descend by neutral drift", fontsize="medium")
+    return figure
+
+
+def _select_fig18b(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_fig18b", "paper_fig18b_alpaca")
+    latency = rows["normalized_latency_ms_per_token"].astype(float)
+    rows = rows.assign(latency=latency, rate=rows["rate_per_s"])
+    means = over_seeds(rows, ["dataset", "lengths", "rate", "page_size"], ["latency"])
+    best = means.groupby(["dataset", "lengths"])["latency"].transform("min")
+    return means.assign(over_best=means["latency"] / best)
+
+
+def _draw_fig18b(frame: pd.DataFrame) -> Figure:
+    figure, axes = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
+    for place, (_, rows) in enumerate(frame.groupby(["dataset", "lengths"], sort=False)):
+        first = rows.iloc[0]
+        label = f"{first['dataset']} ({first['lengths']}), {first['rate']:g} req/s"
+        axes.plot(rows["page_size"].astype(int), rows["latency"], marker=MARKERS[place], label=label)
+    page_size_axis(axes, frame["page_size"])
+    axes.set_yscale("log")
+    axes.set_ylabel("normalized latency (ms / token)")
+    axes.legend(fontsize="small")
+    how = f"modelled: no kernel is slower on small pages here; {seeds_text(frame)}"
+    figure.suptitle(f"Figure 18b, the allocation side: large pages leave fewer requests at once\n({how})",
+                    fontsize="medium")  # fmt: skip
+    return figure
+
+
+def _select_fig19b(table: pd.DataFrame) -> pd.DataFrame:
+    rows = asked_for(table, "paper_fig19b")
+    latency = rows["normalized_latency_ms_per_token"].astype(float)
+    rows = rows.assign(latency=latency, rate=rows["rate_per_s"], way=rows["preemption_kind"])
+    means = over_seeds(rows, ["dataset", "lengths", "rate", "way", "page_size"], ["latency"])
+    wide = means.pivot_table(index=["dataset", "lengths", "page_size"], columns="way", values="latency")
+    if {"swap", "recompute"} <= set(wide):
+        ratio = (wide["swap"] / wide["recompute"]).rename("swap_over_recompute").reset_index()
+        means = means.merge(ratio, on=["dataset", "lengths", "page_size"], how="left")
+    return means
+
+
+def _draw_fig19b(frame: pd.DataFrame) -> Figure:
+    panels = [rows for _, rows in frame.groupby(["dataset", "lengths"], sort=False)]
+    figure, grid = panel_grid(len(panels), width=6.0, height=4.2)
+    for axes, rows in zip(grid, panels, strict=True):
+        first = rows.iloc[0]
+        for place, (way, line) in enumerate(rows.groupby("way", sort=False)):
+            axes.plot(line["page_size"].astype(int), line["latency"], marker=MARKERS[place], label=str(way),
+                      color=sns.color_palette()[place])  # fmt: skip
+        page_size_axis(axes, rows["page_size"])
+        axes.set_yscale("log")
+        axes.set_title(f"{first['dataset']} ({first['lengths']}), {first['rate']:g} req/s", fontsize="small")
+        axes.legend(fontsize="small")
+    grid[0].set_ylabel("normalized latency (ms / token)")
+    figure.suptitle(f"Figure 19b: recomputation and swapping (modelled; {seeds_text(frame)})", fontsize="medium")
+    return figure
+
+
+def _spec(name: str, question: str, select: object, draw: object) -> FigureSpec:
+    return FigureSpec(name=name, question=f"PagedAttention, {question}", select=select, draw=draw,  # type: ignore[arg-type]
+                      command=f"python bench/run.py -m experiment={name}")  # fmt: skip
+
+
+REPLAY_FIGURES = (
+    _spec("paper_fig13", "Figure 13: how many requests are in a batch?", _select_fig13, _draw_fig13),
+    _spec("paper_fig15", "Figure 15: how many pages does sharing save?", _select_fig15, _draw_fig15),
+    _spec("paper_fig18b", "Figure 18b: what do large pages cost end to end?", _select_fig18b, _draw_fig18b),
+    _spec("paper_fig19b", "Figure 19b: swap or compute again?", _select_fig19b, _draw_fig19b),
+)
+"""The figures of this module."""

@@ -1,0 +1,114 @@
+"""What the paper's figures share: which rows are theirs, the paper's names, and printed numbers as marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.claims.registry import printed_values
+
+STAND_IN: Final = "built-in stand-in"
+"""Lengths drawn from published quantiles, where the real ones are not at hand."""
+
+SYSTEMS: Final = {
+    "reserved_max": "Orca (Max)",
+    "reserved_pow2": "Orca (Pow2)",
+    "reserved_oracle": "Orca (Oracle)",
+    "paged": "vLLM",
+}
+"""The paper's systems by our policies, in its order."""
+
+DATASETS: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca"}
+_KNOWN_TRACES: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca", "Azure": "Azure", "conversation_trace": "Mooncake",
+                        "synthetic_trace": "Mooncake"}  # fmt: skip
+
+
+def asked_for(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
+    """The good rows that these experiments made, as their commands tell; each question once."""
+    pattern = rf"(?:^|\s)experiment=(?:{'|'.join(experiments)})(?:\s|$)"
+    rows = table[table["status"].eq("ok") & table["repro_command"].astype(str).str.contains(pattern)]
+    rows = rows.drop_duplicates(["key", "replicate"])
+    return rows.assign(
+        dataset=[_dataset(workload, trace) for workload, trace in zip(rows["workload"], rows["trace"], strict=True)],
+        lengths=rows["trace"].fillna(STAND_IN),
+        system=rows["policy"].map(SYSTEMS),
+    )
+
+
+def _dataset(workload: Any, trace: Any) -> Any:
+    if pd.isna(trace):
+        return DATASETS.get(workload, workload)
+    return next((name for part, name in _KNOWN_TRACES.items() if part in trace), trace)
+
+
+def over_seeds(rows: pd.DataFrame, by: list[str], values: list[str]) -> pd.DataFrame:
+    """Means over the seeds, and beside each ``<value>_low`` and ``_high``, the least and most of them."""
+    rows = rows.astype(dict.fromkeys(values, float))
+    grouped = rows.groupby(by, sort=False, dropna=False)
+    low, high = grouped[values].min().add_suffix("_low"), grouped[values].max().add_suffix("_high")
+    seeds = grouped["seed"].nunique().rename("seeds")
+    return pd.concat([grouped[values].mean(), low, high, seeds], axis=1).reset_index()
+
+
+def with_printed(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
+    """The frame with a column ``printed``: what the paper prints for that row, where it does."""
+    frame = frame.assign(printed=float("nan"))
+    for where, value in printed_values(figure):
+        frame.loc[_matches(frame, where), "printed"] = value
+    return frame
+
+
+def _matches(frame: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series:
+    found = pd.Series(True, index=frame.index)
+    for column, value in where.items():
+        found &= frame[column].eq(value)
+    return found
+
+
+def bars_with_marks(
+    axes: Axes, rows: pd.DataFrame, *, x: str, y: str, hue: str, order: list[str], hues: list[str], fmt: str = "%.3g"
+) -> None:
+    """Grouped bars of ours with the span over the seeds, and the printed number as a diamond on each."""
+    colours = sns.color_palette(n_colors=len(hues))
+    width = 0.8 / len(hues)
+    for place, name in enumerate(hues):
+        mine = rows[rows[hue].eq(name)].set_index(x).reindex(order)
+        at = [position + (place - (len(hues) - 1) / 2) * width for position in range(len(order))]
+        spread = None
+        if f"{y}_low" in mine:
+            spread = [(mine[y] - mine[f"{y}_low"]).clip(lower=0), (mine[f"{y}_high"] - mine[y]).clip(lower=0)]
+        axes.bar(at, mine[y], width=0.92 * width, yerr=spread, color=colours[place], label=name,
+                        error_kw={"elinewidth": 1, "capsize": 2})  # fmt: skip
+        mark_printed(axes, at, mine["printed"])
+        tops = mine[[y, "printed", *([f"{y}_high"] if spread else [])]].max(axis=1)
+        for position, top, value in zip(at, tops, mine[y], strict=True):
+            if pd.notna(value):
+                axes.annotate(fmt % value, (position, top), xytext=(0, 6), textcoords="offset points", ha="center",
+                              fontsize="xx-small")  # fmt: skip
+    axes.set_xticks(range(len(order)), order, fontsize="small")
+    axes.grid(visible=False, axis="x")
+
+
+def mark_printed(axes: Axes, at: Sequence[Any], printed: pd.Series) -> None:
+    """A black diamond at each printed number."""
+    axes.plot(at, printed, linestyle="", marker="D", markersize=6, color="black", markerfacecolor="none",
+              markeredgewidth=1.4, zorder=5)  # fmt: skip
+
+
+def legend_with_printed(where: Axes | Figure, handles_of: Axes, **how: Any) -> None:
+    """A legend of what the axes show, and of the diamonds."""
+    handles, labels = handles_of.get_legend_handles_labels()
+    mark = Line2D([], [], linestyle="", marker="D", color="black", markerfacecolor="none")
+    where.legend([*handles, mark], [*labels, "printed in the paper"], **how)
+
+
+def seeds_text(frame: pd.DataFrame) -> str:
+    """What the error bars are."""
+    seeds = int(frame["seeds"].max())
+    return f"mean of {seeds} seeds, error bars hold all of them" if seeds > 1 else "one seed, no error bars"

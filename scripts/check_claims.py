@@ -1,0 +1,61 @@
+"""Check what papers claim against our rows: ``python scripts/check_claims.py`` reads the newest ``make paper``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+EXIT_DIFFERS = 3
+EXIT_NOT_RUN = 4
+
+
+def main() -> int:
+    """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that needs no GPU was not run."""
+    from rich.console import Console
+
+    from bench.claims.judge import judge_all
+    from bench.claims.registry import CLAIMS, load_claims
+    from bench.claims.render import as_json, as_markdown, as_table, summary
+    from bench.paper import load_tables, newest_paper
+    from bench.run_folder import display_path
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path, nargs="?", help="a run folder or a folder of such; default: the newest")
+    parser.add_argument("--claims", type=Path, default=CLAIMS, help="the claims; default: those of this project")
+    parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
+    parser.add_argument("--markdown", action="store_true", help="print a table for a README")
+    parser.add_argument("--reasons", action="store_true", help="print the reason of every verdict, too")
+    parser.add_argument("--fail", action="store_true", help="exit 3 if a claim differs, 4 if one was not run")
+    arguments = parser.parse_args()
+    try:
+        claims = load_claims(arguments.claims)
+        folder = arguments.run_dir or newest_paper()
+        verdicts = judge_all(claims, load_tables(folder))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(as_json(verdicts))
+    elif arguments.markdown:
+        print(as_markdown(verdicts), end="")
+    else:
+        console = Console(width=None if sys.stdout.isatty() else 180)
+        console.print(as_table(verdicts))
+        if arguments.reasons:
+            for verdict in verdicts:
+                basis = f" [{verdict.basis}]" if verdict.basis else ""
+                print(f"{verdict.claim.id}: {verdict.verdict}{basis}: {verdict.reason}")
+        print(f"{len(verdicts)} claims: {summary(verdicts)}; rows of {display_path(folder)}")
+    if not arguments.fail:
+        return 0
+    if any(verdict.verdict == "differs" for verdict in verdicts):
+        return EXIT_DIFFERS
+    return EXIT_NOT_RUN if any(v.verdict == "not run" and not v.claim.gpu for v in verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

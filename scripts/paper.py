@@ -1,0 +1,83 @@
+"""Redraw the PagedAttention paper on this machine, without a GPU, and check its claims: ``make paper``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+PLACES = (ROOT / "traces", ROOT.parent / "shared" / "traces")
+"""Where traces are looked for, unless told."""
+
+
+def main() -> int:
+    """Exit 0, 2 for bad input, 4 if a sweep failed, 130 if interrupted."""
+    from bench.paper import PREFIX, steps
+    from bench.run_folder import RUNS, display_path
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--traces", type=Path, help="folder of published traces; default: $BENCH_TRACES, traces/, or "
+                        "shared/traces beside the checkout")  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder for the runs; default: a new results/runs/paper-<time>. "
+                        "One that holds some of them already is completed")  # fmt: skip
+    parser.add_argument("--only", action="append", default=[], metavar="STEP", help="this step (may be repeated)")
+    parser.add_argument("--list", action="store_true", help="print the steps and stop")
+    arguments = parser.parse_args()
+    told = arguments.traces or (Path(os.environ["BENCH_TRACES"]) if os.environ.get("BENCH_TRACES") else None)
+    if told is not None and not told.is_dir():
+        print(f"error: --traces={told} is not a folder", file=sys.stderr)
+        return 2
+    wanted, said = steps(told or next((place for place in PLACES if place.is_dir()), None))
+    if unknown := set(arguments.only) - {step.name for step in wanted}:
+        names = ", ".join(step.name for step in wanted)
+        print(f"error: --only {unknown.pop()} is not known; choose one of {names}", file=sys.stderr)
+        return 2
+    for sentence in said:
+        print(sentence)
+    wanted = [step for step in wanted if not arguments.only or step.name in arguments.only]
+    if arguments.list:
+        for step in wanted:
+            print(f"{step.name:32}python bench/run.py -m {' '.join(step.overrides)}")
+        return 0
+    folder = (arguments.out or RUNS / time.strftime(f"{PREFIX}%Y%m%d-%H%M%S")).absolute()
+    failed, started = 0, time.perf_counter()
+    for place, step in enumerate(wanted, 1):
+        code, took_s = run_step(step.overrides, folder / step.name)
+        ended = "ok" if code == 0 else f"exit {code}, see {display_path(folder / step.name)}.log"
+        print(f"[{place}/{len(wanted)}] {step.name}: {ended} ({took_s:.0f} s)", flush=True)
+        if code == 130:
+            return 130
+        failed += code != 0
+    print(
+        f"{len(wanted)} sweeps in {time.perf_counter() - started:.0f} s; figures in {display_path(folder / 'figures')}"
+    )
+    script = [sys.executable, str(ROOT / "scripts" / "make_figures.py"), str(folder)]
+    with (folder / "figures.log").open("w") as log:
+        subprocess.run(script, stdout=log, stderr=subprocess.STDOUT, check=True)
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "check_claims.py"), str(folder)], check=True)
+    return 4 if failed else 0
+
+
+def run_step(overrides: tuple[str, ...], folder: Path) -> tuple[int, float]:
+    """One sweep into its folder, or the rest of it; its output goes beside it. Returns exit code and seconds."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    begun = (folder / "plan.json").exists()
+    place = [f"resume={folder}"] if begun else [f"run_dir={folder}"]
+    started = time.perf_counter()
+    with folder.with_suffix(".log").open("a") as log:
+        command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *([] if begun else overrides), *place]
+        try:
+            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        except KeyboardInterrupt:
+            code = 130
+    return code, time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
