@@ -16,6 +16,7 @@ from bench.measure.host import quiet
 from bench.scenarios.bookkeeping import digest
 from bench.scenarios.filling import new_policy
 from bench.scenarios.serving_cost import FS_PER_S, roofline
+from bench.scenarios.serving_events import EventReplay
 from bench.scenarios.serving_groups import Beams, Group
 from bench.scenarios.serving_load import Load, make_load
 from bench.scenarios.serving_memory import Memory, PagedMemory, ReservedMemory
@@ -72,7 +73,8 @@ def replay(config: Config, load: Load, memory: Memory) -> Record:
     assert isinstance(scenario, ServingScenario)
     beams = Beams(config.seed, scenario.num_samples, scenario.beam_turnover) if scenario.draws_beams else None
     cost = roofline(config.cost, config.model, config.page_size)
-    return PlainReplay(load, memory, cost, scenario, beams, end_fs(scenario, load)).run()
+    engine = EventReplay if scenario.engine == "events" else PlainReplay
+    return engine(load, memory, cost, scenario, beams, end_fs(scenario, load)).run()
 
 
 def end_fs(scenario: ServingScenario, load: Load) -> int | None:

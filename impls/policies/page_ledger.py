@@ -73,6 +73,11 @@ class PageLedger(Ledger[PagedState]):
         return self._kept_pages
 
     @property
+    def copied_pages(self) -> int:
+        """Pages that were copied since construction because a shared one was written to."""
+        return self._count["pages_copied"]
+
+    @property
     def saved_pages(self) -> int:
         """Pages that sharing saves: those that the sequences would hold more, if none were shared."""
         return self._references.extra
