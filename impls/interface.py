@@ -224,3 +224,53 @@ class QuantisedKVCache(KVCache, Protocol):
             k_scales: float32 ``[num_kv_heads]``, the unit of each head's K.
             v_scales: as ``k_scales``, of V.
         """
+
+
+class PrefillBatch(Protocol):
+    """Host metadata of one prefill step, copied to the device by ``PrefillKVCache.prepare_prefill``."""
+
+    @property
+    def slot_mapping(self) -> Tensor:
+        """int64 ``[num_queries]``: the slot of each query's token, one sequence after another."""
+
+
+@runtime_checkable
+class PrefillKVCache(KVCache, Protocol):
+    """A cache that also computes prompts, whole or in chunks appended to what it holds."""
+
+    def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> PrefillBatch:
+        """Build the metadata of one prefill step.
+
+        Args:
+            seq_ids: the batch.
+            num_queries: of each sequence, how many of its newest tokens ask.
+
+        Raises:
+            ValueError: there is not one number per sequence, from 1 to its length.
+        """
+
+    def prefill(self, layer: int, query: Tensor, batch: PrefillBatch) -> Tensor:
+        """Causal attention of each sequence's newest tokens; their K and V are in the cache already.
+
+        Args:
+            layer: which of the allocated layers.
+            query: ``[num_queries, num_query_heads, head_dim]``, one sequence after another.
+            batch: what ``prepare_prefill`` returned.
+
+        Returns:
+            As ``query``; the last query of a sequence sees all of its tokens, each before it one less.
+        """
+
+
+@runtime_checkable
+class MovingKVCache(KVCache, Protocol):
+    """A paged cache that makes the page copies that its policy asks for, in all layers."""
+
+    def copy_pages(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages within the pool: what ``append`` to a shared page asks for (copy-on-write)."""
+
+    def swap_out(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages of the pool to the host's."""
+
+    def swap_in(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages of the host's pool into the pool."""

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from impls.interface import PageCopy
 from impls.kernels.heuristics import Tile
 from impls.kernels.support import Device, KernelCache, Kernels, load_kernels
+from impls.page_moves import PageMover
 from impls.spec import ModelSpec
-from impls.triton_decoder import Layer, Rows, TritonDecoder
+from impls.triton_decoder import TritonDecoder
+from impls.triton_prefill import Queries, prefill
+from impls.triton_setup import Layer, Rows, Setup, Storage
 
 if TYPE_CHECKING:
     from impls.kernels.machine_code import Launch, MachineCode
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 MULTIPROCESSORS = 132
 """Of an H100; the machine code does not depend on it, but how many splits are merged does."""
 SEQ_LEN = 4096
+KERNELS = ("decode", "merge", "prefill", "write", "copy_pages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +87,12 @@ def compile_decode(variant: Variant) -> list[MachineCode]:
     return [assemble(launch, variant.capability) for launch in _launches(variant)["decode_kernel"]]
 
 
-def compile_helpers(variant: Variant) -> list[MachineCode]:
-    """The merge kernel and the write kernel."""
+def compile_others(variant: Variant, *names: str) -> list[MachineCode]:
+    """Other kernels by their names: ``prefill_kernel``, ``merge_kernel``, ``write_kernel``, ``copy_pages_kernel``."""
     from impls.kernels.machine_code import assemble
 
     launches = _launches(variant)
-    return [assemble(launches[name][0], variant.capability) for name in ("merge_kernel", "write_kernel")]
+    return [assemble(launches[name][0], variant.capability) for name in names]
 
 
 def tile_of(code: MachineCode) -> Tile:
@@ -115,23 +120,25 @@ class _Recorder:
 def _launches(variant: Variant) -> dict[str, list[Launch]]:
     launches: dict[str, list[Launch]] = {}
     kernels = load_kernels("the report")
-    recorders = {name: _Recorder(getattr(kernels, name), launches) for name in ("decode", "merge", "write")}
+    recorders = {name: _Recorder(getattr(kernels, name), launches) for name in KERNELS}
     model, dtype = variant.model, getattr(torch, variant.dtype)
-    decoder = TritonDecoder(
-        model,
-        "the report",
+    setup = Setup(
+        model=model,
         device=torch.device("cpu"),
-        options={},
         layout=_layout(variant),
         kernels=Kernels(**recorders, are_interpreted=kernels.are_interpreted),
         target=Device(multiprocessors=MULTIPROCESSORS, capability=variant.capability),
     )
+    decoder = TritonDecoder(setup, {})
     layer, rows = _layer(model), _rows(variant)
     new = torch.empty((1, model.num_kv_heads, model.head_dim), dtype=dtype)
-    decoder.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
+    setup.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
     query = torch.empty((1, model.num_query_heads, model.head_dim), dtype=dtype)
     for tile in decoder.tiles:
         decoder.attend(query, layer, rows, decoder.plan_with(tile, rows.host_lens))
+    prefill(setup, query, layer, rows, Queries.of([1], [SEQ_LEN], setup.device))
+    storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
+    PageMover(setup, storage, 0).copy([PageCopy(0, 0)])
     return launches
 
 

@@ -9,14 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from impls.interface import Policy, Unsupported
+from impls.interface import PageCopy, Policy, Unsupported
 from impls.kernels.support import KernelCache
+from impls.page_moves import PageMover
 from impls.page_table import build_page_table, unique_live_tokens
 from impls.paged_batch import PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
-from impls.storage import check_options, choice_option
-from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, Storage, TritonDecoder
+from impls.storage import check_options, choice_option, positive_option
+from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_prefill import Queries, prefill
+from impls.triton_setup import Rows, Setup, Storage
 
 LAYOUTS = ("NHD", "HND")
 
@@ -26,6 +29,7 @@ class TritonBatch:
     """One decode step's metadata (``impls.interface.Batch``): the page table, and how to launch on it."""
 
     paged: PagedBatch
+    rows: Rows
     plan: LaunchPlan
     scales_bytes: int
 
@@ -40,15 +44,18 @@ class TritonBatch:
         return self.paged.seq_lens
 
     @property
-    def rows(self) -> Rows:
-        """The sequences, as the kernel finds them."""
-        paged = self.paged
-        return Rows(table=paged.page_table, seq_lens=paged.seq_lens, host_lens=paged.host.seq_lens)
-
-    @property
     def metadata_bytes(self) -> int:
         """Device bytes of the page table, the lengths, the slot mapping and one layer's scales."""
         return self.paged.metadata_bytes + self.scales_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonPrefillBatch:
+    """One prefill step's metadata (``impls.interface.PrefillBatch``)."""
+
+    slot_mapping: Tensor
+    rows: Rows
+    queries: Queries
 
 
 class PagedTriton:
@@ -60,7 +67,8 @@ class PagedTriton:
         device: where the storage lies: a CUDA device, or any under Triton's interpreter.
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``, and ``kv_layout``: ``NHD`` (a page is ``[page_size,
-            num_kv_heads, head_dim]``, the default) or ``HND`` (``[num_kv_heads, page_size, head_dim]``).
+            num_kv_heads, head_dim]``, the default) or ``HND`` (``[num_kv_heads, page_size, head_dim]``);
+            ``host_pages``: pages of the host's pool, for swapping.
 
     Raises:
         Unsupported: there is no Triton, or this device or shape cannot be served.
@@ -70,7 +78,7 @@ class PagedTriton:
     def __init__(
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
-        check_options(options, (*DECODER_OPTIONS, "kv_layout"))
+        check_options(options, (*DECODER_OPTIONS, "kv_layout", "host_pages"))
         if not isinstance(policy, PagePool):
             raise Unsupported(f"paged_triton stands on a page pool, not on {type(policy).__name__}")
         kv_layout = choice_option(options, "kv_layout", LAYOUTS)
@@ -78,11 +86,11 @@ class PagedTriton:
         self._model = model
         self._device = torch.device(device)
         shape = (policy.num_pages, policy.page_size, model.num_kv_heads, model.head_dim)
-        self.decoder = TritonDecoder(
-            model, "paged_triton", device=self._device, options=options, layout=KernelCache.of_pages(shape, kv_layout)
-        )
+        self._setup = Setup.of(model, "paged_triton", self._device, KernelCache.of_pages(shape, kv_layout))
+        self.decoder = TritonDecoder(self._setup, options)
         make = partial(_pages, shape, kv_layout, getattr(torch, model.stored_dtype), self._device)
         self._storage = Storage(model, make, num_layers, self._device)
+        self._mover = PageMover(self._setup, self._storage, positive_option(options, "host_pages", 0))
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
 
     @property
@@ -101,14 +109,15 @@ class PagedTriton:
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store K and V of some tokens; see ``KVCache.write``."""
-        self.decoder.write(self._storage.layer(layer), slot_mapping, keys, values)
+        self._setup.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> TritonBatch:
         """Look up the pages of a batch and plan how to launch on them; see ``KVCache.prepare``."""
-        table = build_page_table(self.policy, seq_ids)
+        paged = to_device(build_page_table(self.policy, seq_ids), self._device)
         return TritonBatch(
-            paged=to_device(table, self._device),
-            plan=self.decoder.plan(table.seq_lens),
+            paged=paged,
+            rows=_rows(paged),
+            plan=self.decoder.plan(paged.host.seq_lens),
             scales_bytes=self._storage.scales_bytes,
         )
 
@@ -127,9 +136,39 @@ class PagedTriton:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
+    def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
+        """Look up the pages of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
+        paged = to_device(build_page_table(self.policy, seq_ids), self._device)
+        lens = paged.host.seq_lens.tolist()
+        queries = Queries.of(num_queries, lens, self._device)
+        spans = zip(seq_ids, num_queries, lens, strict=True)
+        slots = [slot for seq_id, count, end in spans for slot in self.policy.slots(seq_id, end - count, end)]
+        slot_mapping = torch.tensor(slots, dtype=torch.int64).to(self._device)
+        return TritonPrefillBatch(slot_mapping=slot_mapping, rows=_rows(paged), queries=queries)
+
+    def prefill(self, layer: int, query: Tensor, batch: TritonPrefillBatch) -> Tensor:
+        """Causal attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
+        return prefill(self._setup, query, self._storage.layer(layer), batch.rows, batch.queries)
+
+    def copy_pages(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages within the pool; see ``MovingKVCache.copy_pages``."""
+        self._mover.copy(copies)
+
+    def swap_out(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages of the pool to the host's; see ``MovingKVCache.swap_out``."""
+        self._mover.swap_out(copies)
+
+    def swap_in(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages of the host's pool into the pool; see ``MovingKVCache.swap_in``."""
+        self._mover.swap_in(copies)
+
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
         return dict(self._details)
+
+
+def _rows(paged: PagedBatch) -> Rows:
+    return Rows(table=paged.page_table, seq_lens=paged.seq_lens, host_lens=paged.host.seq_lens)
 
 
 def _pages(shape: tuple[int, int, int, int], kv_layout: str, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from impls.interface import Policy, Unsupported
@@ -16,7 +15,8 @@ from impls.kernels.support import KernelCache
 from impls.policies import Reserved
 from impls.spec import ModelSpec
 from impls.storage import check_options
-from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, Rows, Storage, TritonDecoder
+from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_setup import Rows, Setup, Storage
 
 
 @dataclass(kw_only=True)
@@ -25,29 +25,25 @@ class RegionBatch:
 
     Attributes:
         slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
-        first_slots: int64 ``[num_seqs]``, where each sequence's region begins.
-        seq_lens: int32 ``[num_seqs]``, the newest token included.
-        host_lens: the same in NumPy.
+        rows: where each sequence's region begins, and its length.
         plan: how to launch on it.
         scales_bytes: device bytes of one layer's scales, where the cache is quantised.
     """
 
     slot_mapping: Tensor
-    first_slots: Tensor
-    seq_lens: Tensor
-    host_lens: NDArray[np.int32]
+    rows: Rows
     plan: LaunchPlan
     scales_bytes: int
 
     @property
-    def rows(self) -> Rows:
-        """The sequences, as the kernel finds them."""
-        return Rows(table=self.first_slots, seq_lens=self.seq_lens, host_lens=self.host_lens)
+    def seq_lens(self) -> Tensor:
+        """int32 ``[num_seqs]``, the newest token included."""
+        return self.rows.seq_lens
 
     @property
     def metadata_bytes(self) -> int:
         """Device bytes that the tensors take."""
-        return self.slot_mapping.nbytes + self.first_slots.nbytes + self.seq_lens.nbytes + self.scales_bytes
+        return self.slot_mapping.nbytes + self.rows.table.nbytes + self.seq_lens.nbytes + self.scales_bytes
 
 
 class TritonContiguous:
@@ -76,9 +72,8 @@ class TritonContiguous:
         self.policy: Reserved = policy
         self._model = model
         self._device = torch.device(device)
-        self.decoder = TritonDecoder(
-            model, "triton_contiguous", device=self._device, options=options, layout=KernelCache.of_slots(model)
-        )
+        self._setup = Setup.of(model, "triton_contiguous", self._device, KernelCache.of_slots(model))
+        self.decoder = TritonDecoder(self._setup, options)
         shape = (policy.num_slots, model.num_kv_heads, model.head_dim)
         dtype: torch.dtype = getattr(torch, model.stored_dtype)
         make = partial(torch.empty, shape, dtype=dtype, device=self._device)
@@ -101,7 +96,7 @@ class TritonContiguous:
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store K and V of some tokens; see ``KVCache.write``."""
-        self.decoder.write(self._storage.layer(layer), slot_mapping, keys, values)
+        self._setup.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
         """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
@@ -109,9 +104,11 @@ class TritonContiguous:
         lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
         return RegionBatch(
             slot_mapping=torch.from_numpy(first_slots + lens - 1).to(self._device),
-            first_slots=torch.from_numpy(first_slots).to(self._device),
-            seq_lens=torch.from_numpy(lens).to(self._device),
-            host_lens=lens,
+            rows=Rows(
+                table=torch.from_numpy(first_slots).to(self._device),
+                seq_lens=torch.from_numpy(lens).to(self._device),
+                host_lens=lens,
+            ),
             plan=self.decoder.plan(lens),
             scales_bytes=self._storage.scales_bytes,
         )
@@ -120,10 +117,11 @@ class TritonContiguous:
         """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         window = self._model.sliding_window
-        tokens = int((batch.host_lens if window is None else np.minimum(batch.host_lens, window)).sum(dtype=np.int64))
+        lens = batch.rows.host_lens
+        tokens = int((lens if window is None else np.minimum(lens, window)).sum(dtype=np.int64))
         self._details = {
             "sdpa_backend": None,
-            "bytes_read": tokens * self._model.token_bytes_per_layer + 2 * query.nbytes + batch.first_slots.nbytes,
+            "bytes_read": tokens * self._model.token_bytes_per_layer + 2 * query.nbytes + batch.rows.table.nbytes,
             **self.decoder.facts,
         }
 

@@ -1,34 +1,22 @@
-"""Launches the decode and write kernels for a model; every cache that stands on Triton has one."""
+"""Launches decode attention for every cache that stands on our Triton kernels: tiles, splits, merging."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impls.interface import Unsupported
 from impls.kernels import heuristics
 from impls.kernels.heuristics import Splits, Tile
-from impls.kernels.support import (
-    TILE_OPTIONS,
-    Device,
-    KernelCache,
-    Kernels,
-    check_shape,
-    check_target,
-    describe_device,
-    load_kernels,
-    tiles_for,
-)
-from impls.spec import DTYPE_BYTES, ModelSpec, ceil_div
+from impls.kernels.support import TILE_OPTIONS, tiles_for
+from impls.spec import DTYPE_BYTES
 from impls.storage import positive_option
+from impls.triton_setup import Layer, Rows, Setup
 from impls.tuning import fastest
 
 DECODER_OPTIONS = (*TILE_OPTIONS, "num_splits")
@@ -53,137 +41,27 @@ class LaunchPlan:
     lse: Tensor | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rows:
-    """The sequences of a batch, as the decode kernel finds them.
-
-    Attributes:
-        table: int32 ``[num_seqs, max_pages_per_seq]``, pages, or int64 ``[num_seqs]``, first slots.
-        seq_lens: int32 ``[num_seqs]``.
-        host_lens: the same in NumPy, so that nobody reads back from the device.
-    """
-
-    table: Tensor
-    seq_lens: Tensor
-    host_lens: NDArray[np.int32]
-
-
-class Layer(NamedTuple):
-    """One layer's storage, as the kernels take it.
-
-    Attributes:
-        keys: of the layout that the decoder was made for.
-        values: as ``keys``.
-        scales: float32 ``[2, num_kv_heads]`` of K and V, where the cache is quantised, else ``None``.
-    """
-
-    keys: Tensor
-    values: Tensor
-    scales: Tensor | None
-
-
-class Storage:
-    """K and V of some layers, and their scales where the cache is quantised.
-
-    Args:
-        model: shapes and dtype.
-        make: makes one tensor of K or V.
-        num_layers: layers that get storage.
-        device: where the scales lie.
-
-    Attributes:
-        tensors: K of each layer, then V of each layer.
-    """
-
-    def __init__(self, model: ModelSpec, make: Callable[[], Tensor], num_layers: int, device: torch.device) -> None:
-        self.tensors: Sequence[Tensor] = [make() for _ in range(2 * num_layers)]
-        is_quantised = model.kv_dtype is not None
-        self._scales = torch.ones((num_layers, 2, model.num_kv_heads), device=device) if is_quantised else None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of K and V."""
-        return sum(tensor.nbytes for tensor in self.tensors)
-
-    @property
-    def scales_bytes(self) -> int:
-        """Bytes of one layer's scales."""
-        return 0 if self._scales is None else self._scales[0].nbytes
-
-    def layer(self, index: int) -> Layer:
-        """One layer."""
-        num_layers = len(self.tensors) // 2
-        scales = None if self._scales is None else self._scales[index]
-        return Layer(self.tensors[index], self.tensors[index + num_layers], scales)
-
-    def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
-        """See ``QuantisedKVCache.set_scales``.
-
-        Raises:
-            Unsupported: the cache is not quantised.
-        """
-        if self._scales is None:
-            raise Unsupported("a cache whose model has no kv_dtype has no scales to set")
-        self._scales[layer] = torch.stack((k_scales, v_scales))
-
-
 class TritonDecoder:
-    """The kernels for one model, one device and one way to lay out K and V.
+    """Launches the decode kernel.
 
     Args:
-        model: shapes and dtype.
-        name: of the implementation, for what it refuses.
-        device: a CUDA device, or any under Triton's interpreter.
+        setup: the kernels, and what for.
         options: ``block_tokens``, ``num_warps`` and ``num_stages`` of the decode kernel, which
             otherwise ``tune`` chooses; ``num_splits`` instead of the heuristic's.
-        layout: where elements lie, see ``KernelCache``.
-        kernels: instead of the kernels themselves: what notes their launches down.
-        target: instead of what ``device`` is: what to launch for.
 
     Raises:
-        Unsupported: there is no Triton, or this device or shape cannot be served.
         ValueError: an option is out of range.
     """
 
-    def __init__(
-        self,
-        model: ModelSpec,
-        name: str,
-        *,
-        device: torch.device,
-        options: Mapping[str, object],
-        layout: KernelCache,
-        kernels: Kernels | None = None,
-        target: Device | None = None,
-    ) -> None:
-        check_shape(model, name)
-        self._model = model
-        self._device = device
-        self._kernels = kernels or load_kernels(name)
-        self._target = target or describe_device(device, name, are_interpreted=self._kernels.are_interpreted)
-        check_target(model, name, self._target)
+    def __init__(self, setup: Setup, options: Mapping[str, object]) -> None:
+        self._setup = setup
+        self._model = setup.model
         self._num_splits = positive_option(options, "num_splits", None)
-        tiles = tiles_for(model, options)
-        self.tiles = tiles[:1] if self._kernels.are_interpreted else tiles  # an interpreter's time says nothing
+        tiles = tiles_for(setup.model, options)
+        self.tiles = tiles[:1] if setup.kernels.are_interpreted else tiles  # an interpreter's time says nothing
         self.tile = self.tiles[0]
-        self._layout = layout
-        self._workspace = torch.empty(0, dtype=torch.float32, device=device)
-        self._scale = math.log2(math.e) / math.sqrt(model.head_dim)  # the kernels' exponent is base two
+        self._workspace = torch.empty(0, dtype=torch.float32, device=setup.device)
         self.facts: dict[str, str | int | float | None] = {}
-
-    def write(self, layer: Layer, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens in one layer; see ``KVCache.write``."""
-        num_tokens, num_kv_heads, head_dim = keys.shape
-        self._kernels.write[(num_tokens, ceil_div(num_kv_heads * head_dim, heuristics.WRITE_ELEMENTS))](
-            *layer,
-            keys.contiguous(),
-            values.contiguous(),
-            slot_mapping,
-            NUM_KV_HEADS=num_kv_heads,
-            HEAD_DIM=head_dim,
-            BLOCK_ELEMENTS=heuristics.WRITE_ELEMENTS,
-            **self._layout.constants,
-        )
 
     def plan(self, host_lens: NDArray[np.int32]) -> LaunchPlan:
         """How to launch on sequences of these lengths, with the tile chosen last."""
@@ -193,7 +71,7 @@ class TritonDecoder:
         """Compile, time every tile in contention and keep the fastest; returns the batch's new plan."""
         plans = {tile: self.plan_with(tile, rows.host_lens) for tile in self.tiles}
         self.tile = fastest(
-            {tile: partial(self.attend, query, layer, rows, plan) for tile, plan in plans.items()}, self._device
+            {tile: partial(self.attend, query, layer, rows, plan) for tile, plan in plans.items()}, self._setup.device
         )
         self.facts = {
             "num_splits": plans[self.tile].splits.num_splits,
@@ -209,8 +87,7 @@ class TritonDecoder:
         out = torch.empty_like(query)
         num_seqs, num_query_heads, head_dim = query.shape
         num_splits, split_tokens = plan.splits.num_splits, plan.splits.split_tokens
-        window = self._model.sliding_window or 0
-        self._kernels.decode[(num_seqs * self._model.num_kv_heads, num_splits)](
+        self._setup.kernels.decode[(num_seqs * self._model.num_kv_heads, num_splits)](
             out if plan.parts is None else plan.parts,
             plan.lse,
             query,
@@ -219,21 +96,16 @@ class TritonDecoder:
             rows.seq_lens,
             rows.table.stride(0),
             split_tokens,
-            self._scale,
-            NUM_KV_HEADS=self._model.num_kv_heads,
-            GROUP_SIZE=self._model.group_size,
-            HEAD_DIM=head_dim,
-            WINDOW=window,
-            SOFT_CAP=self._model.soft_cap or 0.0,
+            self._setup.scale,
             BLOCK_GROUP=plan.tile.block_group,
             BLOCK_DIM=plan.tile.block_dim,
             BLOCK_TOKENS=plan.tile.block_tokens,
             NUM_STAGES=plan.tile.num_stages,
             num_warps=plan.tile.num_warps,
-            **self._layout.constants,
+            **self._setup.constants,
         )
         if plan.parts is not None:
-            self._kernels.merge[(num_seqs * num_query_heads,)](
+            self._setup.kernels.merge[(num_seqs * num_query_heads,)](
                 out,
                 plan.parts,
                 plan.lse,
@@ -242,8 +114,8 @@ class TritonDecoder:
                 split_tokens,
                 NUM_QUERY_HEADS=num_query_heads,
                 HEAD_DIM=head_dim,
+                WINDOW=self._model.sliding_window or 0,
                 BLOCK_DIM=plan.tile.block_dim,
-                WINDOW=window,
                 BLOCK_TOKENS=plan.tile.block_tokens,
                 BLOCK_SPLITS=heuristics.MERGE_SPLITS,
             )
@@ -264,7 +136,7 @@ class TritonDecoder:
         if self._num_splits is not None:
             return heuristics.even_splits(self._num_splits, max_seq_len=longest, block_tokens=tile.block_tokens)
         programs = tile.programs_per_sm(
-            DTYPE_BYTES[self._model.dtype], self._model.stored_bytes, self._target.capability
+            DTYPE_BYTES[self._model.dtype], self._model.stored_bytes, self._setup.target.capability
         )
         return heuristics.choose_splits(
             num_seqs=len(host_lens),
@@ -272,7 +144,7 @@ class TritonDecoder:
             max_seq_len=longest,
             num_tokens=int(read.sum(dtype=np.int64)),
             block_tokens=tile.block_tokens,
-            slots=self._target.multiprocessors * programs,
+            slots=self._setup.target.multiprocessors * programs,
         )
 
     def _reserve(self, *sizes: int) -> Sequence[Tensor]:
@@ -281,13 +153,13 @@ class TritonDecoder:
         Sharing is safe: the parts of a step are merged before the next step begins.
         """
         if self._workspace.numel() < sum(sizes):
-            self._workspace = torch.empty(sum(sizes), dtype=torch.float32, device=self._device)
+            self._workspace = torch.empty(sum(sizes), dtype=torch.float32, device=self._setup.device)
         tensors: Sequence[Tensor] = self._workspace[: sum(sizes)].split(sizes)
         return tensors
 
 
 def _tokens_read(host_lens: NDArray[np.int32], window: int | None, block_tokens: int) -> NDArray[np.int32]:
-    """Tokens from the first tile that a window touches to the end, as ``impls.kernels.window`` has it."""
+    """Tokens from the first tile that a window touches to the end, as ``impls.kernels.tiles`` has it."""
     if window is None:
         return host_lens
     skipped: NDArray[np.int32] = np.maximum(host_lens - window, 0) // block_tokens * block_tokens

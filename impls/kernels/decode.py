@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from impls.kernels.online_softmax import LOWEST, attend_group, attend_single, join_lanes
-from impls.kernels.window import first_token
+from impls.kernels.tiles import first_token, load_pages, tile_offsets
 
 
 @triton.jit(do_not_specialize=["table_stride"])
@@ -68,17 +68,16 @@ def decode_kernel(
 
     k_head_ptr = k_cache_ptr + kv_head * HEAD_STRIDE
     v_head_ptr = v_cache_ptr + kv_head * HEAD_STRIDE
-    if PAGED:
-        page_row_ptr = table_ptr + seq.to(tl.int64) * table_stride
-        pages = _load_pages(page_row_ptr, start, stop, PAGE_SIZE, BLOCK_TOKENS)
-    else:
-        first_slot = tl.load(table_ptr + seq)
+    table_row_ptr = table_ptr + seq.to(tl.int64) * table_stride
+    if not PAGED:
+        first_slot = tl.load(table_row_ptr)
         k_head_ptr += first_slot * TOKEN_STRIDE
         v_head_ptr += first_slot * TOKEN_STRIDE
     NUM_LANES: tl.constexpr = BLOCK_GROUP if BLOCK_GROUP > 1 else BLOCK_TOKENS
     lane_max = tl.full([NUM_LANES], LOWEST, tl.float32)
     lane_sum = tl.zeros([NUM_LANES], tl.float32)
     acc = tl.zeros([NUM_LANES, BLOCK_DIM], tl.float32)
+    pages = load_pages(table_row_ptr, start, stop, PAGED, PAGE_SIZE, BLOCK_TOKENS)
     for first in tl.range(start, stop, BLOCK_TOKENS, num_stages=NUM_STAGES):
         tokens = first + tl.arange(0, BLOCK_TOKENS)
         # The loads are masked, not only the scores: zero times the NaN of a dead slot is NaN.
@@ -86,16 +85,11 @@ def decode_kernel(
         if WINDOW:
             live &= tokens >= seq_len - WINDOW
         mask = live[:, None] if HEAD_DIM == BLOCK_DIM else live[:, None] & (dims < HEAD_DIM)[None, :]
-        # A pool may hold more than 2**31 elements; a page does not.
-        if PAGED:
-            slot = pages.to(tl.int64) * PAGE_STRIDE + tokens % PAGE_SIZE * TOKEN_STRIDE
-        else:
-            slot = tokens.to(tl.int64) * TOKEN_STRIDE
-        offset = slot[:, None] + dims[None, :]
+        offset = tile_offsets(pages, tokens, PAGED, PAGE_SIZE, PAGE_STRIDE, TOKEN_STRIDE)[:, None] + dims[None, :]
         keys = tl.load(k_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
         values = tl.load(v_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
-        if PAGED:  # One step ahead, so that the next addresses do not wait for the page table.
-            pages = _load_pages(page_row_ptr, first + BLOCK_TOKENS, stop, PAGE_SIZE, BLOCK_TOKENS)
+        # One step ahead, so that the next addresses do not wait for the page table.
+        pages = load_pages(table_row_ptr, first + BLOCK_TOKENS, stop, PAGED, PAGE_SIZE, BLOCK_TOKENS)
         if BLOCK_GROUP > 1:
             visible = live[None, :]
             lane_max, lane_sum, acc = attend_group(
@@ -137,20 +131,3 @@ def _load_query(
         mask = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
         query = tl.load(query_row_ptr + group[:, None] * HEAD_DIM + dims[None, :], mask=mask, other=0.0)
     return query
-
-
-@triton.jit
-def _load_pages(
-    page_row_ptr,  # [max_pages_per_seq] int32
-    first,
-    stop,
-    PAGE_SIZE: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
-):
-    """Page ids of a tile's tokens: one for all where a tile never crosses a page, else one each."""
-    if PAGE_SIZE % BLOCK_TOKENS == 0:
-        pages = tl.load(page_row_ptr + first // PAGE_SIZE, mask=first < stop, other=0)
-    else:
-        tokens = first + tl.arange(0, BLOCK_TOKENS)
-        pages = tl.load(page_row_ptr + tokens // PAGE_SIZE, mask=tokens < stop, other=0)
-    return pages

@@ -14,6 +14,9 @@ MERGE_SPLITS: Final = 32
 WRITE_ELEMENTS: Final = 1024
 """Elements of one token that a program of the write kernel copies: 16 bytes or more per thread."""
 
+COPY_BYTES: Final = 4096
+"""Bytes of a page that a program of the copy kernel moves: 32 per thread."""
+
 _SM_SHARED_KIB: Final = {80: 164, 87: 164, 90: 228, 100: 228, 103: 228, 110: 228}  # by compute capability
 _LEAST_SM_SHARED_KIB: Final = 100  # of all others from 8.0 on (CUDA C++ Programming Guide, technical specifications)
 _PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA takes for itself
@@ -74,6 +77,17 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PrefillTile:
+    """Compile-time shape of the prefill kernel; ``block_rows`` are query tokens times query heads of a group."""
+
+    block_rows: int
+    block_dim: int
+    block_tokens: int
+    num_warps: int = 4
+    num_stages: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class Splits:
     """How the tokens of a batch are cut: every sequence into parts of the same length.
 
@@ -109,6 +123,19 @@ def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
     block_group = next_power_of_2(max(group_size, 16))
     tokens = 16 if element_bytes == 4 else _clamp(32 * 1024 // token_bytes, 16, 64)
     return Tile(block_group=block_group, block_dim=block_dim, block_tokens=tokens)
+
+
+def prefill_tile(*, head_dim: int, element_bytes: int) -> PrefillTile:
+    """A tile whose running output and scores stay in registers (seen in the machine code, under test).
+
+    Args:
+        head_dim: elements per head.
+        element_bytes: bytes of one element of the query.
+    """
+    block_dim = _block_dim(head_dim)
+    if element_bytes == 4:  # no tensor cores to go to
+        return PrefillTile(block_rows=16, block_dim=block_dim, block_tokens=16)
+    return PrefillTile(block_rows=64 if block_dim <= 128 else 32, block_dim=block_dim, block_tokens=32)
 
 
 def tile_contenders(tile: Tile) -> list[Tile]:

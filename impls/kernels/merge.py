@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from impls.kernels.window import first_token
+from impls.kernels.tiles import first_token
 
 
 @triton.jit(do_not_specialize=["num_splits"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -28,7 +29,9 @@ class Kernels(NamedTuple):
 
     decode: Any
     merge: Any
+    prefill: Any
     write: Any
+    copy_pages: Any
     are_interpreted: bool
 
 
@@ -81,10 +84,10 @@ class KernelCache:
         token_stride = model.num_kv_heads * model.head_dim
         return cls(paged=False, page_size=0, page_stride=0, token_stride=token_stride, head_stride=model.head_dim)
 
-    @property
+    @cached_property
     def constants(self) -> dict[str, int | bool]:
         """Compile-time constants of the kernels."""
-        return {name.upper(): value for name, value in vars(self).items()}
+        return {name.upper(): value for name, value in asdict(self).items()}
 
 
 def load_kernels(name: str) -> Kernels:
@@ -95,12 +98,14 @@ def load_kernels(name: str) -> Kernels:
     """
     if importlib.util.find_spec("triton") is None:
         raise Unsupported(f"{name} needs the package triton, which is not installed")
+    from impls.kernels.copy_pages import copy_pages_kernel
     from impls.kernels.decode import decode_kernel
     from impls.kernels.merge import merge_kernel
+    from impls.kernels.prefill import prefill_kernel
     from impls.kernels.runtime import INTERPRETED
     from impls.kernels.write import write_kernel
 
-    return Kernels(decode_kernel, merge_kernel, write_kernel, INTERPRETED)
+    return Kernels(decode_kernel, merge_kernel, prefill_kernel, write_kernel, copy_pages_kernel, INTERPRETED)
 
 
 def describe_device(device: torch.device, name: str, *, are_interpreted: bool) -> Device:

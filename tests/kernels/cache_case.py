@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-from impls import triton_decoder
+from impls import triton_setup
 from impls.interface import KVCache, QuantisedKVCache, Unsupported
 from impls.kernels.support import Device
 from impls.paged_triton import PagedTriton
@@ -146,7 +146,7 @@ def refusal(
     found = importlib.util.find_spec
     absent = mock.patch.object(importlib.util, "find_spec", lambda name: None if without_triton else found(name))
     old = Device(multiprocessors=1, capability=capability or 0)
-    told = mock.patch.object(triton_decoder, "describe_device", return_value=old) if capability else nullcontext()
+    told = mock.patch.object(triton_setup, "describe_device", return_value=old) if capability else nullcontext()
     try:
         with absent, told:
             PagedTriton(

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from impls.kernel_variants import Variant, compile_decode, compile_helpers, tile_of
+from impls.kernel_variants import Variant, compile_decode, compile_others, tile_of
 from impls.kernels.machine_code import MachineCode
 from impls.spec import DTYPE_BYTES
 
@@ -15,6 +15,7 @@ SM_REGISTERS = 64 * 1024  # per multiprocessor
 SM_SHARED_BYTES = {80: 164 * 1024, 89: 100 * 1024, 90: 228 * 1024, 100: 228 * 1024}
 WARP = 32
 SMALLEST_SHARED_LIMIT_BYTES = 163 * 1024  # of one program, on sm_80
+TENSOR_CORES = ("HMMA", "HGMMA", "UTCHMMA")  # of a warp, of four warps on sm_90, on sm_100
 ONE_TO_ONE, GROUPED = (8, 8), (32, 8)  # query heads, KV heads
 
 USUAL = [Variant(heads=heads, dtype=dtype) for heads, dtype in product((ONE_TO_ONE, GROUPED), ("float16", "float32"))]
@@ -98,15 +99,42 @@ def test_decode_kernel_in_every_variant(compiler: ProcessPoolExecutor, variant: 
         check(compiled, variant)
 
 
+def check_small(compiled: MachineCode) -> None:
+    """No kernel spills, and each reads 16 bytes at a time."""
+    assert compiled.stack_bytes == 0, "registers spill"
+    assert not compiled.in_body("LDL")
+    assert not compiled.in_body("STL")
+    assert compiled.in_body("LDG.E.128") + compiled.in_body("LDGSTS.E.BYPASS.128") > 0
+    assert compiled.shared_bytes <= SMALLEST_SHARED_LIMIT_BYTES
+    assert compiled.registers * compiled.num_warps * WARP <= SM_REGISTERS
+
+
 @pytest.mark.parametrize("capability", [80, 90, 100])
-def test_merge_and_write_kernels(compiler: ProcessPoolExecutor, capability: int) -> None:
-    merge, write = compiler.submit(compile_helpers, Variant(heads=GROUPED, capability=capability)).result()
-    for kernel in (merge, write):
-        assert kernel.stack_bytes == 0
-        assert not kernel.in_body("LDL")
-        assert not kernel.in_body("STL")
-        assert kernel.in_body("LDG.E.128") > 0
-    assert write.in_body("STG.E.128") > 0
+def test_merge_write_and_copy_kernels(compiler: ProcessPoolExecutor, capability: int) -> None:
+    names = ("merge_kernel", "write_kernel", "copy_pages_kernel")
+    merge, *others = compiler.submit(compile_others, Variant(heads=GROUPED, capability=capability), *names).result()
+    for kernel in (merge, *others):
+        check_small(kernel)
+    for kernel in others:
+        assert kernel.in_body("STG.E.128") > 0
+
+
+PREFILLS = [Variant(heads=GROUPED, capability=capability) for capability in (80, 90, 100)]
+PREFILLS += [Variant(heads=ONE_TO_ONE, dtype="float32"), Variant(heads=GROUPED, head_dim=256, dtype="bfloat16")]
+PREFILLS += [Variant(heads=GROUPED, kv_dtype="float8_e4m3fn", kv_layout="HND", sliding_window=1000, soft_cap=30.0)]
+
+
+@pytest.mark.parametrize("variant", PREFILLS, ids=str)
+def test_prefill_kernel(compiler: ProcessPoolExecutor, variant: Variant) -> None:
+    (compiled,) = compiler.submit(compile_others, variant, "prefill_kernel").result()
+    check_small(compiled)
+    assert "tf32" not in compiled.ptx
+    on_tensor_cores = sum(map(compiled.in_loop, TENSOR_CORES))
+    if variant.dtype == "float32":
+        assert on_tensor_cores == 0
+        assert compiled.in_loop("FFMA") > 0
+    else:
+        assert on_tensor_cores > 0
 
 
 def test_page_ids_of_a_tile_are_one_load_where_a_page_holds_the_tile(compiler: ProcessPoolExecutor) -> None:

@@ -112,7 +112,10 @@ def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: st
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"splits": 2}, "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits, kv_layout"),
+        (
+            {"splits": 2},
+            "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits, kv_layout, host_pages",
+        ),
         ({"block_tokens": 48}, "block_tokens=48 must be a power of two"),
         ({"block_tokens": 8}, "block_tokens=8 must be from 16 to 256"),
         ({"num_warps": 3}, "num_warps=3 must be a power of two"),

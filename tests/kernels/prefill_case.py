@@ -1,0 +1,119 @@
+"""Prefill through ``PagedTriton`` beside the reference, and pages that move; runs in a worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from impls.interface import MovingKVCache, PrefillKVCache
+from impls.paged_triton import PagedTriton
+from impls.policies import PagePool
+from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
+from tests.kernels.attention_case import DEVICE, Case, make_cache, store
+
+
+def prefill(case: Case, num_queries: Sequence[int]) -> tuple[float, float]:
+    """Error and allowed error of the newest tokens of each sequence, every other slot being NaN."""
+    cache = make_cache(case)
+    assert isinstance(cache, PagedTriton)
+    assert isinstance(cache, PrefillKVCache)
+    generator = torch.Generator().manual_seed(0)
+    keys, values, queries = [], [], []
+    for seq_id, (seq_len, count) in enumerate(zip(case.seq_lens, num_queries, strict=True)):
+        cache.policy.admit(seq_id, seq_len)
+        rows = torch.randn((2, seq_len, case.heads[1], case.head_dim), generator=generator)
+        pair = rows.to(DEVICE, getattr(torch, case.dtype))
+        if case.semantics.get("kv_dtype"):
+            pair = pair.to(torch.float8_e4m3fn).float()
+        store(cache, seq_id, *pair.to(cache.tensors[0].dtype))
+        keys.append(pair[0])
+        values.append(pair[1])
+        query = torch.randn((count, case.heads[0], case.head_dim), generator=generator)
+        queries.append(query.to(DEVICE, getattr(torch, case.dtype)))
+    batch = cache.prepare_prefill(range(len(case.seq_lens)), num_queries)
+    expected = [slot for seq_id, (end, count) in enumerate(zip(case.seq_lens, num_queries, strict=True))
+                for slot in cache.policy.slots(seq_id, end - count, end)]  # fmt: skip
+    assert batch.slot_mapping.tolist() == expected
+    reference = prefill_attention(queries, keys, values, **case.masking)
+    error = max_rel_error(cache.prefill(0, torch.cat(queries), batch), reference)
+    return error, allowed_error(queries, keys, values, reference, **case.masking)
+
+
+def refused_queries(num_queries: Sequence[int]) -> str:
+    """What is said of numbers of queries that a batch of lengths 3 and 5 cannot have."""
+    cache = make_cache(Case(seq_lens=(3, 5)))
+    assert isinstance(cache, PagedTriton)
+    for seq_id, seq_len in enumerate((3, 5)):
+        cache.policy.admit(seq_id, seq_len)
+    try:
+        cache.prepare_prefill([0, 1], num_queries)
+    except ValueError as error:
+        return str(error)
+    return "taken"
+
+
+def _moving(page_size: int, kv_layout: str, dtype: str, host_pages: int) -> PagedTriton:
+    case = Case(seq_lens=(10,), page_size=page_size, heads=(4, 2), dtype=dtype)
+    pool = PagePool(8, page_size, case.model.token_bytes, host_pages=host_pages, free_order=[5, 1, 7, 0, 3, 2, 6, 4])
+    options = {"kv_layout": kv_layout, "host_pages": host_pages}
+    cache = PagedTriton(case.model, pool, device=DEVICE, num_layers=2, options=options)
+    assert isinstance(cache, MovingKVCache)
+    for tensor in cache.tensors:
+        tensor.fill_(math.nan)
+    return cache
+
+
+def copy_on_write(page_size: int, kv_layout: str, dtype: str) -> tuple[int, list[float]]:
+    """Pages copied, and how far a fork's step is above the allowed error, for parent and child, in each layer."""
+    cache = _moving(page_size, kv_layout, dtype, 1)
+    tokens = 2 * page_size + page_size // 2
+    rows = torch.randn((4, tokens + 1, 2, 64)).to(DEVICE, getattr(torch, dtype))
+    cache.policy.admit(0, tokens)
+    slots = torch.tensor(cache.policy.slots(0, 0, tokens), device=DEVICE)
+    for layer in range(2):
+        cache.write(layer, slots, rows[2 * layer, :tokens], rows[2 * layer + 1, :tokens])
+    cache.policy.fork(0, 1)
+    copies = list(cache.policy.append(1))
+    cache.copy_pages(copies)
+    newest = torch.tensor(cache.policy.slots(1, tokens, tokens + 1), device=DEVICE)
+    above = []
+    query = torch.randn((2, 4, 64)).to(rows.dtype).to(DEVICE)
+    for layer in range(2):
+        keys, values = rows[2 * layer], rows[2 * layer + 1]
+        cache.write(layer, newest, keys[-1:], values[-1:])
+        held = [keys[:-1], keys], [values[:-1], values]
+        reference = decode_attention(query, *held)
+        error = max_rel_error(cache.decode(layer, query, cache.prepare([0, 1])), reference)
+        above.append(error - allowed_error(query, *held, reference))
+    return len(copies), above
+
+
+def swap(page_size: int, kv_layout: str, dtype: str) -> bool:
+    """Whether a sequence comes back from the host as it went, though another used its pages meanwhile."""
+    cache = _moving(page_size, kv_layout, dtype, 4)
+    tokens = 3 * page_size + 1
+    rows = torch.randn((2, tokens, 2, 64)).to(DEVICE, getattr(torch, dtype))
+    query = torch.randn((1, 4, 64)).to(rows.dtype).to(DEVICE)
+    cache.policy.admit(0, tokens)
+    for layer in range(2):
+        cache.write(layer, torch.tensor(cache.policy.slots(0, 0, tokens), device=DEVICE), *rows)
+    before = [cache.decode(layer, query, cache.prepare([0])) for layer in range(2)]
+    cache.swap_out(cache.policy.swap_out(0))
+    for tensor in cache.tensors:
+        tensor.fill_(math.nan)
+    cache.policy.admit(1, 1)  # takes one of the pages
+    cache.swap_in(cache.policy.swap_in(0))
+    after = [cache.decode(layer, query, cache.prepare([0])) for layer in range(2)]
+    return all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def swap_too_far() -> str:
+    """What is said of a page that the host does not have."""
+    cache = _moving(4, "NHD", "float16", 2)
+    try:
+        cache.swap_out([(0, 2)])  # type: ignore[list-item]
+    except ValueError as error:
+        return str(error)
+    return "taken"
