@@ -55,10 +55,10 @@ class LauncherJob:
 
 def resume_command(run_dir: Path) -> str:
     """What goes on with a run."""
-    return shlex.join(["python", "bench/run.py", f"resume={_hydra_quoted(str(run_dir))}"])
+    return shlex.join(["python", "bench/run.py", f"resume={hydra_quoted(str(run_dir))}"])
 
 
-def _hydra_quoted(value: str) -> str:
-    """Hydra's grammar takes few characters bare."""
+def hydra_quoted(value: str) -> str:
+    """A value as Hydra's grammar takes it: few characters may stand bare."""
     plain = value.isascii() and all(character.isalnum() or character in "/-_.:+" for character in value)
     return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

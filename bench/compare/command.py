@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.compare.comparison import Comparison, compare
@@ -72,3 +72,20 @@ def run_command(command: Callable[[], int]) -> int:
     except Exception as error:
         print(f"internal error: {type(error).__name__}: {error}; please report it", file=sys.stderr)
         return EXIT_INTERNAL
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and what stands behind ``--``: overrides of ``bench/run.py``."""
+    own = list(arguments)
+    place = own.index("--") if "--" in own else len(own)
+    return own[:place], own[place + 1 :]
+
+
+def check_rounds(name: str, rounds: int, rules: Rules) -> None:
+    """Refuse fewer pairs than decide anything.
+
+    Raises:
+        ValueError: there are fewer than ``rules.min_pairs``.
+    """
+    if rounds < rules.min_pairs:
+        raise ValueError(f"{name} {rounds} must be at least {rules.min_pairs}: fewer pairs decide nothing")

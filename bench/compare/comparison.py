@@ -133,7 +133,7 @@ def compare(base: Side, candidate: Side, rules: Rules, noise: Mapping[str, float
         sides={"base": described(base), "candidate": described(candidate)},
         paired=paired,
         points=points,
-        verdicts=_worst_first(_presented(verdicts, points["point"])),
+        verdicts=worst_first(_presented(verdicts, points["point"])),
         means=_presented(means, None),
         machines=machines,
         notes=tuple(_notes(rows, verdicts, paired=paired)),
@@ -161,7 +161,8 @@ def _plain_ratio(out: pd.DataFrame) -> pd.Series:
     return (candidate / base).where(base != 0)
 
 
-def _worst_first(verdicts: pd.DataFrame) -> pd.DataFrame:
+def worst_first(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """By verdict; counters before what is noisy; the larger change first."""
     rank = verdicts["verdict"].map({name: place for place, name in enumerate(VERDICTS)})
     size = np.log(verdicts["ratio"].to_numpy(dtype=float, na_value=np.nan, copy=True))
     order = pd.DataFrame({"rank": rank, "exact": verdicts["kind"].ne("exact"), "size": -np.abs(size)})

@@ -1,0 +1,59 @@
+"""Measure the noise floor: this checkout against itself, ``python scripts/aa.py -- page_size=4,16 …``.
+
+The same points are run A B B A … in fresh processes, both sides the same code. The floor of a metric is the difference
+that equal code stays below in 95 % of its points; it is stored under the machine's fingerprint in results/noise/, where
+later comparisons find it. Exit codes: 0 stored; 2 bad input; 4 points are missing or failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+
+def main() -> int:
+    """Exit as told above."""
+    from bench.compare.command import add_options, run_command, split_overrides
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replicates", type=int, default=10, metavar="N", help="pairs of rounds (default 10, least 5)")
+    parser.add_argument("--runs", type=Path, help="where runs go; default: a new folder under results/runs/")
+    add_options(parser)
+    own, overrides = split_overrides(sys.argv[1:])
+    arguments = parser.parse_args(own)
+    return run_command(lambda: _aa(arguments, overrides))
+
+
+def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.compare import compare
+    from bench.compare.command import check_rounds, present, rules_of
+    from bench.compare.load import load_side
+    from bench.compare.noise import measured_floor, write_floor
+    from bench.compare.rounds import Arm, run_rounds
+    from bench.compare.rules import EXIT_OK, EXIT_REGRESSED
+
+    rules = rules_of(arguments)
+    check_rounds("--replicates", arguments.replicates, rules)
+    out = arguments.runs or ROOT / "results" / "runs" / time.strftime("aa-%Y%m%d-%H%M%S")
+    arms = (Arm(name="base", root=ROOT), Arm(name="candidate", root=ROOT))
+    run_rounds(arms, [overrides], arguments.replicates, out)
+    base = load_side(out / "base")
+    comparison = compare(base, load_side(out / "candidate"), rules)  # against the least floor, not an older one
+    code = present(comparison, arguments.out, everything=arguments.all)
+    if code not in (EXIT_OK, EXIT_REGRESSED):
+        return code
+    floors = measured_floor([comparison])
+    for metric, floor in floors.items():
+        print(f"floor    {metric}: {100 * floor:.2f} %")
+    about = {"overrides": overrides, "pairs": arguments.replicates, "points": comparison.counts["compared"]}
+    print(f"written  {write_floor(floors, base.facts, about)}")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

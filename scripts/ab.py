@@ -1,0 +1,69 @@
+"""Compare two revisions on this machine: ``python scripts/ab.py BASE_REV [CANDIDATE_REV] -- page_size=4,16 …``.
+
+Both are checked out beside the working tree and asked the same points A B B A …, in fresh processes; then their runs
+are compared in pairs. This is the gate to use in CI: a stored baseline of another machine says nothing about time.
+Exit codes as of scripts/compare_runs.py. CANDIDATE_REV is HEAD unless given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+
+def main() -> int:
+    """Exit as told above."""
+    from bench.compare.command import add_options, run_command, split_overrides
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("base", metavar="BASE_REV")
+    parser.add_argument("candidate", metavar="CANDIDATE_REV", nargs="?", default="HEAD")
+    parser.add_argument("--replicates", type=int, default=10, metavar="N", help="pairs of rounds (default 10, least 5)")
+    parser.add_argument(
+        "--confirm", type=int, default=0, metavar="N", help="run flagged points again, N pairs of rounds"
+    )
+    parser.add_argument("--runs", type=Path, help="where runs go; default: a new folder under results/runs/")
+    add_options(parser)
+    own, overrides = split_overrides(sys.argv[1:])
+    arguments = parser.parse_args(own)
+    return run_command(lambda: _ab(arguments, overrides))
+
+
+def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.compare.command import check_rounds, compared, present, rules_of
+    from bench.compare.confirm import confirmed, flagged
+    from bench.compare.load import load_side
+    from bench.compare.rounds import Arm, requests_of, run_rounds
+    from bench.compare.worktrees import has_changes, worktree
+
+    rules = rules_of(arguments)
+    check_rounds("--replicates", arguments.replicates, rules)
+    if arguments.confirm:
+        check_rounds("--confirm", arguments.confirm, rules)
+    out = arguments.runs or ROOT / "results" / "runs" / time.strftime("ab-%Y%m%d-%H%M%S")
+    if arguments.candidate == "HEAD" and has_changes(ROOT):
+        print("note: the working tree has changes that HEAD has not: they are not compared", file=sys.stderr)
+    with worktree(ROOT, arguments.base) as base, worktree(ROOT, arguments.candidate) as candidate:
+        arms = (Arm(name="base", root=base), Arm(name="candidate", root=candidate))
+
+        def compared_rounds(requests: list[list[str]], rounds: int, folder: Path):  # noqa: ANN202
+            run_rounds(arms, requests, rounds, folder)
+            return compared(load_side(folder / "base"), load_side(folder / "candidate"), rules)
+
+        comparison = compared_rounds([overrides], arguments.replicates, out)
+        keys = flagged(comparison)
+        if arguments.confirm and keys:
+            requests = requests_of(out / "candidate", keys)
+            second = compared_rounds(requests, arguments.confirm, out / "confirm")
+            comparison = confirmed(comparison, second)
+    print(f"runs     {out}")
+    return present(comparison, arguments.out, everything=arguments.all)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
