@@ -35,10 +35,9 @@ def main() -> int:
 
 
 def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from bench.compare.command import check_rounds, compared, present, rules_of
+    from bench.compare.command import check_rounds, present, rules_of
     from bench.compare.confirm import confirmed, flagged
-    from bench.compare.load import load_side
-    from bench.compare.rounds import Arm, requests_of, run_rounds
+    from bench.compare.rounds import Arm, compared_rounds, requests_of
     from bench.compare.worktrees import has_changes, worktree
 
     rules = rules_of(arguments)
@@ -50,16 +49,10 @@ def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
         print("note: the working tree has changes that HEAD has not: they are not compared", file=sys.stderr)
     with worktree(ROOT, arguments.base) as base, worktree(ROOT, arguments.candidate) as candidate:
         arms = (Arm(name="base", root=base), Arm(name="candidate", root=candidate))
-
-        def compared_rounds(requests: list[list[str]], rounds: int, folder: Path):  # noqa: ANN202
-            run_rounds(arms, requests, rounds, folder)
-            return compared(load_side(folder / "base"), load_side(folder / "candidate"), rules)
-
-        comparison = compared_rounds([overrides], arguments.replicates, out)
-        keys = flagged(comparison)
-        if arguments.confirm and keys:
+        comparison = compared_rounds(arms, [overrides], arguments.replicates, out, rules)
+        if arguments.confirm and (keys := flagged(comparison)):
             requests = requests_of(out / "candidate", keys)
-            second = compared_rounds(requests, arguments.confirm, out / "confirm")
+            second = compared_rounds(arms, requests, arguments.confirm, out / "confirm", rules)
             comparison = confirmed(comparison, second)
     print(f"runs     {out}")
     return present(comparison, arguments.out, everything=arguments.all)

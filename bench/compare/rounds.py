@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
-from bench.compare.load import INTERLEAVED
+from bench.compare.comparison import Comparison, compare
+from bench.compare.load import INTERLEAVED, load_side
+from bench.compare.noise import read_floor
+from bench.compare.rules import Rules
 from bench.jobs import hydra_quoted
 from bench.record import write_json
 from bench.table import load_rows, write_table
@@ -74,6 +77,15 @@ def run_rounds(arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: i
     pairs = uuid.uuid4().hex
     for name, folders in made.items():
         merge(folders, out / name, {"pairs": pairs, "side": name, "rounds": rounds, "order": "A B B A"})
+
+
+def compared_rounds(
+    arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: int, out: Path, rules: Rules
+) -> Comparison:
+    """``run_rounds``, and what comparing the two sides finds, under the measured noise floor of this machine."""
+    run_rounds(arms, requests, rounds, out)
+    base, candidate = (load_side(out / arm.name) for arm in arms)
+    return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))
 
 
 def _run(arm: Arm, overrides: Sequence[str], folder: Path) -> None:
