@@ -11,7 +11,7 @@ import torch
 
 from impls.interface import PageCopy
 from impls.kernels.heuristics import Tile
-from impls.kernels.support import Device, KernelCache, Kernels, load_kernels
+from impls.kernels.support import Device, KernelCache, load_kernels
 from impls.page_moves import PageMover
 from impls.spec import ModelSpec
 from impls.triton_decoder import TritonDecoder
@@ -120,13 +120,13 @@ class _Recorder:
 def _launches(variant: Variant) -> dict[str, list[Launch]]:
     launches: dict[str, list[Launch]] = {}
     kernels = load_kernels("the report")
-    recorders = {name: _Recorder(getattr(kernels, name), launches) for name in KERNELS}
+    recorders: dict[str, Any] = {name: _Recorder(getattr(kernels, name), launches) for name in KERNELS}
     model, dtype = variant.model, getattr(torch, variant.dtype)
     setup = Setup(
         model=model,
         device=torch.device("cpu"),
         layout=_layout(variant),
-        kernels=Kernels(**recorders, are_interpreted=kernels.are_interpreted),
+        kernels=kernels._replace(**recorders),
         target=Device(multiprocessors=MULTIPROCESSORS, capability=variant.capability),
     )
     decoder = TritonDecoder(setup, {})

@@ -16,6 +16,7 @@ from impls.kernels.heuristics import Splits, Tile
 from impls.kernels.support import TILE_OPTIONS, tiles_for
 from impls.spec import DTYPE_BYTES
 from impls.storage import positive_option
+from impls.tile_cache import user_cache
 from impls.triton_setup import Layer, Rows, Setup
 from impls.tuning import fastest
 
@@ -68,18 +69,26 @@ class TritonDecoder:
         return self.plan_with(self.tile, host_lens)
 
     def tune(self, query: Tensor, layer: Layer, rows: Rows) -> LaunchPlan:
-        """Compile, time every tile in contention and keep the fastest; returns the batch's new plan."""
+        """Take the tile kept on disk for such a batch, or time all in contention; compile, and plan the batch anew."""
         plans = {tile: self.plan_with(tile, rows.host_lens) for tile in self.tiles}
-        self.tile = fastest(
-            {tile: partial(self.attend, query, layer, rows, plan) for tile, plan in plans.items()}, self._setup.device
-        )
+        calls = {tile: partial(self.attend, query, layer, rows, plan) for tile, plan in plans.items()}
+        time_them = partial(fastest, calls, self._setup.device)
+        if len(self.tiles) == 1:
+            self.tile, source = time_them(), "the only one"
+        else:
+            question = self._setup.question | _batch_class(rows.host_lens)
+            self.tile, source = user_cache().choose(question, self.tiles, time_them)
+            calls[self.tile]()
+        plan, tile = plans[self.tile], self.tile
         self.facts = {
-            "num_splits": plans[self.tile].splits.num_splits,
-            "block_tokens": self.tile.block_tokens,
-            "num_warps": self.tile.num_warps,
-            "num_stages": self.tile.num_stages,
+            "kernel_choice": f"{tile.block_tokens} tokens, {tile.num_warps} warps, {tile.num_stages} stages "
+            f"({source}), {plan.splits.num_splits} splits",
+            "num_splits": plan.splits.num_splits,
+            "block_tokens": tile.block_tokens,
+            "num_warps": tile.num_warps,
+            "num_stages": tile.num_stages,
         }
-        return plans[self.tile]
+        return plan
 
     def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan) -> Tensor:
         """Attention of one new token per sequence over one layer; see ``KVCache.decode``."""
@@ -164,3 +173,11 @@ def _tokens_read(host_lens: NDArray[np.int32], window: int | None, block_tokens:
         return host_lens
     skipped: NDArray[np.int32] = np.maximum(host_lens - window, 0) // block_tokens * block_tokens
     return host_lens - skipped
+
+
+def _batch_class(host_lens: NDArray[np.int32]) -> dict[str, int]:
+    """Batches that share a tile: as many sequences and as long a longest, up to the next power of two."""
+    return {
+        "num_seqs": heuristics.next_power_of_2(len(host_lens)),
+        "max_seq_len": heuristics.next_power_of_2(int(host_lens.max())),
+    }

@@ -25,6 +25,7 @@ from impls.kernels.support import (
     load_kernels,
 )
 from impls.spec import ModelSpec, ceil_div
+from impls.tile_cache import kernels_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +148,20 @@ class Setup:
             "WINDOW": self.model.sliding_window or 0,
             "SOFT_CAP": self.model.soft_cap or 0.0,
             **self.layout.constants,
+        }
+
+    @property
+    def question(self) -> dict[str, object]:
+        """Everything but the batch that the fastest tile may depend on."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
+            "target": list(self.target),
+            "triton": self.kernels.version,
+            "kernels": kernels_digest(),
+            "attention": self.model.attention,
+            "dtype": self.model.dtype,
+            "layout": self.layout.constants,
         }
 
     def write(self, layer: Layer, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:

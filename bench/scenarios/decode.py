@@ -25,7 +25,7 @@ from impls.interface import Batch, KVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error
 from impls.spec import ModelSpec
 
-DETAILS = ("sdpa_backend", "sdpa_call", "bytes_read")
+DETAILS = ("sdpa_backend", "sdpa_call", "kernel_choice", "bytes_read")
 
 
 def time_point(argument: Mapping[str, Any]) -> Answer:

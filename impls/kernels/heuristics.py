@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from impls.spec import ceil_div
 
@@ -19,6 +19,10 @@ COPY_BYTES: Final = 4096
 
 _SM_SHARED_KIB: Final = {80: 164, 87: 164, 90: 228, 100: 228, 103: 228, 110: 228}  # by compute capability
 _LEAST_SM_SHARED_KIB: Final = 100  # of all others from 8.0 on (CUDA C++ Programming Guide, technical specifications)
+_SM_REGISTERS: Final = 64 * 1024
+_SM_WARPS: Final = {80: 64, 90: 64, 100: 64, 103: 64}
+_LEAST_SM_WARPS: Final = 48  # of all others from 8.0 on (the same table)
+_REGISTER_UNIT: Final = 8  # registers of a thread are given out by eights
 _PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA takes for itself
 _SCRATCH_BYTES: Final = 256  # for reductions across warps, at most
 _MAX_SPLITS: Final = 128
@@ -98,6 +102,36 @@ class Splits:
 
     num_splits: int
     split_tokens: int
+
+
+class Occupancy(NamedTuple):
+    """Programs that one multiprocessor runs at a time, and their warps by the most that it can have."""
+
+    programs: int
+    ratio: float
+
+
+def occupancy(registers: int, shared_bytes: int, num_warps: int, capability: int) -> Occupancy:
+    """What a compiled kernel leaves room for, by registers, shared memory and warps.
+
+    Args:
+        registers: per thread.
+        shared_bytes: per program.
+        num_warps: per program.
+        capability: of the device.
+
+    >>> occupancy(96, 71680, 4, 90)
+    Occupancy(programs=3, ratio=0.1875)
+    """
+    most_warps = _SM_WARPS.get(capability, _LEAST_SM_WARPS)
+    sm_shared_bytes = 1024 * _SM_SHARED_KIB.get(capability, _LEAST_SM_SHARED_KIB)
+    thread_registers = ceil_div(registers, _REGISTER_UNIT) * _REGISTER_UNIT
+    programs = min(
+        _SM_REGISTERS // (thread_registers * 32) // num_warps,
+        sm_shared_bytes // (shared_bytes + _PROGRAM_RESERVED_BYTES),
+        most_warps // num_warps,
+    )
+    return Occupancy(programs, programs * num_warps / most_warps)
 
 
 def max_group_size(element_bytes: int) -> int:

@@ -33,6 +33,7 @@ class Kernels(NamedTuple):
     write: Any
     copy_pages: Any
     are_interpreted: bool
+    version: str  # of Triton
 
 
 class Device(NamedTuple):
@@ -102,10 +103,10 @@ def load_kernels(name: str) -> Kernels:
     from impls.kernels.decode import decode_kernel
     from impls.kernels.merge import merge_kernel
     from impls.kernels.prefill import prefill_kernel
-    from impls.kernels.runtime import INTERPRETED
+    from impls.kernels.runtime import INTERPRETED, VERSION
     from impls.kernels.write import write_kernel
 
-    return Kernels(decode_kernel, merge_kernel, prefill_kernel, write_kernel, copy_pages_kernel, INTERPRETED)
+    return Kernels(decode_kernel, merge_kernel, prefill_kernel, write_kernel, copy_pages_kernel, INTERPRETED, VERSION)
 
 
 def describe_device(device: torch.device, name: str, *, are_interpreted: bool) -> Device:

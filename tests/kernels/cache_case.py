@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from unittest import mock
 
 import torch
 
-from impls import triton_setup
+from impls import triton_decoder, triton_setup
 from impls.interface import KVCache, QuantisedKVCache, Unsupported
+from impls.kernels.heuristics import Tile, tile_contenders
 from impls.kernels.support import Device
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.tile_cache import FOLDER_VARIABLE
 from tests.kernels.attention_case import DEVICE, Case, make_cache, put, store, take
 
 
@@ -129,6 +133,34 @@ def facts_after_tune(case: Case) -> dict[str, object]:
     cache.tune(query, batch)
     shapes = [tuple(tensor.shape) for tensor in cache.tensors]
     return {**cache.details(), "storage_bytes": cache.storage_bytes, "shapes": shapes, "pages": cache.policy.num_pages}
+
+
+def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
+    """What two caches of one shape say of their tile, and how often tiles were timed, decoding included."""
+    timings = 0
+
+    def time_them(calls: Mapping[Tile, Callable[[], object]], device: torch.device) -> Tile:
+        nonlocal timings
+        timings += 1
+        return list(calls)[-1]
+
+    said = []
+    with (
+        mock.patch.dict(os.environ, {FOLDER_VARIABLE: folder}),
+        mock.patch.object(triton_decoder, "fastest", time_them),
+    ):
+        for _ in range(2):
+            cache = make_cache(case)
+            for seq_id, seq_len in enumerate(case.seq_lens):
+                cache.policy.admit(seq_id, seq_len)
+            cache.decoder.tiles = tile_contenders(cache.decoder.tile)
+            batch = cache.prepare(range(len(case.seq_lens)))
+            query = torch.ones((len(case.seq_lens), case.heads[0], case.head_dim), device=DEVICE)
+            cache.tune(query, batch)
+            cache.decode(0, query, batch)
+            cache.decode(0, query, cache.prepare(range(len(case.seq_lens))))
+            said.append(cache.details()["kernel_choice"])
+    return said[0], said[1], timings
 
 
 def refusal(
