@@ -23,6 +23,8 @@ BLOCKED = {
     "bench.table": "torch triton pynvml hydra",
     "bench.figures": "torch triton pynvml hydra",
     "bench.collect": "torch triton pynvml hydra",
+    "bench.compare": "torch triton pynvml hydra",
+    "bench.compare.command": "torch triton pynvml hydra matplotlib",
     "bench.environment": "torch triton pynvml hydra",
     "bench.execute": "torch triton pynvml hydra",
     "bench.scenarios.decode": "triton pynvml hydra",

@@ -27,7 +27,8 @@ SCENARIO = "pytest_benchmark"
 def is_benchmark(path: Path) -> bool:
     """Whether a path is for ``load_benchmarks``: a JSON file, or a folder of JSON files that is no run."""
     if path.is_dir():
-        return not (path / "plan.json").is_file() and any(path.rglob("*.json"))
+        is_run = any((path / part).exists() for part in ("plan.json", "points", "environment.json"))
+        return not is_run and any(path.rglob("*.json"))
     return path.is_file()
 
 

@@ -58,7 +58,10 @@ def labels(*tables: pd.DataFrame) -> pd.Series:
     parts = [first[name].astype(object) for name in naming]
     parts += [first[name].map(lambda value, name=name: f"{name}={value}", na_action="ignore") for name in varying]
     words = zip(*parts, strict=True) if parts else ([] for _ in first.index)
-    return pd.Series([" ".join(str(word) for word in row if pd.notna(word)) for row in words], index=first.index)
+    told = pd.Series([" ".join(str(word) for word in row if pd.notna(word)) for row in words], index=first.index)
+    # Points that differ in no column that is shown here differ in their key.
+    alike = told.duplicated(keep=False)
+    return told.where(~alike, told + " " + first.index.str[:6])
 
 
 def comparable_keys(points: pd.DataFrame, base: Side, candidate: Side) -> pd.Index:

@@ -39,13 +39,13 @@ def load_side(path: Path) -> Side:
         raise ValueError(f"{path} is no run folder (it has no plan.json) and no JSON of pytest-benchmark")
     plan, facts = _json(path / "plan.json"), _json(path / "environment.json")
     _check_version(facts, path / "environment.json")
-    table = _table(path)
-    check_table(table, str(path))
-    marked = path / INTERLEAVED
     try:
         planned = {point["key"]: int(plan["replicates"]) for point in plan["points"]}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path / 'plan.json'} is not a whole plan: {error!r}") from error
+    table = _table(path)
+    check_table(table, str(path))
+    marked = path / INTERLEAVED
     return Side(
         name=str(path),
         table=table,
