@@ -105,8 +105,9 @@ class Batch:
         if self.pool is None or not self.groups:
             return False
         newest = self.groups[next(reversed(self.groups))]
-        before_newest = self._next_pages() - self.pages_for(newest)
-        return self.pool.available_pages - before_newest < len(newest.seq_ids)
+        left = self.pool.available_pages - self._next_pages()
+        count = len(newest.seq_ids)
+        return left < count and left + self.pages_for(newest) < count
 
     def pages_for(self, group: Group) -> int:
         """Pages that a request takes in the next step."""
@@ -148,7 +149,7 @@ class Batch:
         return [next(iter(self.groups.values()))] if self.groups else []
 
     def _next_pages(self) -> int:
-        pages = self.lockstep.next_pages(1)[0]
+        pages = self.lockstep.due_pages
         return pages + sum(self.pages_for(group) for group in self.loose.values()) if self.loose else pages
 
     def _step_together(self, group: Group) -> None:

@@ -50,7 +50,10 @@ class Step:
 
     Attributes:
         decodes: whether running sequences get a token; false while prompts go first.
-        entries: requests whose prompts are computed, and the work of each.
+        entries: requests whose prompts are computed.
+        tokens: tokens of these.
+        found: tokens of these that are in the pool already.
+        pairs: (query, key) pairs of these.
         late: requests that came back from the host.
         swapped_pages: pages moved to or from the host.
         seqs: sequences that decode.
@@ -59,23 +62,19 @@ class Step:
     """
 
     decodes: bool = False
-    entries: list[tuple[Group, Entry]] = field(default_factory=list)
+    entries: list[Group] = field(default_factory=list)
+    tokens: int = 0
+    found: int = 0
+    pairs: int = 0
     late: list[Group] = field(default_factory=list)
     swapped_pages: int = 0
     seqs: int = 0
     context: int = 0
     may_admit: bool = False
 
-    @property
-    def tokens(self) -> int:
-        """Tokens to compute so far."""
-        return self.seqs + sum(entry.tokens for _, entry in self.entries)
-
     def work(self, copied: int) -> Work:
         """All that the step computes and moves."""
-        found = sum(entry.context for _, entry in self.entries)
-        pairs = sum(entry.pairs for _, entry in self.entries)
-        return Work(self.tokens, self.context + found, pairs, copied, self.swapped_pages)
+        return Work(self.seqs + self.tokens, self.context + self.found, self.pairs, copied, self.swapped_pages)
 
 
 class EventReplay:
@@ -240,13 +239,16 @@ class EventReplay:
             if batch.sizes.seqs + count > most_seqs:
                 return
             entry = memory.entry(group)
-            if step.entries and step.tokens + entry.tokens > self.scenario.max_batch_tokens:
+            if step.entries and step.seqs + step.tokens + entry.tokens > self.scenario.max_batch_tokens:
                 step.may_admit = True
                 return
             if not memory.try_enter(group):
                 return
             batch.join(waiting.popleft())
-            step.entries.append((group, entry))
+            step.entries.append(group)
+            step.tokens += entry.tokens
+            step.found += entry.context
+            step.pairs += entry.pairs
             self._note_entry(group, entry)
 
     def _note_entry(self, group: Group, entry: Entry) -> None:
@@ -269,7 +271,7 @@ class EventReplay:
                 gaps.append(Gaps(now - self._decoded_fs, 0, 1, others))
             self._fresh.clear()
             self._decoded_fs = now
-        for group, _ in step.entries:
+        for group in step.entries:
             if group.generated:
                 gaps.append(Gaps(now - group.token_fs, 0, 1, count))
             else:
@@ -335,14 +337,9 @@ class EventReplay:
         internal, cached, free = split.internal * duration_fs, split.cached * duration_fs, split.free * duration_fs
         if self.pool is not None:
             size = self.pool.page_size
-            for step, count in enumerate(pages):
-                if count:
-                    taken = count * size * (duration_fs - run.duration_fs(step))
-                    held += taken
-                    free -= taken
-            for step, slots in enumerate(self.batch.lockstep.next_unused(steps)):
-                if slots:
-                    internal += slots * (duration_fs - run.duration_fs(step))
+            taken = size * _from_then_on(run, duration_fs, pages)
+            held, free = held + taken, free - taken
+            internal += _from_then_on(run, duration_fs, self.batch.lockstep.next_unused(steps))
             if split.cached:
                 evicted = _evicted(run, [count * size for count in pages], split.free)
                 cached, free = cached - evicted, free + evicted
@@ -377,6 +374,17 @@ class EventReplay:
     def _token_fs(self, group: Group) -> int:
         """When a running request got its newest token."""
         return group.token_fs if group.index in self._fresh else self._decoded_fs
+
+
+def _from_then_on(run: Run, duration_fs: int, amounts: list[int]) -> int:
+    """What each step adds, summed over the time from that step to the end of all."""
+    total, left_fs, step_fs = 0, duration_fs, run.first_fs
+    for amount in amounts:
+        if amount:
+            total += amount * left_fs
+        left_fs -= step_fs
+        step_fs += run.slope_fs
+    return total
 
 
 def _evicted(run: Run, slots: list[int], free: int) -> int:

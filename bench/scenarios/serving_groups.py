@@ -66,7 +66,9 @@ def entry_of(group: Group, found: int) -> Entry:
     Several sequences share the prompt; what each has generated before a preemption is computed for each.
     """
     count, prompt, generated = len(group.seq_ids), group.prompt, group.generated
-    found = min(found, prompt - (not generated))
+    if not generated:
+        found = min(found, prompt - 1)
+        return Entry(prompt - found, found, _triangle(prompt) - _triangle(found))
     pairs = _triangle(prompt) - _triangle(found) + count * (_triangle(prompt + generated) - _triangle(prompt))
     return Entry(prompt - found + count * generated, found, pairs)
 

@@ -166,7 +166,7 @@ class PagedMemory:
         """Pages of a request whose sequences have ``num_tokens`` each and share no more than the prompt."""
         size = self.policy.page_size
         pinned = self._pinned // size
-        if num_tokens == group.prompt:
+        if num_tokens == group.prompt or len(group.seq_ids) == 1:
             return ceil_div(num_tokens, size) - pinned
         shared = group.prompt // size
         return shared - pinned + len(group.seq_ids) * (ceil_div(num_tokens, size) - shared)

@@ -98,8 +98,7 @@ class Record:
         """
         totals, parts = self.totals, self.totals.parts
         totals.time_fs += step_fs
-        for place, slots in enumerate(split):
-            parts[place] += slots * step_fs
+        parts[:] = [total + slots * step_fs for total, slots in zip(parts, split, strict=True)]
         totals.saved_tokens += saved[0] * step_fs
         totals.saved_pages += saved[1] * step_fs
         totals.requests += requests * step_fs

@@ -7,7 +7,7 @@ Here the lengths stand on a clock, and a step touches only the sequences whose l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from impls.interface import PoolExhausted
@@ -133,10 +133,14 @@ class Lockstep:
             self._most_running = running
         return preempted
 
+    @property
+    def due_pages(self) -> int:
+        """Pages that the next step will take."""
+        return len(self._due()) if self._full else 0
+
     def next_pages(self, steps: int) -> list[int]:
         """Pages that each of the next ``steps`` steps will take, if nobody joins or leaves."""
-        full, now = self._full, self._clock.now
-        return [len(full[step % len(full)]) for step in range(now, now + steps)] if full else [0] * steps
+        return [len(tables) for tables in self._next_full(steps)] if self._full else [0] * steps
 
     def next_unused(self, steps: int) -> list[int]:
         """Slots that nobody will ever fill, of the pages that each of the next ``steps`` steps will take."""
@@ -149,15 +153,18 @@ class Lockstep:
         Raises:
             PoolExhausted: there are too few pages; nothing was changed.
         """
-        now, full, unused = self._clock.now, self._full, 0
+        now, unused = self._clock.now, 0
         if self._pool is not None:
-            tables = [table for step in range(now, now + steps) for table in full[step % len(full)].values()]
+            tables: Collection[list[int]] = self._due().values()
+            if steps > 1:
+                tables = [table for full in self._next_full(steps) for table in full.values()]
             if len(tables) > self._pool.available_pages:
                 available = self._pool.available_pages
                 raise PoolExhausted(f"{steps} steps need {len(tables)} pages and {available} are available")
-            self._pool.extend(tables)
+            if tables:
+                self._pool.extend(tables)
             if self._unused:
-                unused = sum(self._unused.pop(step, 0) for step in range(now, now + steps))
+                unused = sum([self._unused.pop(step, 0) for step in range(now, now + steps)])
         self._clock.now += steps
         running = len(self._running)
         self.policy.tick(running * steps, unused)
@@ -180,6 +187,13 @@ class Lockstep:
     def _due(self) -> dict[int, list[int]]:
         """Page tables that are full now, by sequence."""
         return self._full[self._clock.now % len(self._full)]
+
+    def _next_full(self, steps: int) -> list[dict[int, list[int]]]:
+        """Page tables that are full before each of the next steps, by sequence."""
+        full = self._full
+        start = self._clock.now % len(full)
+        turns = 1 + (start + steps) // len(full)
+        return (full * turns)[start : start + steps] if turns > 1 else full[start : start + steps]
 
     def _grow_and_preempt(self, pool: PagePool) -> list[Request]:
         """Give a page to each that is due, oldest first, throwing out the newest whenever none is left."""
