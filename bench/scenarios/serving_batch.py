@@ -105,6 +105,8 @@ class Batch:
         if self.pool is None or not self.groups:
             return False
         newest = self.groups[next(reversed(self.groups))]
+        if self.pool.available_pages >= self.sizes.seqs + len(newest.seq_ids):
+            return False  # a sequence takes a page at most, a copy of a shared one included
         left = self.pool.available_pages - self._next_pages()
         count = len(newest.seq_ids)
         return left < count and left + self.pages_for(newest) < count

@@ -225,6 +225,16 @@ class PageLedger(Ledger[PagedState]):
         if len(owners) == 1:
             del self._tail_owners[tail]
 
+    def _fills_own_page(self, state: PagedState, num_tokens: int) -> bool:
+        """Whether the next tokens only fill reserved slots of a last page that nobody shares: the common case."""
+        length = state.offset + num_tokens
+        return (
+            num_tokens > 0
+            and length <= state.final_len
+            and length <= len(state.pages) * self.page_size
+            and state.pages[-1] not in self._tail_owners
+        )
+
     def _pages_to_append(self, state: PagedState, num_tokens: int) -> int:
         """Pages that the next tokens take, the copy of a shared last page included."""
         if num_tokens < 1:

@@ -91,6 +91,11 @@ class PagePool(PageLedger):
             PoolExhausted: too few pages are available; the caller must free or preempt.
         """
         state = self._own(seq_id)
+        if self._fills_own_page(state, num_tokens):
+            state.offset += num_tokens
+            self._tokens += num_tokens
+            self._count["appends"] += num_tokens
+            return ()
         needed = self._pages_to_append(state, num_tokens)
         if needed > self._available:
             raise PoolExhausted(f"sequence {seq_id} needs {needed} pages more and {self._available} are available")
@@ -135,11 +140,11 @@ class PagePool(PageLedger):
         num_tokens = parent.num_tokens
         check_lengths(num_tokens, final_len)
         child = PagedState(self._still, num_tokens, final_len or parent.final_len, parent.pages.copy())
-        self._unused -= self._unused_by(parent)
+        unused_before = self._unused_by(parent) if final_len else 0  # an equal child changes nothing
         self._references.add(child.pages)
         if num_tokens % self.page_size:
             self._tail_owners.setdefault(child.pages[-1], [parent]).append(child)
-        self._unused += self._unused_by(child)
+        self._unused += self._unused_by(child) - unused_before if final_len else 0
         self._states[child_id] = child
         self._tokens += num_tokens
         self._saved += num_tokens
