@@ -14,7 +14,7 @@ EXIT_NOT_RUN = 4
 
 
 def main() -> int:
-    """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that needs no GPU was not run."""
+    """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that could be was not run."""
     from rich.console import Console
 
     from bench.claims.judge import judge_all
@@ -54,7 +54,7 @@ def main() -> int:
         return 0
     if any(verdict.verdict == "differs" for verdict in verdicts):
         return EXIT_DIFFERS
-    return EXIT_NOT_RUN if any(v.verdict == "not run" and not v.claim.gpu for v in verdicts) else 0
+    return EXIT_NOT_RUN if any(v.verdict == "not run" and v.claim.answer and not v.claim.gpu for v in verdicts) else 0
 
 
 if __name__ == "__main__":

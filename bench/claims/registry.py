@@ -151,10 +151,12 @@ def _check(claim: Claim, name: str) -> None:
         raise ValueError(f"{name}: answer.over={claim.answer.over} must be one of {', '.join(REDUCTIONS)}")
 
 
-def printed_values(figure: str) -> list[tuple[Mapping[str, Any], float]]:
-    """Every single number that the claims hold against a figure, and where in its frame it belongs."""
+def printed_values(figure: str, value: str) -> list[tuple[Mapping[str, Any], float]]:
+    """Every single number that the claims hold against one column of a figure's frame, and where it belongs."""
     return [
         (claim.answer.where, claim.printed)
         for claim in load_claims()
-        if claim.answer is not None and claim.answer.figure == figure and not isinstance(claim.printed, tuple)
+        if claim.answer is not None
+        and (claim.answer.figure, claim.answer.value, claim.answer.over) == (figure, value, "only")
+        and not isinstance(claim.printed, tuple)
     ]

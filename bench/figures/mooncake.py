@@ -22,7 +22,7 @@ def _select(table: pd.DataFrame) -> pd.DataFrame:
          "endless": rows["cache_pages"].ge(rows["looked_up_pages"]).astype(bool),
          "percent": 100 * rows["prefix_hit_ratio"].astype(float)}
     )  # fmt: skip
-    return with_printed(frame, "mooncake_hits")
+    return with_printed(frame, "mooncake_hits", "percent")
 
 
 def _draw(frame: pd.DataFrame) -> Figure:

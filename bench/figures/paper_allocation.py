@@ -35,7 +35,9 @@ def _select_fig02(table: pd.DataFrame) -> pd.DataFrame:
     }
     keys = ["dataset", "lengths", "system", "seed"]
     lines = pd.concat([rows[keys].assign(part=part, share=values) for part, values in parts.items()])
-    return with_printed(over_seeds(lines, ["dataset", "lengths", "system", "part"], ["share"]), "paper_fig02")
+    means = over_seeds(lines, ["dataset", "lengths", "system", "part"], ["share"])
+    means = means.assign(waste=100 - means["share"], baseline=means["system"].ne(SYSTEMS["paged"]))
+    return with_printed(means, "paper_fig02", "share")
 
 
 def _draw_fig02(frame: pd.DataFrame) -> Figure:
@@ -56,7 +58,15 @@ def _draw_fig02(frame: pd.DataFrame) -> Figure:
 def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
     rows = asked_for(table, "paper_fig02", "paper_fig13_queue").assign(batch=lambda rows: rows["running_mean"])
     means = over_seeds(rows, ["dataset", "lengths", "system"], ["batch"])
-    return with_printed(means, "paper_fig13_queue")
+    return with_printed(over_vllm(means), "paper_fig13_queue", "batch")
+
+
+def over_vllm(means: pd.DataFrame) -> pd.DataFrame:
+    """Beside each system's batch, how many times as large vLLM's is on the same lengths."""
+    keys = ["dataset", "lengths"]
+    vllm = means[means["system"].eq(SYSTEMS["paged"])].set_index(keys)["batch"].rename("vllm_batch")
+    joined = means.join(vllm, on=keys)
+    return joined.assign(vllm_over=joined["vllm_batch"] / joined["batch"]).drop(columns="vllm_batch")
 
 
 def draw_batches(frame: pd.DataFrame, title: str) -> Figure:
@@ -86,7 +96,7 @@ def _select_fig18b(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(batch=rows["running_mean"], waste=waste, unused=held / rows["pool_bytes"].astype(float))
     means = over_seeds(rows, ["dataset", "lengths", "page_size"], ["batch", "waste", "unused"])
     best = means.groupby(["dataset", "lengths"])["batch"].transform("max")
-    return with_printed(means.assign(batch_ratio=means["batch"] / best), "paper_fig18b_pages")
+    return means.assign(batch_ratio=means["batch"] / best)
 
 
 def _draw_fig18b(frame: pd.DataFrame) -> Figure:

@@ -24,11 +24,11 @@ def _select_table1(table: pd.DataFrame) -> pd.DataFrame:
     rows = asked_for(table, "paper_table1")
     budget_gib = rows["memory_budget_bytes"].astype(float) / 2**30
     rows = rows.assign(budget_gib=budget_gib)[rows["model"].map(TABLE1_BUDGET_GIB) == budget_gib]
-    frame = pd.DataFrame(
-        {"model": rows["model"], "budget_gib": rows["budget_gib"], "slots": rows["admitted_seqs"].astype(float),
-         "kslots": rows["admitted_seqs"].astype(float) / 1000}
-    )  # fmt: skip
-    return with_printed(frame, "paper_table1")
+    slots = rows["admitted_seqs"].astype(float)
+    token_bytes = rows["live_bytes"].astype(float) / rows["live_tokens"].astype(float)
+    columns = {"model": rows["model"], "budget_gib": rows["budget_gib"], "token_bytes": token_bytes, "slots": slots}
+    frame = pd.DataFrame({**columns, "kslots": slots / 1000})
+    return with_printed(frame, "paper_table1", "kslots")
 
 
 def _draw_table1(frame: pd.DataFrame) -> Figure:
@@ -55,7 +55,7 @@ def _select_fig01(table: pd.DataFrame) -> pd.DataFrame:
     parameters = 100 * 2 * FIG1_PARAMETERS / (FIG1_TOTAL_GB * 1e9)
     cache = 100 * float(budget.iloc[0]) / FIG1_TOTAL_GB
     parts = {"parameters": parameters, "KV cache": cache, "others": 100 - parameters - cache}
-    return with_printed(pd.DataFrame({"part": list(parts), "share": list(parts.values())}), "paper_fig01")
+    return with_printed(pd.DataFrame({"part": list(parts), "share": list(parts.values())}), "paper_fig01", "share")
 
 
 def _draw_fig01(frame: pd.DataFrame) -> Figure:
@@ -78,9 +78,10 @@ def _select_fig03(table: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for request, (reserved, tokens) in FIG3_REQUESTS.items():
         mine = slots[slots["pool_bytes"].eq(reserved) & rows["live_tokens"].eq(tokens)]
-        lines += [{"request": request, "reserved": reserved, "tokens": tokens, "never_used": never}
+        gib = reserved * float(token_bytes.iloc[0]) / 2**30
+        lines += [{"request": request, "reserved": reserved, "tokens": tokens, "never_used": never, "reserved_gib": gib}
                   for never in mine["internal_fragmentation_bytes"]]  # fmt: skip
-    return with_printed(pd.DataFrame(lines), "paper_fig03") if lines else pd.DataFrame()
+    return with_printed(pd.DataFrame(lines), "paper_fig03", "never_used") if lines else pd.DataFrame()
 
 
 def _draw_fig03(frame: pd.DataFrame) -> Figure:
@@ -113,7 +114,7 @@ def _select_fig11(table: pd.DataFrame) -> pd.DataFrame:
             bins = pd.DataFrame({"from_tokens": curves["from_tokens"], "share": curves[side]})
             mean = float(seeds[f"{side}_len_mean"].mean())
             frames.append(bins.assign(dataset=dataset, lengths=lengths, which=which, mean=mean))
-    return with_printed(pd.concat(frames, ignore_index=True), "paper_fig11") if frames else pd.DataFrame()
+    return with_printed(pd.concat(frames, ignore_index=True), "paper_fig11", "mean") if frames else pd.DataFrame()
 
 
 def _draw_fig11(frame: pd.DataFrame) -> Figure:

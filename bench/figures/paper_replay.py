@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.figures.paper_allocation import draw_batches
+from bench.figures.paper_allocation import draw_batches, over_vllm
 from bench.figures.paper_rows import (
     asked_for,
     bars_with_marks,
@@ -18,13 +18,18 @@ from bench.figures.paper_rows import (
 )
 from bench.figures.style import MARKERS, FigureSpec, page_size_axis, panel_grid
 
+NEAR = 1.1
+"""A latency within 10 % of the best is among the best."""
+
 SAMPLING = {"parallel": "parallel sampling", "beam": "beam search"}
 
 
 def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
     rows = asked_for(table, "paper_fig13", "paper_fig13_alpaca")
     rows = rows.assign(batch=rows["batched_requests_mean"])
-    return with_printed(over_seeds(rows, ["dataset", "lengths", "system"], ["batch"]), "paper_fig13")
+    return with_printed(
+        over_vllm(over_seeds(rows, ["dataset", "lengths", "system"], ["batch"])), "paper_fig13", "batch"
+    )
 
 
 def _draw_fig13(frame: pd.DataFrame) -> Figure:
@@ -35,7 +40,7 @@ def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
     rows = asked_for(table, "paper_fig15")
     rows = rows.assign(method=rows["sampling"].map(SAMPLING), saved=100 * rows["pages_saved_ratio"].astype(float))
     keys = ["dataset", "lengths", "method", "num_samples"]
-    return with_printed(over_seeds(rows, keys, ["saved"]), "paper_fig15")
+    return with_printed(over_seeds(rows, keys, ["saved"]), "paper_fig15", "saved")
 
 
 def _draw_fig15(frame: pd.DataFrame) -> Figure:
@@ -61,7 +66,10 @@ def _select_fig18b(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(latency=latency, rate=rows["rate_per_s"])
     means = over_seeds(rows, ["dataset", "lengths", "rate", "page_size"], ["latency"])
     best = means.groupby(["dataset", "lengths"])["latency"].transform("min")
-    return means.assign(over_best=means["latency"] / best)
+    over_best = means["latency"] / best
+    pages = means["page_size"].astype(int)
+    return means.assign(over_best=over_best, near_best=over_best <= NEAR, slower=over_best > NEAR,
+                        middle=pages.between(16, 128), large=pages > 32)  # fmt: skip
 
 
 def _draw_fig18b(frame: pd.DataFrame) -> Figure:
@@ -89,7 +97,7 @@ def _select_fig19b(table: pd.DataFrame) -> pd.DataFrame:
     if {"swap", "recompute"} <= set(wide):
         ratio = (wide["swap"] / wide["recompute"]).rename("swap_over_recompute").reset_index()
         means = means.merge(ratio, on=["dataset", "lengths", "page_size"], how="left")
-    return means
+    return means.assign(middle=means["page_size"].astype(int).between(16, 64))
 
 
 def _draw_fig19b(frame: pd.DataFrame) -> Figure:

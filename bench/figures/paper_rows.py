@@ -56,11 +56,11 @@ def over_seeds(rows: pd.DataFrame, by: list[str], values: list[str]) -> pd.DataF
     return pd.concat([grouped[values].mean(), low, high, seeds], axis=1).reset_index()
 
 
-def with_printed(frame: pd.DataFrame, figure: str) -> pd.DataFrame:
-    """The frame with a column ``printed``: what the paper prints for that row, where it does."""
+def with_printed(frame: pd.DataFrame, figure: str, value: str) -> pd.DataFrame:
+    """The frame with a column ``printed``: what the paper prints for that row's ``value``, where it does."""
     frame = frame.assign(printed=float("nan"))
-    for where, value in printed_values(figure):
-        frame.loc[_matches(frame, where), "printed"] = value
+    for where, printed in printed_values(figure, value):
+        frame.loc[_matches(frame, where), "printed"] = printed
     return frame
 
 

@@ -143,7 +143,8 @@ def test_a_wrong_claim_is_one_sentence(tmp_path: Path, change: dict[str, Any], s
 
 
 def test_json_markdown_and_differences() -> None:
-    verdicts = [judge(claim(), frame(12)), judge(claim(id="y", unit="% of it"), frame(10.4)), judge(claim(id="z"), None)]
+    shares = judge(claim(id="y", unit="% of it"), frame(10.4))
+    verdicts = [judge(claim(), frame(12)), shares, judge(claim(id="z"), None)]
     plain = json.loads(as_json(verdicts))
     assert [one["verdict"] for one in plain] == ["differs", "reproduced", "not run"]
     assert {"id", "paper", "figure", "printed", "ours", "verdict", "reason"} <= set(plain[0])
