@@ -109,6 +109,10 @@ PARTS: Final = (
     Part(experiment="paper_fig18b_alpaca"),
     Part(experiment="paper_fig18b_pages"),
     Part(experiment="paper_fig19b", sharegpt=True),
+    Part(experiment="modern_llama3_8b", sharegpt=True),
+    Part(experiment="modern_llama3_70b", sharegpt=True),
+    Part(experiment="azure_conv", trace="AzureLLMInferenceTrace_conv.csv"),
+    Part(experiment="mooncake_serving", trace="conversation_trace.jsonl"),
     Part(experiment="mooncake_hits", trace="conversation_trace.jsonl", label="conversation"),
     Part(experiment="mooncake_hits", trace="synthetic_trace.jsonl", label="synthetic"),
 )

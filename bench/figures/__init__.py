@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from bench.figures.beyond_paper import BEYOND_FIGURES
 from bench.figures.capacity import CAPACITY, MEMORY_LEVELS
 from bench.figures.churn import CHURN_OVER_TIME, CHURN_POLICIES
 from bench.figures.decode import DECODE_LATENCY
@@ -45,6 +46,7 @@ FIGURES: tuple[FigureSpec, ...] = (
     *REPLAY_FIGURES,
     PAPER_FIG18A,
     PAPER_FIG18B_PAGES,
+    *BEYOND_FIGURES,
     MOONCAKE_HITS,
 )
 

@@ -73,14 +73,15 @@ def _draw_fig01(frame: pd.DataFrame) -> Figure:
 
 def _select_fig03(table: pd.DataFrame) -> pd.DataFrame:
     rows = asked_for(table, "paper_fig03")
-    token_bytes = rows["live_bytes"].astype(float) / rows["live_tokens"].astype(float)
-    slots = rows[["pool_bytes", "internal_fragmentation_bytes"]].astype(float).div(token_bytes, axis=0).round()
     lines = []
     for request, (reserved, tokens) in FIG3_REQUESTS.items():
-        mine = slots[slots["pool_bytes"].eq(reserved) & rows["live_tokens"].eq(tokens)]
-        gib = reserved * float(token_bytes.iloc[0]) / 2**30
-        lines += [{"request": request, "reserved": reserved, "tokens": tokens, "never_used": never, "reserved_gib": gib}
-                  for never in mine["internal_fragmentation_bytes"]]  # fmt: skip
+        for _, row in rows[rows["live_tokens"].eq(tokens)].iterrows():
+            token_bytes = row["live_bytes"] / row["live_tokens"]
+            if row["pool_bytes"] / token_bytes == reserved:
+                never = round(row["internal_fragmentation_bytes"] / token_bytes)
+                gib = row["pool_bytes"] / 2**30
+                lines.append({"request": request, "reserved": reserved, "tokens": tokens, "never_used": never,
+                              "reserved_gib": gib})  # fmt: skip
     return with_printed(pd.DataFrame(lines), "paper_fig03", "never_used") if lines else pd.DataFrame()
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.claims.registry import load_claims
-from bench.figures.paper_rows import SYSTEMS, asked_for
+from bench.figures.paper_rows import STAND_IN, SYSTEMS, asked_for
 from bench.figures.style import MARKERS, FigureSpec, move_legend_outside, panel_grid
 from bench.figures.sustained import CLAIMED_AT, THRESHOLDS, sustained_rates
 
@@ -85,33 +85,46 @@ def printed_range(figure: str, row: pd.Series) -> tuple[float, float] | None:
 def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callable[[pd.Series], str]) -> Figure:
     """Ratios of sustained rates against the threshold, a panel per pair; printed ranges are bands."""
     panels = list(frame.groupby("pair", sort=False))
-    figure, grid = panel_grid(len(panels), width=4.3, height=3.7)
+    figure, grid = panel_grid(len(panels), width=4.3, height=4.4)
+    named = frame.assign(name=[group(row) for _, row in frame.iterrows()])
+    names = list(dict.fromkeys(named["name"]))
+    tops = [float(frame["ratio"].max())]
     for axes, (pair, rows) in zip(grid, panels, strict=True):
-        named = rows.assign(name=[group(row) for _, row in rows.iterrows()])
-        for place, (name, line) in enumerate(named.groupby("name", sort=False)):
-            axes.plot(line["threshold"], line["ratio"], marker=MARKERS[place % len(MARKERS)], label=str(name))
-        bands = {printed_range(figure_name, row) for _, row in rows.iterrows()} - {None}
-        for low, high in sorted(band for band in bands if band is not None):
-            axes.axhspan(low, high, color="black", alpha=0.12 if high > low else 1, linewidth=1 if low == high else 0)
-            text = "printed: " + (f"{low:g} to {high:g}" if high > low else f"{low:g}")
-            axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2),
-                          textcoords="offset points", ha="right", fontsize="x-small")  # fmt: skip
+        for place, name in enumerate(names):
+            line = named[named["pair"].eq(pair) & named["name"].eq(name)]
+            axes.plot(line["threshold"], line["ratio"], marker=MARKERS[place % len(MARKERS)], label=name)
+        bands = {printed_range(figure_name, row) for _, row in rows.iterrows()}
+        tops += [_band(axes, *band) for band in bands if band is not None]
         axes.set_xscale("log")
         axes.set_xticks(list(THRESHOLDS), [f"{threshold:g}" for threshold in THRESHOLDS])
         axes.minorticks_off()
         axes.axvline(CLAIMED_AT, color="grey", linestyle=":", linewidth=1)
         axes.set_title(str(pair), fontsize="small")
         axes.set_xlabel("threshold (s / token)")
-        axes.set_ylim(bottom=0)
+    grid[0].set_ylim(0, 1.12 * max(tops))
     grid[0].set_ylabel("ratio of sustained rates")
-    move_legend_outside(figure, grid)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     judged = f"claims are judged at the dotted line, {CLAIMED_AT:g} s / token"
     figure.suptitle(f"{title}\n(modelled, no error bars; {judged})", fontsize="medium")
     return figure
 
 
-def _model_and_data(row: pd.Series) -> str:
-    return f"{row['model']}, {row['dataset']} ({row['lengths']})"
+def _band(axes: Axes, low: float, high: float) -> float:
+    """A printed range as a grey band, or a printed number as a line; returns its upper end."""
+    if high > low:
+        axes.axhspan(low, high, color="black", alpha=0.12, linewidth=0)
+    else:
+        axes.axhline(low, color="black", linewidth=1.2, linestyle="--")
+    text = f"printed: {low:g} to {high:g}" if high > low else f"printed: {low:g}"
+    axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
+                  ha="right", fontsize="x-small")  # fmt: skip
+    return high
+
+
+def model_and_data(row: pd.Series) -> str:
+    """Whose lengths a panel has, and whether they stand in for others."""
+    stand_in = ", stand-in" if row["lengths"] == STAND_IN else ""
+    return f"{row['model']}, {row['dataset']}{stand_in}"
 
 
 def _sampling(row: pd.Series) -> str:
@@ -162,10 +175,10 @@ def _spec(name: str, question: str, command: str, select: Callable[[pd.DataFrame
 
 LATENCY_FIGURES = (
     _spec("paper_fig12", "Figure 12: how does latency grow with the request rate?", "paper_fig12_13b", _select_fig12,
-          lambda frame: draw_curves(frame, "Figure 12: basic sampling", _model_and_data)),
+          lambda frame: draw_curves(frame, "Figure 12: basic sampling", model_and_data)),
     _spec("paper_fig12_rates", "Figure 12: what rate is sustained, and by how much more?", "paper_fig12_13b",
           _rates_of(_select_fig12),
-          lambda frame: draw_ratios(frame, "paper_fig12_rates", "Figure 12: sustained rates", _model_and_data)),
+          lambda frame: draw_ratios(frame, "paper_fig12_rates", "Figure 12: sustained rates", model_and_data)),
     _spec("paper_fig14", "Figure 14: the same with parallel sampling and beam search", "paper_fig14", _select_fig14,
           lambda frame: draw_curves(frame, "Figure 14: several sequences per request, OPT-13B on Alpaca", _sampling)),
     _spec("paper_fig14_rates", "Figure 14: what rate is sustained with several sequences?", "paper_fig14",
@@ -177,9 +190,9 @@ LATENCY_FIGURES = (
           _rates_of(_select_fig16),
           lambda frame: draw_ratios(frame, "paper_fig16_rates", "Figure 16: sustained rates", _prefix)),
     _spec("paper_fig17", "Figure 17: the same for a chatbot", "paper_fig17", _select_fig17,
-          lambda frame: draw_curves(frame, "Figure 17: conversations", _model_and_data)),
+          lambda frame: draw_curves(frame, "Figure 17: conversations", model_and_data)),
     _spec("paper_fig17_rates", "Figure 17: what rate is sustained for a chatbot?", "paper_fig17",
           _rates_of(_select_fig17),
-          lambda frame: draw_ratios(frame, "paper_fig17_rates", "Figure 17: sustained rates", _model_and_data)),
+          lambda frame: draw_ratios(frame, "paper_fig17_rates", "Figure 17: sustained rates", model_and_data)),
 )  # fmt: skip
 """The figures of this module."""
