@@ -88,7 +88,7 @@ def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callab
     figure, grid = panel_grid(len(panels), width=4.3, height=4.4)
     named = frame.assign(name=[group(row) for _, row in frame.iterrows()])
     names = list(dict.fromkeys(named["name"]))
-    tops = [float(frame["ratio"].max())]
+    tops = [1.0, *frame["ratio"].dropna().astype(float)]
     for axes, (pair, rows) in zip(grid, panels, strict=True):
         for place, name in enumerate(names):
             line = named[named["pair"].eq(pair) & named["name"].eq(name)]
