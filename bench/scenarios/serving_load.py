@@ -107,7 +107,11 @@ def _lengths(config: Config, number: int, prefix_tokens: int) -> Requests:
     """Lengths of ``number`` requests, in random order; a trace that is too short comes again in new orders."""
     if not isinstance(config.workload, TraceWorkload):
         longest = config.model.max_seq_len - prefix_tokens
-        requests = draw_requests(config.workload, num_seqs=number, max_seq_len=longest, seed=config.seed)
+        try:
+            requests = draw_requests(config.workload, num_seqs=number, max_seq_len=longest, seed=config.seed)
+        except ValueError as error:
+            part = f", less scenario.shared_prefix_tokens={prefix_tokens}" if prefix_tokens else ""
+            raise ValueError(f"{error}{part}") from error
         places = np.flatnonzero(requests.output_lens > 0)
         if len(places) < number:
             raise ValueError(f"workload={config.workload.name} has requests without output; scenario=serving needs at "

@@ -1,0 +1,88 @@
+"""What scenario ``serving`` has to serve: a trace's own times, or lengths at drawn times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.config import build
+from bench.scenarios.serving_load import Load, make_load
+from tests.bench.points import Composed
+
+ROWS = [(0, 5, 3), (1, 7, 2), (4, 9, 0), (3, 2000, 9), (6, 4, 4), (5, 6, 6)]
+"""Second, prompt, output: one without output, one too long, and one that stands behind a later one."""
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    lines = [f"2023-11-16 18:15:{40 + second:02d}.5000000,{prompt},{output}" for second, prompt, output in ROWS]
+    path = tmp_path / "trace.csv"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(lines) + "\n")
+    return str(path)
+
+
+def load(trace: str, **scenario: Any) -> Load:
+    changes: dict[str, Any] = {
+        "workload": {"path": trace},
+        "scenario": {"arrivals": "trace", **scenario},
+        "num_seqs": 4,
+    }
+    return make_load(build(Composed("scenario=serving", "workload=trace", **changes).values))
+
+
+def test_a_trace_is_served_at_its_own_times(trace: str) -> None:
+    served = load(trace, duration_s=100.0)
+    assert [arrival // 10**15 for arrival in served.arrivals_fs] == [0, 1, 5, 6]
+    assert served.prompts == [5, 7, 6, 4]
+    assert served.outputs == [3, 2, 6, 4]
+    assert served.skipped == 2
+    assert served.unordered == 2
+
+
+def test_times_are_scaled_and_cut_to_the_duration(trace: str) -> None:
+    served = load(trace, duration_s=3.0, time_scale=0.5)
+    assert [arrival / 10**15 for arrival in served.arrivals_fs] == [0.0, 0.5, 2.5]
+    assert load(trace).prompts == [5, 7, 6, 4], "without a duration: the first num_seqs"
+
+
+def test_times_out_of_order_are_refused_on_request(trace: str) -> None:
+    with pytest.raises(ValueError, match=r"2 requests arrive before the one ahead.*scenario.unordered=sort"):
+        load(trace, unordered="refuse")
+
+
+def test_a_short_trace_comes_again_in_new_orders(trace: str) -> None:
+    served = load(trace, arrivals="poisson", duration_s=100.0, rate=1.0)
+    assert len(served) > 60
+    rounds = [sorted(served.prompts[start : start + 4]) for start in range(0, 60, 4)]
+    assert rounds == [[4, 5, 6, 7]] * 15, "each round holds every request once"
+    assert len({tuple(served.prompts[start : start + 4]) for start in range(0, 60, 4)}) > 3
+
+
+def test_a_prefix_stands_before_every_prompt(trace: str) -> None:
+    served = load(trace, duration_s=100.0, shared_prefix_tokens=100)
+    assert served.prompts == [105, 107, 106, 104]
+
+
+def test_requests_without_output_cannot_be_served() -> None:
+    config = build(Composed("scenario=serving", "workload=fixed").values)
+    with pytest.raises(ValueError, match="workload=fixed has requests without output"):
+        make_load(config)
+
+
+def test_a_trace_without_times_has_none_to_offer(tmp_path: Path) -> None:
+    path = tmp_path / "lengths.csv"
+    path.write_text("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n5,5,10,1.0\n")
+    with pytest.raises(ValueError, match="has no times of arrival"):
+        load(str(path))
+
+
+def test_synthetic_requests_do_not_depend_on_the_rate() -> None:
+    slow, fast = (
+        make_load(build(Composed("scenario=serving", scenario={"rate": rate, "duration_s": 50.0}).values))
+        for rate in (1.0, 4.0)
+    )
+    assert fast.prompts[: len(slow)] == slow.prompts
+    assert np.all(np.diff(np.array(fast.arrivals_fs, dtype=np.float64)) >= 0)
