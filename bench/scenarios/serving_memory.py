@@ -142,8 +142,7 @@ class PagedMemory:
     def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
         """A beam that becomes another's copy shares its pages; what must be copied, later appends will copy."""
         for parent, child in forks:
-            self.policy.free(group.seq_ids[child])
-            self.policy.fork(group.seq_ids[parent], group.seq_ids[child])
+            self.policy.follow(group.seq_ids[child], group.seq_ids[parent])
         return 0
 
     def _enter_by_keys(self, pool: PrefixPool, keys: Sequence[PageKey], group: Group) -> bool:

@@ -218,10 +218,11 @@ class PageLedger(Ledger[PagedState]):
         if tail not in self._tail_owners:
             self._unused -= state.unused_of(len(state.pages) * self.page_size)
             return
-        self._unused -= self._unused_by(state)
         owners = self._tail_owners[tail]
         owners.remove(state)
-        self._unused += self._unused_by(owners[0])
+        if owners[0].final_len < state.final_len:  # else the page will be filled as far as before
+            left = self._unused_by(owners[0])
+            self._unused += left - min(left, state.unused_of(len(state.pages) * self.page_size))
         if len(owners) == 1:
             del self._tail_owners[tail]
 
@@ -249,6 +250,6 @@ class PageLedger(Ledger[PagedState]):
         self._references.drop([source])
         state.pages[-1] = target
         self._saved -= state.num_tokens % self.page_size
-        self._unused += self._unused_by(state)
+        self._unused += state.unused_of(len(state.pages) * self.page_size)
         self._count["pages_copied"] += 1
         return PageCopy(source, target)

@@ -100,11 +100,12 @@ class PagePool(PageLedger):
         if needed > self._available:
             raise PoolExhausted(f"sequence {seq_id} needs {needed} pages more and {self._available} are available")
         copies = (self._copy_tail(state),) if state.pages[-1] in self._tail_owners else ()
-        self._unused -= self._unused_by(state)
-        state.pages += self._take(needed - len(copies))
+        self._unused -= state.unused_of(len(state.pages) * self.page_size)
+        if needed > len(copies):
+            state.pages += self._take(needed - len(copies))
         state.offset += num_tokens
         self._tokens += num_tokens
-        self._unused += self._unused_by(state)
+        self._unused += state.unused_of(len(state.pages) * self.page_size)
         self._count["appends"] += num_tokens
         self._count["pages_taken_append"] += needed
         return copies
@@ -149,6 +150,38 @@ class PagePool(PageLedger):
         self._tokens += num_tokens
         self._saved += num_tokens
         self._count["forks"] += 1
+
+    def follow(self, child_id: int, parent_id: int) -> None:
+        """Let a sequence become a copy of another: as ``free`` and ``fork``, but what both share is not touched.
+
+        Beams of one request mostly differ in their last pages only.
+
+        Raises:
+            KeyError: no such sequence.
+            ValueError: they differ in their length, or in their final length.
+        """
+        child, parent = self._own(child_id), self._own(parent_id)
+        if (child.offset, child.final_len) != (parent.offset, parent.final_len):
+            raise ValueError(
+                f"sequence {child_id} cannot follow {parent_id}: their lengths {child.offset} and {parent.offset}, and "
+                f"final lengths {child.final_len} and {parent.final_len}, must be equal"
+            )
+        common = next((i for i, (a, b) in enumerate(zip(child.pages, parent.pages, strict=True)) if a != b), None)
+        self._count["forks"] += 1
+        self._count["frees"] += 1
+        if common is None:
+            return
+        self._disown_tail(child)
+        own, tail = child.pages[common:], child.pages[-1]
+        ownerless = self._references.drop(own)
+        unfilled = len(child.pages) * self.page_size - child.offset
+        self._saved += len(ownerless) * self.page_size - (unfilled if ownerless and ownerless[-1] == tail else 0)
+        self._release(ownerless)
+        self._count["pages_freed"] += len(ownerless)
+        child.pages[common:] = parent.pages[common:]
+        self._references.add(child.pages[common:])
+        if unfilled:
+            self._tail_owners.setdefault(child.pages[-1], [parent]).append(child)
 
     def shares_last_page(self, seq_id: int) -> bool:
         """Whether others own the sequence's last page too, and it is partly filled: the next append copies it.

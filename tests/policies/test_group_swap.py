@@ -41,9 +41,15 @@ def test_sharing_survives_the_host(seed: int) -> None:
             pool.append(beam)
             lengths[beam] += 1
         parent, child = rng.randrange(width), rng.randrange(width)
-        if parent != child:
+        if parent == child:
+            continue
+        if seed % 2:
+            pool.follow(child, parent)
+        else:
             pool.free(child)
             pool.fork(parent, child)
+        check(pool, lengths)
+        assert pool.page_ids(child) == pool.page_ids(parent)
     check(pool, lengths)
     pages_before, saved_before = pool.num_pages - pool.available_pages, (pool.saved_tokens, pool.saved_pages)
     assert pool.can_swap_out(*lengths)
@@ -89,3 +95,32 @@ def test_one_of_a_group_may_be_freed_on_the_host() -> None:
     pool.admit(2, 8)
     pool.swap_out(1, 2)
     check(pool, {})
+
+
+def test_following_leaves_no_trace_of_how() -> None:
+    """The same as ``free`` and ``fork``, for later copies and for what is freed."""
+    pools = [PagePool(40, SIZE, 1), PagePool(40, SIZE, 1)]
+    for pool in pools:
+        pool.admit(0, 6, 20)
+        pool.fork(0, 1)
+        pool.fork(0, 2)
+        for beam in (0, 1, 2, 0, 1, 2, 0, 1, 2):
+            pool.append(beam)
+    pools[0].follow(2, 0)
+    pools[1].free(2)
+    pools[1].fork(0, 2)
+    for pool in pools:
+        for beam in (0, 1, 2):
+            pool.append(beam)
+        pool.free(0)
+    assert pools[0].counters == pools[1].counters
+    assert pools[0].split() == pools[1].split()
+    assert pools[0].saved_tokens == pools[1].saved_tokens
+
+
+def test_only_an_equal_can_be_followed() -> None:
+    pool = PagePool(10, SIZE, 1)
+    pool.admit(0, 5, 9)
+    pool.admit(1, 6, 9)
+    with pytest.raises(ValueError, match="sequence 1 cannot follow 0: their lengths 6 and 5"):
+        pool.follow(1, 0)
