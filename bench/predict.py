@@ -99,6 +99,9 @@ def _implementation_problem(config: Config) -> str | None:
         return f"{impl.name} needs device={' or '.join(impl.devices)}; this point is on {config.device}"
     if config.policy.name not in impl.policies:
         return f"{impl.name} cannot stand on policy={config.policy.name}; it takes {', '.join(impl.policies)}"
+    for package in impl.requires:
+        if importlib.util.find_spec(package) is None:
+            return f"{impl.name} needs the package {package}, which is not installed"
     if module_file(impl.target) is None:
         raise ValueError(f"impl.target={impl.target} cannot be found on the import path")
     return None

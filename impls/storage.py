@@ -51,6 +51,18 @@ def choice_option(options: Mapping[str, object], name: str, allowed: Sequence[st
     return str(value)
 
 
+def flag_option(options: Mapping[str, object], name: str, default: bool) -> bool:
+    """An option that is true or false, or the default.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = options.get(name, default)
+    if not isinstance(value, bool):
+        raise ValueError(f"impl.options.{name}={value} must be true or false")
+    return value
+
+
 def check_plain(model: ModelSpec, name: str) -> None:
     """Refuse a model whose attention is more than softmax(q kᵀ / √head_dim) v over K and V as they come.
 

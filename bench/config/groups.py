@@ -21,6 +21,9 @@ class ImplConfig:
     policies: tuple[str, ...]  # those it can stand on; the first is its default
     devices: tuple[str, ...] = ("cpu", "cuda")
     ignores: tuple[str, ...] = ()  # parameters without effect on it, null in its key
+    requires: tuple[str, ...] = ()  # packages beside torch, by the names they are imported by
+    loads_dead_slots: bool = False  # loads slots that no token holds, and masks them: they must be finite
+    limits: str = ""  # what it may refuse on a device that it names, in words
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -44,6 +44,8 @@ class Setup:
     max_seq_len: int = 64
     max_seqs: int = 4
     options: Mapping[str, Any] = field(default_factory=dict)
+    semantics: Mapping[str, Any] = field(default_factory=dict)  # kv_dtype, sliding_window, soft_cap
+    dead: float = math.nan  # what slots hold that no sequence owns
 
     @property
     def model(self) -> ModelSpec:
@@ -55,11 +57,12 @@ class Setup:
             head_dim=self.head_dim,
             dtype=self.dtype,
             max_seq_len=self.max_seq_len,
+            **self.semantics,
         )
 
 
 def make_cache(setup: Setup) -> KVCache:
-    """A cache with room for ``max_seqs`` of the longest sequences, on permuted pages, NaN in every slot."""
+    """A cache with room for ``max_seqs`` of the longest sequences, on permuted pages, NaN in every slot by default."""
     model = setup.model
     num_pages = setup.max_seqs * ceil_div(setup.max_seq_len, setup.page_size)
     by_region = setup.policy.startswith("reserved")
@@ -75,7 +78,7 @@ def make_cache(setup: Setup) -> KVCache:
     make = getattr(importlib.import_module(module), name)
     cache: KVCache = make(model, policy, device=DEVICE, num_layers=setup.num_layers, options=setup.options)
     for tensor in cache.tensors:
-        tensor.fill_(math.nan)
+        tensor.fill_(setup.dead)
     return cache
 
 
@@ -126,7 +129,7 @@ class CacheCase:
             slots = [page * size + offset for page in pages for offset in range(size)]
         self.policy.free(seq_id)
         del self.truth[seq_id]
-        self._fill(slots, math.nan)
+        self._fill(slots, self.setup.dead)
 
     def slots(self, seq_id: int, start: int, stop: int) -> Tensor:
         """Slots of some tokens, on the device."""
