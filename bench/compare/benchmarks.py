@@ -60,6 +60,8 @@ def _content(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is neither a run folder nor what pytest-benchmark --benchmark-json writes")
     if not content["benchmarks"]:
         raise ValueError(f"{path} holds no benchmark")
+    if any("fullname" not in benchmark for benchmark in content["benchmarks"]):
+        raise ValueError(f"{path} holds a benchmark without a fullname")
     return {**content, "path": str(path)}
 
 
