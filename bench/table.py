@@ -49,6 +49,12 @@ def typed(rows: Sequence[Mapping[str, Any]], run_dir: Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def empty_table(rows: int) -> pd.DataFrame:
+    """A table of nulls, of the registry's types."""
+    nulls = {column.dtype: pd.Series([None] * rows, dtype=column.dtype) for column in COLUMNS}
+    return pd.DataFrame({column.name: nulls[column.dtype] for column in COLUMNS})
+
+
 def _fits(value: Any, dtype: str) -> bool:
     try:
         pd.Series([value], dtype="object").astype(dtype)  # type: ignore[call-overload]

@@ -85,8 +85,9 @@ def rows_of(side: Side, keys: pd.Index) -> Rows:
 
 def codes(base: Rows, candidate: Rows, column: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A column of both sides as whole numbers that are equal where its values are."""
-    values = [rows.table[column].astype(object) for rows in (base, candidate)]
-    found = pd.factorize(pd.concat(values, ignore_index=True).map(_hashable))[0].astype(np.int64)
+    values = [rows.table[column] for rows in (base, candidate)]
+    both = pd.concat(values, ignore_index=True)
+    found = pd.factorize(both.map(_hashable) if both.dtype == object else both)[0].astype(np.int64)
     return found[: len(values[0])], found[len(values[0]) :]
 
 

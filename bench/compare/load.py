@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +103,10 @@ def check_table(table: pd.DataFrame, name: str) -> None:
     for column in ("key", "replicate", "status"):
         if table[column].isna().any():
             raise ValueError(f"{name}: a row has no {column}")
-    counts = Counter(zip(table["key"], table["replicate"], strict=True))
-    twice = [f"{key}-{replicate}" for (key, replicate), count in counts.items() if count > 1]
-    if twice:
-        raise ValueError(f"{name}: {len(twice)} rows are there twice, the first is {twice[0]}")
+    twice = table[table.duplicated(["key", "replicate"])]
+    if len(twice):
+        first = twice.iloc[0]
+        raise ValueError(f"{name}: {len(twice)} rows are there twice, the first is {first['key']}-{first['replicate']}")
     unknown = set(table["status"]) - set(STATUSES)
     if unknown:
         raise ValueError(f"{name}: status={min(unknown)} must be one of {', '.join(STATUSES)}")

@@ -1,0 +1,144 @@
+"""How often the comparison cries wolf, and how often it finds what is there: ``python scripts/prove_gate.py aa``.
+
+aa         this machine, the same code on both sides: 20 disjoint comparisons of 10 interleaved pairs, and of 5
+power      this machine, 5 % and 10 % more work planted into paged_torch's decode step
+synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
+speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
+
+aa and power take points of the default sweep that run here, with short measurements (measure=quick), timed but not
+weighed, and each round under a fork server of its own. They go on where they were cut off, if given the same --pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.plan import Plan
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
+
+PLANTED = ROOT / "scripts" / "planted"
+SWEEP = ("page_size=4,16,64", "device=cpu", "measure=quick")
+METRICS = ("decode_us", "append_us", "prepare_us", "policy_ns_per_op")
+LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
+
+
+def main() -> int:
+    """Exit 0 when the table is printed; the judgement is the reader's."""
+    from bench.compare.command import run_command
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("proof", choices=["aa", "power", "synthetic", "speed"])
+    parser.add_argument("--comparisons", type=int, default=20, metavar="N", help="of 10 pairs (aa, power; default 20)")
+    parser.add_argument("--pool", type=Path, help="where the rounds lie; default: a new folder under results/runs/")
+    parser.add_argument("overrides", nargs="*", help="of the sweep, in place of the default's own")
+    arguments = parser.parse_args()
+    proofs = {"aa": prove_aa, "power": prove_power, "synthetic": prove_synthetic, "speed": prove_speed}
+    return run_command(lambda: proofs[arguments.proof](arguments))
+
+
+def prove_aa(arguments: argparse.Namespace) -> int:
+    """Rounds of one arm, cut into A B, B A, …; no round is in two comparisons of the same size."""
+    from bench.compare.pool import arm_plan, halves, load_arm, run_pool
+
+    pool, plan = _pool(arguments, ())
+    run_pool({"plain": arm_plan(plan, None, PLANTED)}, pool, 20 * arguments.comparisons)
+    base, candidate = halves(load_arm(pool, "plain"))
+    for pairs in (10, 5):
+        _print_rates("A/A", base, candidate, pairs)
+    return 0
+
+
+def prove_power(arguments: argparse.Namespace) -> int:
+    """Three arms in turn: paged_torch as it is, and with 5 % and 10 % more work; decode steps only."""
+    from bench.compare.pool import arm_plan, load_arm, run_pool
+
+    pool, plan = _pool(arguments, ("impl=paged_torch",))
+    targets = {"plain": None, "+5 %": "planted.FivePercentMore", "+10 %": "planted.TenPercentMore"}
+    plans = {arm: arm_plan(plan, target, PLANTED) for arm, target in targets.items()}
+    run_pool(plans, pool, 10 * arguments.comparisons)
+    plain = load_arm(pool, "plain")
+    for arm in ("+10 %", "+5 %"):
+        for pairs in (10, 5):
+            _print_rates(arm, plain, load_arm(pool, arm), pairs, METRICS[:1])
+    return 0
+
+
+def _pool(arguments: argparse.Namespace, narrowed: tuple[str, ...]) -> tuple[Path, Plan]:
+    """The folder of the rounds, and the plan that one short run makes of the sweep; it warms caches, too."""
+    from bench.plan import read_plan
+
+    pool = arguments.pool or ROOT / "results" / "runs" / time.strftime(f"prove-{arguments.proof}-%Y%m%d-%H%M%S")
+    first = pool / "first"
+    if not (first / "plan.json").exists():
+        overrides = [*(arguments.overrides or SWEEP), *narrowed, f"run_dir='{first.absolute()}'"]
+        command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *overrides]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ValueError(f"the sweep cannot be run: {done.stderr.strip().splitlines()[-1]}")
+    print(f"rounds in {pool}")
+    return pool, read_plan(first)
+
+
+def _print_rates(
+    name: str, base: pd.DataFrame, candidate: pd.DataFrame, pairs: int, metrics: tuple[str, ...] = METRICS
+) -> None:
+    from bench.compare import Rules
+    from bench.compare.pool import comparisons, flagged_ratio, rates
+
+    made = list(comparisons(base, candidate, pairs, Rules(kinds=("timing",), metrics=metrics)))
+    shares = rates(made, metrics)
+    points = base["key"].nunique()
+    print(f"\n{name}: {len(made)} disjoint comparisons of {pairs} interleaved pairs, {points} points")
+    print(LINE.format("", "cases", "regressed", "improved", "undecided", "same", "run spread"))
+    for metric, row in shares.iterrows():
+        counts = [f"{row[column]:.0f}" for column in ("verdicts", "regressed", "improved", "inconclusive", "same")]
+        print(LINE.format(str(metric)[:13], *counts, f"{100 * row['spread']:.1f} %"))
+    means = sum(int(comparison.means["verdict"].isin(["regressed", "improved"]).sum()) for comparison in made)
+    print(f"flagged: {100 * flagged_ratio(shares):.1f} % of the points; geometric means flagged: {means}")
+
+
+def prove_synthetic(arguments: argparse.Namespace) -> int:
+    """40 points at once, 8 of them 10 % slower, 3 % spread between runs."""
+    from bench.compare.synthetic import NOISES, promises
+
+    line = "{:<16}{:>6}{:>18}{:>10}{:>12}{:>14}"
+    print(line.format("noise", "pairs", "false discoveries", "coverage", "found", "false alarms"))
+    for name, noise in NOISES.items():
+        for pairs in (5, 10):
+            kept = promises(noise, pairs=pairs, points=40, comparisons=5 * arguments.comparisons)
+            shares = (kept.false_discovery_ratio, kept.coverage, kept.found, kept.false_alarms)
+            print(line.format(name, pairs, *(f"{100 * share:.1f} %" for share in shares)), flush=True)
+    return 0
+
+
+def prove_speed(arguments: argparse.Namespace) -> int:
+    """Two whole run folders, their tables beside their rows, through the command itself."""
+    import tempfile
+
+    from bench.compare.synthetic import write_large_run
+
+    with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
+        runs = [write_large_run(Path(folder) / name, points=10_000, replicates=5, seed=seed)
+                for seed, name in enumerate(("base", "candidate"))]  # fmt: skip
+        for attempt in range(3):
+            started = time.perf_counter()
+            command = [sys.executable, str(ROOT / "scripts" / "compare_runs.py"), *map(str, runs)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            took = time.perf_counter() - started
+            said = done.stdout.strip().splitlines()[-2:]
+            print(f"attempt {attempt + 1}: {took:.1f} s, exit {done.returncode}; {' | '.join(said)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
