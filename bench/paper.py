@@ -102,6 +102,7 @@ PARTS: Final = (
     Part(experiment="paper_fig13_alpaca"),
     Part(experiment="paper_fig13_queue"),
     Part(experiment="paper_fig14"),
+    Part(experiment="paper_fig14_beam"),
     Part(experiment="paper_fig15"),
     Part(experiment="paper_fig16"),
     Part(experiment="paper_fig17", trace=SHAREGPT_TURNS),

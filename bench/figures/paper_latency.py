@@ -148,7 +148,7 @@ def _select_fig12(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _select_fig14(table: pd.DataFrame) -> pd.DataFrame:
-    return with_order(latency_curves(table, "paper_fig14", "paper_fig12_13b_alpaca"))
+    return with_order(latency_curves(table, "paper_fig12_13b_alpaca", "paper_fig14", "paper_fig14_beam"))
 
 
 def _select_fig16(table: pd.DataFrame) -> pd.DataFrame:
