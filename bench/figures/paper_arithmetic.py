@@ -37,7 +37,10 @@ def _draw_table1(frame: pd.DataFrame) -> Figure:
     axes.bar_label(bars, [f"{slots:,.0f}" for slots in frame["slots"]], fontsize="small", padding=6)
     mark_printed(axes, range(len(frame)), frame["printed"])
     for model, printed in zip(frame["model"], frame["printed"], strict=True):
-        axes.annotate(f"{printed:g}K", (model, printed), xytext=(14, -4), textcoords="offset points", fontsize="small")
+        axes.annotate(
+            f"printed: {printed:g}K", (model, printed), xytext=(0, -18), textcoords="offset points", ha="center",
+            fontsize="small", color="white",
+        )  # fmt: skip
     names = [f"{model}\n{gib:g} GiB" for model, gib in zip(frame["model"], frame["budget_gib"], strict=True)]
     axes.set_xticks(range(len(frame)), names)
     axes.set_ylabel("token slots (thousands)")

@@ -29,7 +29,7 @@ def latency_curves(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
         latency=rows["normalized_latency_ms_per_token"].astype(float) / 1000,
         unfinished=rows["unfinished_requests"],
     )
-    return frame.sort_values([*IDENTITY, "system", "rate"], kind="stable").reset_index(drop=True)
+    return frame.reset_index(drop=True)
 
 
 def with_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -77,6 +77,7 @@ def bars_with_marks(
     """Grouped bars of ours with the span over the seeds, and the printed number as a diamond on each."""
     colours = sns.color_palette(n_colors=len(hues))
     width = 0.8 / len(hues)
+    highest = float(rows[[y, "printed"]].max().max())
     for place, name in enumerate(hues):
         mine = rows[rows[hue].eq(name)].set_index(x).reindex(order)
         at = [position + (place - (len(hues) - 1) / 2) * width for position in range(len(order))]
@@ -86,11 +87,12 @@ def bars_with_marks(
         axes.bar(at, mine[y], width=0.92 * width, yerr=spread, color=colours[place], label=name,
                         error_kw={"elinewidth": 1, "capsize": 2})  # fmt: skip
         mark_printed(axes, at, mine["printed"])
-        tops = mine[[y, "printed", *([f"{y}_high"] if spread else [])]].max(axis=1)
-        for position, top, value in zip(at, tops, mine[y], strict=True):
-            if pd.notna(value):
-                axes.annotate(fmt % value, (position, top), xytext=(0, 6), textcoords="offset points", ha="center",
-                              fontsize="xx-small")  # fmt: skip
+        for position, (_, bar) in zip(at, mine.iterrows(), strict=True):
+            if pd.notna(bar[y]):
+                top = bar.get(f"{y}_high", bar[y])
+                near = top <= bar["printed"] <= top + 0.08 * highest  # the diamond would hide the number
+                axes.annotate(fmt % bar[y], (position, bar["printed"] if near else top), xytext=(0, 6),
+                              textcoords="offset points", ha="center", fontsize="xx-small")  # fmt: skip
     axes.set_xticks(range(len(order)), order, fontsize="small")
     axes.grid(visible=False, axis="x")
 
