@@ -104,6 +104,7 @@ PARTS: Final = (
     Part(experiment="paper_fig14"),
     Part(experiment="paper_fig14_beam"),
     Part(experiment="paper_fig15"),
+    Part(experiment="paper_fig15_beam"),
     Part(experiment="paper_fig16"),
     Part(experiment="paper_fig17", trace=SHAREGPT_TURNS),
     Part(experiment="paper_fig18b", sharegpt=True),

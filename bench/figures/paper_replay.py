@@ -37,7 +37,7 @@ def _draw_fig13(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig15")
+    rows = asked_for(table, "paper_fig15", "paper_fig15_beam")
     rows = rows.assign(method=rows["sampling"].map(SAMPLING), saved=100 * rows["pages_saved_ratio"].astype(float))
     keys = ["dataset", "lengths", "method", "num_samples"]
     return with_printed(over_seeds(rows, keys, ["saved"]), "paper_fig15", "saved")
