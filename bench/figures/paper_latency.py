@@ -48,8 +48,9 @@ def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], 
     """A panel for each identity, a line per system; the thresholds are grey."""
     panels = [rows for _, rows in frame.groupby(IDENTITY, sort=False, dropna=False)]
     figure, grid = panel_grid(len(panels), width=4.3, height=3.7, columns=3)
+    systems = [name for name in SYSTEMS.values() if name in set(frame["system"])]
     for axes, rows in zip(grid, panels, strict=True):
-        _panel(axes, rows)
+        _panel(axes, rows, systems)
         axes.set_title(name_of(rows.iloc[0]), fontsize="small")
     for axes in grid[::3]:
         axes.set_ylabel("normalized latency (s / token)")
@@ -58,8 +59,9 @@ def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], 
     return figure
 
 
-def _panel(axes: Axes, rows: pd.DataFrame) -> None:
-    for place, name in enumerate(SYSTEMS.values()):
+def _panel(axes: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
+    for name in systems:
+        place = list(SYSTEMS.values()).index(name)
         line = rows[rows["system"].eq(name)].sort_values("rate")
         axes.plot(line["rate"], line["latency"], marker=MARKERS[place], markersize=4, label=name,
                   color=sns.color_palette()[place])  # fmt: skip
