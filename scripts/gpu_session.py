@@ -23,18 +23,30 @@ ROOT = Path(__file__).resolve().parent.parent
 KILL_GRACE_S = 60.0
 SMALL = ("measure=quick", "measure.max_s=0", "num_seqs=2", "model.max_seq_len=1024")
 TESTS = ("tests/impls", "tests/kernels/test_decode_results.py", "tests/kernels/test_paged_triton.py",
-         "tests/measure/test_gpu.py")  # fmt: skip
+         "tests/kernels/test_prefill.py", "tests/measure/test_gpu.py")  # fmt: skip
 SWEEPS = {
     "default": (),
+    "layout": ("experiment=gpu_layout",),
     "page_size": ("experiment=gpu_page_size",),
+    "implementations": ("experiment=gpu_implementations",),
+    "batch_length": ("experiment=gpu_batch_length",),
+    "fig18a": ("experiment=gpu_fig18a",),
     "batch": ("experiment=gpu_batch",),
     "length": ("experiment=gpu_length",),
     "capacity": ("experiment=gpu_capacity",),
 }
 """Overrides of each sweep, by the name of its run folder."""
 
-SMALLEST = {"page_size": ("page_size=16",), "batch": ("num_seqs=2",), "length": ("workload.length=512",),
-            "capacity": ("memory_budget=256MiB",)}  # fmt: skip
+SMALLEST = {
+    "layout": ("page_size=16", "page_layout=shuffled"),
+    "page_size": ("page_size=16",),
+    "implementations": ("page_size=16", "impl=contiguous,paged_torch,paged_triton"),
+    "batch_length": ("num_seqs=2", "workload.length=512"),
+    "fig18a": ("num_seqs=2", "workload.length=64", "page_size=16"),
+    "batch": ("num_seqs=2",),
+    "length": ("workload.length=512",),
+    "capacity": ("memory_budget=256MiB",),
+}
 """What makes a sweep small enough to try the script out on a CPU."""
 
 

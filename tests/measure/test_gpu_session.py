@@ -29,7 +29,10 @@ def session() -> ModuleType:
 def test_correctness_comes_first_then_calibration_then_the_sweeps(session: ModuleType, tmp_path: Path) -> None:
     planned = session.steps(tmp_path, "cuda", small=False, dry_run=False)
     names = [step.name for step in planned if not step.name.endswith("report")]
-    assert names == ["tests", "calibration", "default", "page_size", "batch", "length", "capacity"]
+    assert names == [
+        "tests", "calibration", "default", "layout", "page_size", "implementations", "batch_length", "fig18a",
+        "batch", "length", "capacity",
+    ]  # fmt: skip
     assert all("device=cuda" in step.command for step in planned if "bench/run.py" in step.command)
     root = Path(session.ROOT)
     assert all((root / test).exists() for test in session.TESTS)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.perf
 NUM_SEQS = 16
 CONTEXT = 2048
 PAGE_SIZES = (1, 4, 16, 64)
-TARGET_RATIO = 2.5
+TARGET_RATIO = 2.0
 """What paging may cost at page sizes of 4 and more."""
 LENGTHS: Mapping[str, Sequence[int]] = {
     "fixed": [CONTEXT] * NUM_SEQS,
@@ -78,3 +78,25 @@ def test_paged_beside_contiguous(benchmark: Any, lengths: str, heads: tuple[int,
     cells = ", ".join(f"{name}: {ratios[name]:.2f} ({medians[name]:.2f})" for name in ratios)
     print(f"\n{lengths} {heads[0]}/{heads[1]} {dtype}, contiguous {1000 * min(base):.1f} ms; times it {cells}")
     assert all(ratios[f"page {page_size}"] <= TARGET_RATIO for page_size in PAGE_SIZES if page_size >= 4)
+
+
+LENGTHS_OF_64 = (1024, 2048, 4096, 8192)
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="the growth is a CPU's; this machine has a GPU")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_cost_grows_as_the_tokens(benchmark: Any, dtype: str) -> None:
+    """64 sequences of up to 8,192 tokens: prints least times per token, and asserts none of them."""
+    calls = {}
+    for length in LENGTHS_OF_64:
+        setup = Setup(target="impls.paged_torch.PagedTorch", policy="paged", heads=(8, 8), head_dim=128,
+                      dtype=dtype, max_seq_len=length, max_seqs=64)  # fmt: skip
+        calls[str(length)] = decode_step([length] * 64, setup)
+    times_s: dict[str, list[float]] = {name: [] for name in calls}
+    benchmark.pedantic(in_turn, args=(calls, times_s), rounds=7, warmup_rounds=1)
+    per_ktoken = {name: 1e6 * min(times) / (64 * int(name) / 1000) for name, times in times_s.items()}
+    benchmark.extra_info.update(per_ktoken)
+    print(
+        f"\n64 x length, 8/8, {dtype}: " + ", ".join(f"{name}: {us:.1f} us/ktoken" for name, us in per_ktoken.items())
+    )
