@@ -119,9 +119,15 @@ class EventReplay:
                 break
             while coming and arrivals[coming[0].index] <= self.now_fs:
                 waiting.append(coming.popleft())
-            self._step()
+            if not (self._nobody_to_take_in() and self._go_on(self._split())):
+                self._step()
         self._close()
         return self.record
+
+    def _nobody_to_take_in(self) -> bool:
+        """Whether all that can happen is that everybody who runs gets a token, as in the step before."""
+        in_step = self._decoded_fs == self.now_fs  # not so after prompts that went first
+        return in_step and not (self.waiting or self.swapped or self.batch.loose) and self.beams is None
 
     def _take_requests(self) -> None:
         count = self.scenario.num_samples
@@ -265,7 +271,8 @@ class EventReplay:
         """Everybody in the step has got a token by now."""
         now, gaps, count = self.now_fs, self.record.gaps, self.scenario.num_samples
         if step.decodes:
-            gaps.extend(Gaps(now - group.token_fs, 0, 1, count) for group in (*self._fresh.values(), *step.late))
+            if self._fresh or step.late:
+                gaps.extend(Gaps(now - group.token_fs, 0, 1, count) for group in (*self._fresh.values(), *step.late))
             others = step.seqs - count * (len(self._fresh) + len(step.late))
             if others:
                 gaps.append(Gaps(now - self._decoded_fs, 0, 1, others))
@@ -298,11 +305,11 @@ class EventReplay:
                 self._crossed += self.memory.cross(group, self.beams.forks(group, generated), generated)
         return bool(finished)
 
-    def _go_on(self, split: SlotSplit) -> None:
-        """All further steps in which nobody arrives who could enter, nobody ends, and pages suffice."""
+    def _go_on(self, split: SlotSplit) -> bool:
+        """All further steps in which nobody arrives who could enter, nobody ends, and pages suffice; whether any."""
         batch, seqs = self.batch, self.batch.sizes.seqs
         if not seqs:
-            return
+            return False
         run = Run(
             self.cost.linear_fs(seqs) + self.cost.context_fs * (batch.context + seqs), self.cost.context_fs * seqs
         )
@@ -314,7 +321,8 @@ class EventReplay:
         pages = batch.affordable_steps(steps)
         steps = len(pages)
         if not steps:
-            return
+            return False
+        self.record.sample(self.now_fs, len(batch.groups), len(self.waiting) + len(self.swapped), split)
         if self._unadmitted:
             self._add_run(run, pages, split)
         duration_fs = run.duration_fs(steps)
@@ -324,6 +332,7 @@ class EventReplay:
         self.record.gaps.append(Gaps(run.first_fs, run.slope_fs, steps, seqs))
         self.record.count["output_tokens"] += seqs * steps
         self._finish()
+        return True
 
     def _add_run(self, run: Run, pages: list[int], split: SlotSplit) -> None:
         """Sums over the time of some steps, in the first of which each sequence grows from what ``split`` says."""

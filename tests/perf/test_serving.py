@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.config import Config
+from bench.measure.host import quiet
 from bench.scenarios.serving import answer_of, make_memory, replay
 from bench.scenarios.serving_load import make_load
 from tests.bench.points import Composed, plan_of
@@ -32,7 +33,8 @@ def timed(name: str, asked: Config, rounds: int = 1) -> float:
         start = time.process_time()
         load = make_load(asked)
         memory = make_memory(asked, load)
-        record = replay(asked, load, memory)
+        with quiet():
+            record = replay(asked, load, memory)
         row = answer_of(asked, load, memory, record, 0.0).values
         best = min(best, time.process_time() - start)
     print(
@@ -68,9 +70,10 @@ def test_an_hour_of_opt_13b_at_two_requests_per_second(policy: str) -> None:
 
 def test_the_azure_conversations() -> None:
     path = trace_file("AzureLLMInferenceTrace_conv.csv.gz")
-    asked = config("model=llama-2-7b", "workload=trace", "cost=a100-80gb", memory_budget="55GiB",
-                   workload={"path": str(path)}, model={"max_seq_len": 16384}, policy={"name": "paged", "watermark": 0.01},
-                   scenario={"arrivals": "trace", "duration_s": 3600.0})  # fmt: skip
+    changes = {"workload": {"path": str(path)}, "policy": {"name": "paged", "watermark": 0.01}}
+    scenario, model = {"arrivals": "trace", "duration_s": 3600.0}, {"max_seq_len": 16384}
+    asked = config("model=llama-2-7b", "workload=trace", "cost=a100-80gb", memory_budget="55GiB", scenario=scenario,
+                   model=model, **changes)  # fmt: skip
     timed("the Azure conversation trace, Llama 2 7B", asked, rounds=3)
 
 
