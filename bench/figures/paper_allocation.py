@@ -114,7 +114,7 @@ def _draw_fig18b(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(bottom=0)
     grid[0].legend(fontsize="small")
     figure.suptitle("Figure 18b, the allocation side: what page size costs in memory "
-                    f"(mean of {int(frame['seeds'].max())} seeds, no error bars: they differ by less than a mark)",
+                    f"({seeds_text(frame)})",
                     fontsize="medium")  # fmt: skip
     return figure
 
