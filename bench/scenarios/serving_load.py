@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from bench.config import Config, ServingScenario, TraceWorkload
 from bench.scenarios.serving_cost import FS_PER_S
 from bench.workload.arrivals import arrival_times
-from bench.workload.requests import Requests, draw_requests
+from bench.workload.requests import Requests, draw_requests, trace_requests
 from bench.workload.streams import Stream, generator
-from bench.workload.traces import load_trace
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +80,7 @@ def _timed(config: Config, scenario: ServingScenario) -> tuple[Requests, int]:
     """A trace's own requests at its own times, scaled; and how many of them were out of order."""
     assert isinstance(config.workload, TraceWorkload)
     path = config.workload.path
-    every = _trace(path)
+    every = _trace(config.workload)
     if every.arrivals_s is None:
         raise ValueError(f"workload.path={path} has no times of arrival, which scenario.arrivals=trace takes")
     unordered = int(np.count_nonzero(every.arrivals_s < np.maximum.accumulate(every.arrivals_s)))
@@ -117,7 +116,7 @@ def _lengths(config: Config, number: int, prefix_tokens: int) -> Requests:
             raise ValueError(f"workload={config.workload.name} has requests without output; scenario=serving needs at "
                              "least one token of each")  # fmt: skip
         return requests
-    every = _trace(config.workload.path)
+    every = _trace(config.workload)
     fitting = np.flatnonzero(_fits(every, config, prefix_tokens))
     rng = generator(config.seed, Stream.TRACE_SAMPLE)
     order = np.concatenate([rng.permutation(fitting) for _ in range(math.ceil(number / len(fitting)))])[:number]
@@ -139,8 +138,8 @@ def _fits(requests: Requests, config: Config, prefix_tokens: int) -> NDArray[np.
 
 
 @lru_cache(maxsize=4)
-def _trace(path: str) -> Requests:
-    return load_trace(path).requests
+def _trace(workload: TraceWorkload) -> Requests:
+    return trace_requests(workload)
 
 
 def _at(requests: Requests, times: NDArray[np.float64]) -> Requests:

@@ -14,7 +14,7 @@ from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
 from bench.workload.traces import load_trace
 
-__all__ = ["Requests", "draw_requests", "mid_decode_lens", "shuffled_trace"]
+__all__ = ["Requests", "draw_requests", "mid_decode_lens", "shuffled_trace", "trace_requests"]
 
 
 def draw_requests(workload: Workload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
@@ -57,6 +57,15 @@ def mid_decode_lens(requests: Requests, seed: int) -> NDArray[np.int64]:
     return requests.prompt_lens + np.floor(progress * requests.output_lens).astype(np.int64)
 
 
+def trace_requests(workload: TraceWorkload) -> Requests:
+    """All requests of a trace in file order, cut to the workload's limits.
+
+    Raises:
+        TraceError: the file is missing or not as its schema says.
+    """
+    return _cut(load_trace(workload.path).requests, workload)
+
+
 def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> Requests:
     """All requests of a trace that fit, in a seeded order: its sample of n requests is the first n, sorted.
 
@@ -72,7 +81,7 @@ def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> R
 
 def _shuffled(workload: TraceWorkload, max_seq_len: int, seed: int) -> tuple[Requests, NDArray[np.int64], int]:
     """A whole trace, the positions of what fits in a seeded order, and how many do not fit."""
-    requests = _cut(load_trace(workload.path).requests, workload)
+    requests = trace_requests(workload)
     fitting = np.flatnonzero(requests.final_lens <= max_seq_len)
     return requests, generator(seed, Stream.TRACE_SAMPLE).permutation(fitting), len(requests) - len(fitting)
 

@@ -66,6 +66,15 @@ def test_a_prefix_stands_before_every_prompt(trace: str) -> None:
     assert served.prompts == [105, 107, 106, 104]
 
 
+def test_a_traces_limits_hold_here_too(trace: str) -> None:
+    changes: dict[str, Any] = {"workload": {"path": trace, "most_prompt_tokens": 6, "most_output_tokens": 3}}
+    for arrivals in ("trace", "poisson"):
+        scenario = {"arrivals": arrivals, "duration_s": 100.0}
+        served = make_load(build(Composed("scenario=serving", "workload=trace", **changes, scenario=scenario).values))
+        assert max(served.prompts) == 6
+        assert max(served.outputs) == 3
+
+
 def test_requests_without_output_cannot_be_served() -> None:
     config = build(Composed("scenario=serving", "workload=fixed").values)
     with pytest.raises(ValueError, match="workload=fixed has requests without output"):
