@@ -5,8 +5,9 @@ power      this machine, 5 % and 10 % more work planted into paged_torch's decod
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
-aa and power take points of the default sweep that run here, with short measurements (measure=quick), timed but not
-weighed, and each round under a fork server of its own. They go on where they were cut off, if given the same --pool.
+aa and power take the points of the default sweep that run here, with short measurements (measure=quick), timed but not
+weighed, each round under a fork server of its own; other points may stand behind --. They go on where they were cut
+off, if given the same --pool.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
 def main() -> int:
     """Exit 0 when the table is printed; the judgement is the reader's."""
-    from bench.compare.command import run_command
+    from bench.compare.command import run_command, split_overrides
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proof", choices=["aa", "power", "synthetic", "speed"])
     parser.add_argument("--comparisons", type=int, default=20, metavar="N", help="of 10 pairs (aa, power; default 20)")
     parser.add_argument("--pool", type=Path, help="where the rounds lie; default: a new folder under results/runs/")
-    parser.add_argument("overrides", nargs="*", help="of the sweep, in place of the default's own")
-    arguments = parser.parse_args()
+    own, overrides = split_overrides(sys.argv[1:])
+    arguments = parser.parse_args(own, argparse.Namespace(overrides=overrides))
     proofs = {"aa": prove_aa, "power": prove_power, "synthetic": prove_synthetic, "speed": prove_speed}
     return run_command(lambda: proofs[arguments.proof](arguments))
 
@@ -108,14 +109,14 @@ def _print_rates(
 
 
 def prove_synthetic(arguments: argparse.Namespace) -> int:
-    """40 points at once, 8 of them 10 % slower, 3 % spread between runs."""
+    """100 points at once, 20 of them 10 % slower, 3 % spread between runs."""
     from bench.compare.synthetic import NOISES, promises
 
     line = "{:<16}{:>6}{:>18}{:>10}{:>12}{:>14}"
     print(line.format("noise", "pairs", "false discoveries", "coverage", "found", "false alarms"))
     for name, noise in NOISES.items():
         for pairs in (5, 10):
-            kept = promises(noise, pairs=pairs, points=40, comparisons=5 * arguments.comparisons)
+            kept = promises(noise, pairs=pairs, points=100, comparisons=arguments.comparisons)
             shares = (kept.false_discovery_ratio, kept.coverage, kept.found, kept.false_alarms)
             print(line.format(name, pairs, *(f"{100 * share:.1f} %" for share in shares)), flush=True)
     return 0

@@ -1,0 +1,40 @@
+"""The workflow in the repository: YAML whose commands the scripts of this checkout take."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scripts import ab
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / ".github" / "workflows" / "bench.yml").read_text()
+COMMENTED = TEXT.split("  # gpu:\n")[1]
+GPU = yaml.safe_load("gpu:\n" + "".join(line.removeprefix("  # ") + "\n" for line in COMMENTED.splitlines()))
+WHOLE: dict[str, Any] = yaml.safe_load(TEXT)
+STEPS = [step for job in (*WHOLE["jobs"].values(), GPU["gpu"]) for step in job["steps"]]
+COMMANDS = [shlex.split(step["run"]) for step in STEPS if "scripts/ab.py" in step.get("run", "")]
+
+
+def test_it_is_a_workflow_with_a_gate_and_a_commented_gpu_job() -> None:
+    assert set(WHOLE["jobs"]) == {"compare"}
+    assert len(COMMANDS) == 3
+    assert GPU["gpu"]["runs-on"] == ["self-hosted", "gpu"]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[-1])
+def test_its_commands_are_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(ab, "_ab", lambda arguments, overrides: seen.append((arguments, overrides)) or 0)
+    monkeypatch.setattr(sys, "argv", command[1:])
+    assert ab.main() == 0
+    ((arguments, overrides),) = seen
+    assert (arguments.base, arguments.candidate) == ("$BASE", "$HEAD")
+    assert arguments.replicates >= 5
+    assert all("=" in override for override in overrides)
+    assert overrides
