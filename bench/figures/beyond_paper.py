@@ -71,7 +71,6 @@ def _draw_mooncake(frame: pd.DataFrame) -> Figure:
     bars = frame.assign(budget=frame["budget_gib"].map("{:g} GiB".format), seconds=frame["ttft_ms_p50"] / 1000)
     sns.barplot(bars, x="budget", y="seconds", hue="policy", errorbar=None, ax=grid[0])
     label_bars(grid[0], fmt="%.3g", fontsize="x-small", padding=2)
-    grid[0].set_yscale("log")
     grid[0].set_ylabel("time to first token, median (s)")
     found = bars[bars["policy"].eq("prefix")]
     sns.barplot(found, x="budget", y="found_percent", errorbar=None, color=sns.color_palette()[1], ax=grid[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -87,40 +88,46 @@ def printed_range(figure: str, row: pd.Series) -> tuple[float, float] | None:
 def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callable[[pd.Series], str]) -> Figure:
     """Ratios of sustained rates against the threshold, a panel per pair; printed ranges are bands."""
     panels = list(frame.groupby("pair", sort=False))
-    figure, grid = panel_grid(len(panels), width=4.3, height=4.4)
+    figure, grid = plt.subplots(
+        1, len(panels), figsize=(4.3 * len(panels) + 0.6, 4.4), squeeze=False, layout="constrained"
+    )
     named = frame.assign(name=[group(row) for _, row in frame.iterrows()])
     names = list(dict.fromkeys(named["name"]))
-    tops = [1.0, *frame["ratio"].dropna().astype(float)]
-    for axes, (pair, rows) in zip(grid, panels, strict=True):
+    for axes, (pair, rows) in zip(grid.flat, panels, strict=True):
         for place, name in enumerate(names):
             line = named[named["pair"].eq(pair) & named["name"].eq(name)]
             axes.plot(line["threshold"], line["ratio"], marker=MARKERS[place % len(MARKERS)], label=name)
-        bands = {printed_range(figure_name, row) for _, row in rows.iterrows()}
-        tops += [_band(axes, *band) for band in bands if band is not None]
+        tops = [1.0, *rows["ratio"].dropna().astype(float), *_bands(axes, figure_name, named.loc[rows.index])]
+        axes.set_ylim(0, 1.15 * max(tops))
         axes.set_xscale("log")
         axes.set_xticks(list(THRESHOLDS), [f"{threshold:g}" for threshold in THRESHOLDS])
         axes.minorticks_off()
         axes.axvline(CLAIMED_AT, color="grey", linestyle=":", linewidth=1)
         axes.set_title(str(pair), fontsize="small")
         axes.set_xlabel("threshold (s / token)")
-    grid[0].set_ylim(0, 1.12 * max(tops))
-    grid[0].set_ylabel("ratio of sustained rates")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
+    grid[0, 0].set_ylabel("ratio of sustained rates")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     judged = f"claims are judged at the dotted line, {CLAIMED_AT:g} s / token"
     figure.suptitle(f"{title}\n(modelled, no error bars; {judged})", fontsize="medium")
     return figure
 
 
-def _band(axes: Axes, low: float, high: float) -> float:
-    """A printed range as a grey band, or a printed number as a line; returns its upper end."""
-    if high > low:
-        axes.axhspan(low, high, color="black", alpha=0.12, linewidth=0)
-    else:
-        axes.axhline(low, color="black", linewidth=1.2, linestyle="--")
-    text = f"printed: {low:g} to {high:g}" if high > low else f"printed: {low:g}"
-    axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points",
-                  ha="right", fontsize="x-small")  # fmt: skip
-    return high
+def _bands(axes: Axes, figure_name: str, rows: pd.DataFrame) -> list[float]:
+    """Printed ranges as grey bands and printed numbers as lines; returns their upper ends."""
+    whose: dict[tuple[float, float], list[str]] = {}
+    for _, row in rows.drop_duplicates("name").iterrows():
+        if (printed := printed_range(figure_name, row)) is not None:
+            whose.setdefault(printed, []).append(str(row["name"]))
+    for (low, high), names in whose.items():
+        if high > low:
+            axes.axhspan(low, high, color="black", alpha=0.12, linewidth=0)
+        else:
+            axes.axhline(low, color="black", linewidth=1.2, linestyle="--")
+        text = f"printed: {low:g} to {high:g}" if high > low else f"printed: {low:g}"
+        text += "" if len(names) == rows["name"].nunique() else f" ({', '.join(names)})"
+        axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2),
+                      textcoords="offset points", ha="right", fontsize="x-small")  # fmt: skip
+    return [high for _, high in whose]
 
 
 def model_and_data(row: pd.Series) -> str:

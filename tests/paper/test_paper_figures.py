@@ -144,6 +144,25 @@ def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
     assert len(asked_for(twice, "paper_fig02")) == len(asked_for(rows, "paper_fig02"))
 
 
+def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:
+    (figure,) = [figure for figure in FIGURES if figure.name == "paper_fig18a"]
+    common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18a", "num_seqs": 8,
+              "admitted_seqs": 8, "live_tokens": 512, "replicate": 0}  # fmt: skip
+    paged = {"implementation": "paged_triton", "page_size": 16}
+    lines = [
+        common | {"key": "a", "implementation": "contiguous", "decode_us": 10.0, "batch_digest": "x"},
+        common | paged | {"key": "b", "decode_us": 12.5, "batch_digest": "x"},
+        common | paged | {"key": "c", "decode_us": 99.0, "batch_digest": "y"},
+    ]  # fmt: skip
+    dtypes = {column.name: column.dtype for column in COLUMNS}
+    rows = pd.DataFrame(lines, columns=list(NAMES)).astype(dtypes)
+    assert figure.select(rows.assign(device="cpu")).empty, "a CPU says nothing of that kernel"
+    drawn = figure.select(rows.assign(device="cuda"))
+    assert drawn["overhead"].tolist() == pytest.approx([25])
+    assert (drawn["context"].item(), drawn["baseline"].item()) == (64, "contiguous")
+    assert draw_figures(rows.assign(device="cuda"), tmp_path, only=["paper_fig18a"])
+
+
 @given(st.floats(0.05, 0.9), st.lists(st.floats(0.01, 3), min_size=2, max_size=6))
 def test_the_sustained_rate_lies_where_the_latency_crosses(threshold: float, latencies: list[float]) -> None:
     rates = pd.Series(np.arange(1.0, len(latencies) + 1))
