@@ -64,6 +64,18 @@ def test_tokens_on_a_shared_page_count_once_as_far_as_anyone_fills_it() -> None:
     assert unique_live_tokens(table) == 4 + 2 + 4 + 1
 
 
+def test_only_the_windows_tokens_count_and_shared_ones_once() -> None:
+    table = PageTable(
+        page_table=np.array([[7, 2, -1], [7, 5, 6]], dtype=np.int32),
+        seq_lens=np.array([6, 9], dtype=np.int32),
+        slot_mapping=np.array([9, 24]),
+        page_size=4,
+    )
+    assert unique_live_tokens(table, 1) == 2
+    assert unique_live_tokens(table, 8) == 4 + 2 + 4 + 1  # tokens 1 to 3 of the shared page twice, token 0 once
+    assert unique_live_tokens(table, 100) == unique_live_tokens(table)
+
+
 @pytest.mark.parametrize("lens", [[5], [1, 9, 30]])
 def test_device_copy_is_equal_and_aligned_for_wide_loads(lens: list[int]) -> None:
     host = build_page_table(pool_of(lens, 4), range(len(lens)))
