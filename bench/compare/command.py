@@ -82,10 +82,11 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def check_rounds(name: str, rounds: int, rules: Rules) -> None:
-    """Refuse fewer pairs than decide anything.
+    """Refuse fewer pairs than decide anything: of counters one is enough.
 
     Raises:
         ValueError: there are fewer than ``rules.min_pairs``.
     """
-    if rounds < rules.min_pairs:
-        raise ValueError(f"{name} {rounds} must be at least {rules.min_pairs}: fewer pairs decide nothing")
+    least = rules.min_pairs if rules.needs_like_machines else 1
+    if rounds < least:
+        raise ValueError(f"{name} {rounds} must be at least {least}: fewer pairs decide nothing")
