@@ -23,6 +23,8 @@ from bench.config import known_keys, unknown_key
 
 WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "job")
 """Keys that hold for the whole run and so cannot be an axis."""
+PATHS = ("workload.path", "cost.rows")
+"""Keys whose values are paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +76,9 @@ def _choices(key: str, override: Override) -> Iterator[tuple[str, str]]:
 
 
 def _absolute_path(override: str) -> str:
-    """A trace's path is relative to the caller; jobs and repro commands may run elsewhere."""
+    """A path is relative to the caller; jobs and repro commands may run elsewhere."""
     key, _, value = override.partition("=")
-    return f"{key}={Path(value).absolute()}" if key == "workload.path" and value.strip("'\"") == value else override
+    return f"{key}={Path(value).absolute()}" if key in PATHS and value.strip("'\"") == value else override
 
 
 class _Composer:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from bench.config import Config, CostConfig, PolicyConfig, TraceWorkload
+from bench.config import Config, PolicyConfig, TraceWorkload
+from bench.scenarios.serving_measured import rows_digest
 from bench.units import parse_bytes
 from bench.workload.traces import file_sha256
 from impls.spec import ceil_div
@@ -60,7 +61,7 @@ def effective(config: Config) -> dict[str, Any]:
         **{name: getattr(config, name) for name in ("page_size", "page_layout", "num_seqs", "seed")},
     }
     if scenario.models_time:
-        question["cost"] = _cost(config.cost)
+        question["cost"] = _cost(config)
     for name in scenario.without_effect(config):
         question["scenario"].pop(name, None)
     for name in policy.without_effect:
@@ -93,9 +94,11 @@ def _workload(config: Config) -> dict[str, Any]:
     return asked
 
 
-def _cost(cost: CostConfig) -> dict[str, Any]:
-    """The constants of a step's time; what they are called does not matter."""
-    return _differing(cost, without=("name", "gpu"))
+def _cost(config: Config) -> dict[str, Any]:
+    """The constants of a step's time; what they are called does not matter. Measured rows by their content."""
+    asked = _differing(config.cost, without=("name", "gpu", "rows", "implementation"))
+    digest = rows_digest(config.cost, config.model, config.page_size)
+    return {**asked, "rows": digest} if digest else asked
 
 
 @lru_cache

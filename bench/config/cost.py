@@ -27,6 +27,8 @@ class CostConfig:
     host_gbps: float | None = None  # to the host, one direction: swapping
     host_copy_us: float | None = None  # of every single copy to or from the host, beside its bytes
     step_overhead_us: float | None = None  # of every step, whatever is in it
+    rows: str | None = None  # a run folder of scenario=decode on that GPU: reading K and V takes what it measured
+    implementation: str | None = None  # whose rows, where the folder has several
 
     def __post_init__(self) -> None:
         at_least(self, "cost.", num_gpus=1)

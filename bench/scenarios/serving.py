@@ -19,6 +19,7 @@ from bench.scenarios.serving_cost import FS_PER_S, roofline
 from bench.scenarios.serving_events import EventReplay
 from bench.scenarios.serving_groups import Beams, Group
 from bench.scenarios.serving_load import Load, make_load
+from bench.scenarios.serving_measured import with_measured_attention
 from bench.scenarios.serving_memory import Memory, PagedMemory, ReservedMemory
 from bench.scenarios.serving_metrics import (
     asked_columns,
@@ -73,6 +74,7 @@ def replay(config: Config, load: Load, memory: Memory) -> Record:
     assert isinstance(scenario, ServingScenario)
     beams = Beams(config.seed, scenario.num_samples, scenario.beam_turnover) if scenario.draws_beams else None
     cost = roofline(config.cost, config.model, config.page_size)
+    cost = with_measured_attention(cost, config.cost, config.model, config.page_size)
     engine = EventReplay if scenario.engine == "events" else PlainReplay
     return engine(load, memory, cost, scenario, beams, end_fs(scenario, load)).run()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from bench.config import Config, ServingScenario
 from bench.scenarios.serving_cost import FS_PER_S
 from bench.scenarios.serving_load import Load
+from bench.scenarios.serving_measured import rows_digest
 from bench.scenarios.serving_record import PARTS, Gaps, Record
 
 FS_PER_MS = FS_PER_S // 1000
@@ -164,4 +165,5 @@ def asked_columns(config: Config) -> dict[str, Any]:
         "preemption_kind": None if "preemption" in idle else resolved,
         "gpu": config.cost.gpu,
         "num_gpus": config.cost.num_gpus,
+        "measured_rows": rows_digest(config.cost, config.model, config.page_size),
     }

@@ -1,0 +1,89 @@
+"""A step's attention from measured rows: a line, keyed by the numbers that it goes through."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.config import build
+from bench.scenarios.serving import run_serving
+from bench.scenarios.serving_cost import roofline
+from bench.scenarios.serving_measured import with_measured_attention
+from tests.bench.points import Composed, plan_of
+from tests.conftest import Run
+
+
+def write(folder: Path, rows: list[tuple[int, float]], **columns: Any) -> str:
+    (folder / "points").mkdir(parents=True, exist_ok=True)
+    common = {"schema_version": 1, "key": "k", "replicate": 0, "scenario": "decode", "status": "ok", "model": "tiny", "page_size": 16,
+              "implementation": "paged_torch", **columns}  # fmt: skip
+    for place, (tokens, us) in enumerate(rows):
+        name = f"{common['implementation']}-{place}.json"
+        (folder / "points" / name).write_text(json.dumps({**common, "live_tokens": tokens, "decode_us": us}))
+    return str(folder)
+
+
+def point(rows: str | None, **cost: Any) -> Any:
+    changes = {"num_seqs": 20, "memory_budget": "8MiB", "cost": {"rows": rows, **cost}}
+    return plan_of(Composed("scenario=serving", "policy=paged", **changes)).points[0]
+
+
+def test_the_line_is_what_was_measured(tmp_path: Path) -> None:
+    config = point(write(tmp_path, [(1000, 30.0), (2000, 50.0), (4000, 90.0)])).config
+    base = roofline(config.cost, config.model, 16)
+    measured = with_measured_attention(base, config.cost, config.model, 16)
+    layers = config.model.num_layers
+    assert measured.context_fs == pytest.approx(layers * 0.02e9, rel=1e-6)
+    assert measured.overhead_fs - base.overhead_fs == pytest.approx(layers * 10e9, rel=1e-6)
+    assert measured.weights_fs == base.weights_fs
+
+
+def test_the_key_knows_the_data(tmp_path: Path) -> None:
+    rows = [(1000, 30.0), (2000, 50.0)]
+    here, there = write(tmp_path / "here", rows), write(tmp_path / "there", rows)
+    other = write(tmp_path / "other", [(1000, 30.0), (2000, 51.0)])
+    keys = {folder: point(folder).key for folder in (here, there, other)}
+    assert keys[here] == keys[there] != keys[other]
+    assert point(None).key not in keys.values()
+    row = run_serving({"config": point(here).config.to_json()}).values
+    assert row["measured_rows"] == point(here).question["cost"]["rows"]
+
+
+def test_rows_of_several_implementations_must_be_told_apart(tmp_path: Path) -> None:
+    write(tmp_path, [(1000, 30.0), (2000, 50.0)])
+    folder = write(tmp_path, [(1000, 20.0), (2000, 30.0)], implementation="contiguous", page_size=None)
+    with pytest.raises(ValueError, match=r"rows of contiguous, paged_torch; name one by cost.implementation"):
+        point(folder)
+    assert point(folder, implementation="contiguous").key != point(folder, implementation="paged_torch").key
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "sentence"),
+    [
+        ([(1000, 30.0)], {}, "2 different live_tokens"),
+        ([(1000, 30.0), (2000, 40.0)], {"model": "opt-13b"}, "model=tiny"),
+        ([(1000, 30.0), (2000, 40.0)], {"page_size": 8}, "page_size=16"),
+        ([(1000, 30.0), (2000, 40.0)], {"status": "oom"}, "must hold ok rows"),
+        ([], {}, "is no run folder"),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(tmp_path: Path, rows: Any, columns: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        point(write(tmp_path, rows, **columns))
+
+
+def test_rows_of_a_real_run_are_taken(bench: Run, tmp_path: Path) -> None:
+    timed = bench(
+        "-m", "scenario=decode", "impl=paged_torch", "num_seqs=2,4", "measure=quick", f"run_dir={tmp_path / 'decode'}"
+    )
+    assert timed.returncode == 0, timed.stderr
+    served = bench(
+        "-m", "scenario=serving", "num_seqs=5", f"cost.rows={tmp_path / 'decode'}", f"run_dir={tmp_path / 'run'}"
+    )
+    assert served.returncode == 0, served.stderr
+    row = json.loads(next((tmp_path / "run" / "points").glob("*.json")).read_text())
+    assert row["measured_rows"]
+    assert build(Composed("scenario=serving").values).cost.rows is None
