@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from bench.config import CostConfig
 from bench.record import read_row
@@ -68,6 +67,8 @@ def line(rows: tuple[Measured, ...]) -> tuple[float, float]:
     >>> [round(float(term), 6) for term in line((Measured(100, 12.0), Measured(200, 14.0), Measured(300, 16.0)))]
     [10.0, 0.02]
     """
+    from scipy.optimize import nnls  # planning, which only hashes the rows, starts without scipy
+
     tokens, times = np.array(rows, dtype=np.float64).T
     terms, _ = nnls(np.stack([np.ones_like(tokens), tokens], axis=1) / times[:, None], np.ones_like(times))
     return float(terms[0]), float(terms[1])
