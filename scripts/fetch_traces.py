@@ -46,7 +46,9 @@ def main() -> int:
         except (FetchError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             missing += 1
-    _derive(arguments.dir)
+        else:
+            if trace.name == SHAREGPT:
+                _derive(arguments.dir)
     return 4 if missing else 0
 
 
@@ -55,7 +57,9 @@ def _derive(folder: Path) -> None:
     from bench.workload.matched import write_matched
 
     source, target = folder / SHAREGPT, folder / "sharegpt_papermatched.csv"
-    if source.exists() and not target.exists():
+    packed = source.with_name(f"{SHAREGPT}.gz")
+    source = source if source.exists() else packed
+    if not target.exists():
         write_matched(str(source), target)
         print(f"{target.name}: made of {source.name}, first turns resampled to the paper's means")
 
