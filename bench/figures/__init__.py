@@ -19,7 +19,7 @@ from bench.figures.mooncake import MOONCAKE_HITS
 from bench.figures.notebook import NOTEBOOK_CONCURRENCY, NOTEBOOK_EFFICIENCY, NOTEBOOK_PAGE_SIZE, NOTEBOOK_USED
 from bench.figures.paper_allocation import PAPER_FIG02, PAPER_FIG13_QUEUE, PAPER_FIG18B_PAGES
 from bench.figures.paper_arithmetic import PAPER_FIG01, PAPER_FIG03, PAPER_FIG11, PAPER_TABLE1
-from bench.figures.paper_gpu import PAPER_FIG18A
+from bench.figures.paper_gpu import PAPER_FIG18A, PAPER_FIG18B_KERNEL
 from bench.figures.paper_latency import LATENCY_FIGURES
 from bench.figures.paper_replay import REPLAY_FIGURES
 from bench.figures.style import FigureSpec, save
@@ -45,6 +45,7 @@ FIGURES: tuple[FigureSpec, ...] = (
     *LATENCY_FIGURES,
     *REPLAY_FIGURES,
     PAPER_FIG18A,
+    PAPER_FIG18B_KERNEL,
     PAPER_FIG18B_PAGES,
     *BEYOND_FIGURES,
     MOONCAKE_HITS,

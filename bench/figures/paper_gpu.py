@@ -1,12 +1,16 @@
-"""PagedAttention paper, Figure 18a: what the attention kernel costs on pages; drawn where a GPU has measured it."""
+"""PagedAttention paper, Figures 18a and 18b (small pages): the attention kernel; drawn where a GPU has measured it."""
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.figures.paper_rows import asked_for
-from bench.figures.style import MARKERS, FigureSpec, panel_grid
+from bench.figures.style import MARKERS, FigureSpec, page_size_axis, panel_grid
+
+NEAR = 1.1
+"""A time within 10 % of the best is among the best, as in Figure 18b's other side."""
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
@@ -42,6 +46,39 @@ def _draw(frame: pd.DataFrame) -> Figure:
     )
     return figure
 
+
+def _select_pages(table: pd.DataFrame) -> pd.DataFrame:
+    """Each page size against the fastest of its implementation."""
+    rows = asked_for(table, "paper_fig18b_kernel")
+    rows = rows[rows["device"].eq("cuda") & rows["decode_us"].notna() & rows["page_size"].notna()]
+    if rows.empty:
+        return pd.DataFrame()
+    rows = rows.assign(pages=rows["page_size"].astype(int), decode=rows["decode_us"].astype(float))
+    frame = rows.groupby(["implementation", "pages"])["decode"].median().reset_index()
+    over_best = frame["decode"] / frame.groupby("implementation")["decode"].transform("min")
+    return frame.assign(over_best=over_best, slower=over_best > NEAR, small=frame["pages"] < 16)
+
+
+def _draw_pages(frame: pd.DataFrame) -> Figure:
+    figure, axes = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
+    for place, (name, line) in enumerate(frame.groupby("implementation")):
+        axes.plot(line["pages"], line["over_best"], marker=MARKERS[place], label=str(name))
+    page_size_axis(axes, frame["pages"])
+    axes.axhline(NEAR, color="grey", linestyle=":")
+    axes.set_ylabel("decode step, by the fastest page size's")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.suptitle("Figure 18b, the kernel's side (medians of the replicates, no error bars)", fontsize="medium")
+    return figure
+
+
+PAPER_FIG18B_KERNEL = FigureSpec(
+    name="paper_fig18b_kernel",
+    question="PagedAttention, Figure 18b: what do small pages cost the attention kernel?",
+    command="python bench/run.py -m experiment=paper_fig18b_kernel device=cuda",
+    select=_select_pages,
+    draw=_draw_pages,
+)
 
 PAPER_FIG18A = FigureSpec(
     name="paper_fig18a",

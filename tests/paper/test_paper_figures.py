@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bench.answer import Answer
 from bench.assemble import make_row
+from bench.claims.judge import judge
 from bench.claims.registry import load_claims
 from bench.columns import COLUMNS, NAMES
 from bench.figures import FIGURES, draw_figures
@@ -161,6 +162,20 @@ def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Pa
     assert drawn["overhead"].tolist() == pytest.approx([25])
     assert (drawn["context"].item(), drawn["baseline"].item()) == (64, "contiguous")
     assert draw_figures(rows.assign(device="cuda"), tmp_path, only=["paper_fig18a"])
+
+
+def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> None:
+    (figure,) = [figure for figure in FIGURES if figure.name == "paper_fig18b_kernel"]
+    common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18b_kernel", "replicate": 0,
+              "implementation": "paged_triton", "device": "cuda"}  # fmt: skip
+    times = {1: 30.0, 8: 10.5, 16: 10.0}
+    lines = [common | {"key": str(size), "page_size": size, "decode_us": us} for size, us in times.items()]
+    rows = pd.DataFrame(lines, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
+    drawn = figure.select(rows).set_index("pages")
+    assert drawn["slower"].to_dict() == {1: True, 8: False, 16: False}
+    assert draw_figures(rows, tmp_path, only=["paper_fig18b_kernel"])
+    (claim,) = [claim for claim in load_claims() if claim.id == "fig18b-small"]
+    assert judge(claim, figure.select(rows)).ours == 0.5
 
 
 @given(st.floats(0.05, 0.9), st.lists(st.floats(0.01, 3), min_size=2, max_size=6))
