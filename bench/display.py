@@ -31,6 +31,9 @@ ASKED = {
     "page_layout": "layout",
     "page_size": "page",
     "num_seqs": "seqs",
+    "rate_per_s": "rate /s",
+    "sampling": "sampling",
+    "num_samples": "samples",
     "memory_budget_bytes": "budget",
     "seed": "seed",
     "replicate": "replicate",
@@ -83,6 +86,21 @@ COUNTS = {
     "replay_s": "replay s",
 }
 
+SERVING = {
+    "finished_requests": "finished",
+    "unfinished_requests": "unfinished",
+    "batched_requests_mean": "batched",
+    "preemptions": "preempted",
+    "ttft_ms_mean": "TTFT ms",
+    "tpot_ms_mean": "TPOT ms",
+    "itl_ms_p99": "ITL p99 ms",
+    "e2e_ms_mean": "e2e ms",
+    "normalized_latency_ms_per_token": "normalized ms/token",
+    "pages_saved_ratio": "pages saved",
+    "replay_s": "replay s",
+}
+"""Modelled times, all but the last."""
+
 COST_HEADINGS = {
     "page_layout": "layout",
     "page_size": "page",
@@ -94,7 +112,8 @@ COST_HEADINGS = {
 """``bench.paging_cost``; what else varies comes before."""
 
 MARKED = ("admitted_seqs", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
-          "policy_ns_per_op", "achieved_gbps", "process_memory_rise_bytes")  # fmt: skip
+          "policy_ns_per_op", "achieved_gbps", "process_memory_rise_bytes", "batched_requests_mean",
+          "normalized_latency_ms_per_token")  # fmt: skip
 """Columns whose best value is marked, among rows of equal ``batch_digest``."""
 
 
@@ -120,6 +139,7 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
         (TIMES, table),
         (MEMORY, table[table["pool_bytes"].notna()]),
         (COUNTS, table[table["admissions"].notna()]),
+        (SERVING, table[table["finished_requests"].notna()]),
     ):
         shown = [name for name in columns if rows[name].notna().any()]
         if shown:

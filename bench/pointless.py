@@ -1,4 +1,4 @@
-"""Axes that cannot matter: said before a sweep is run, since their flat curves would look like results."""
+"""What a sweep should say before it runs: axes that cannot matter, and traces that are not served as they stand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.config import ServingScenario
 from bench.scenarios.filling import draw
+from bench.scenarios.serving_load import make_load
 from bench.units import mib
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def warnings(points: Sequence[Point], cache_bytes: int | None) -> tuple[str, ...]:
-    """One sentence per axis of a plan that cannot show what it seems to.
+    """One sentence per axis of a plan that cannot show what it seems to, and per trace that is put in order.
 
     Args:
         points: those of the plan.
@@ -27,6 +29,7 @@ def warnings(points: Sequence[Point], cache_bytes: int | None) -> tuple[str, ...
         _batch_cap_binds(ran),
         _batches_differ_by_page_size(ran),
         _fits_in_cache(ran, cache_bytes),
+        _arrivals_are_sorted(points),
     ]
     return tuple(sentence for sentence in found if sentence)
 
@@ -68,6 +71,20 @@ def _fits_in_cache(points: Sequence[Point], cache_bytes: int | None) -> str | No
         f"{len(small)} of {len(points)} points keep a layer's live K and V ({mib(max(small))} at most) within the "
         f"last cache ({mib(cache_bytes)}): warm times there are the cache's, not the memory's"
     )
+
+
+def _arrivals_are_sorted(points: Iterable[Point]) -> str | None:
+    """A trace whose times go back is served in order of time; ``scenario.unordered=refuse`` would have none of it."""
+    told: dict[str, int] = {}
+    for point in points:
+        config = point.config
+        timed = isinstance(config.scenario, ServingScenario) and config.scenario.arrivals == "trace"
+        if timed and point.skip_status is None and (unordered := make_load(config).unordered):
+            told[str(point.question["workload"].get("path"))] = unordered
+    if not told:
+        return None
+    counts = ", ".join(str(count) for count in told.values())
+    return f"{counts} requests of the trace stand behind a later one: they are sorted by their time of arrival"
 
 
 def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:

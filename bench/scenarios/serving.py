@@ -15,7 +15,7 @@ from bench.config import Config, ServingScenario, build
 from bench.measure.host import quiet
 from bench.scenarios.bookkeeping import digest
 from bench.scenarios.filling import new_policy
-from bench.scenarios.serving_cost import FS_PER_S, roofline
+from bench.scenarios.serving_cost import FS_PER_S, FS_PER_US, roofline
 from bench.scenarios.serving_events import EventReplay
 from bench.scenarios.serving_groups import Beams, Group
 from bench.scenarios.serving_load import Load, make_load
@@ -118,6 +118,12 @@ def page_keys(config: Config, load: Load) -> Any:
     return keys
 
 
+def _digest_of(load: Load, num_samples: int) -> str:
+    """Hash of the work: who comes when (in microseconds), with which lengths, wanting how many sequences."""
+    arrivals_us = [arrival // FS_PER_US for arrival in load.arrivals_fs]
+    return digest([arrivals_us, load.prompts, load.outputs, [num_samples] * len(load)])
+
+
 def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay_s: float) -> Answer:
     """All columns of a replay."""
     scenario = config.scenario
@@ -136,7 +142,7 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
         **batch_columns(load, record),
         **latency_columns(load, record, times),
         **memory_columns(config, record, memory.policy.pool_bytes),
-        "batch_digest": digest([load.prompts, load.outputs]),
+        "batch_digest": _digest_of(load, scenario.num_samples),
         "curves": curves(record, memory.policy.pool_bytes // config.model.token_bytes),
         "replay_s": replay_s,
     }

@@ -171,6 +171,14 @@ def test_a_row_is_whole_and_both_engines_fill_it_alike(policy: str, samples: int
         assert by_events[name] == (by_steps[name] if exact else pytest.approx(by_steps[name], rel=1e-12)), name
 
 
+def test_equal_work_is_equal_arrivals_and_lengths() -> None:
+    def work(policy: str, **scenario: Any) -> Any:
+        return run(f"policy={policy}", **TINY, scenario=scenario).values["batch_digest"]
+
+    assert work("paged") == work("reserved_oracle") == work("paged", max_batch_seqs=3)
+    assert len({work("paged"), work("paged", rate=3.0), work("paged", num_samples=2)}) == 3
+
+
 def test_what_pages_save_is_latency() -> None:
     changes = {**TINY, "num_seqs": 400, "memory_budget": "8MiB", "scenario": {"rate": 60.0}}
     latency = {policy: run(f"policy={policy}", **changes).values["normalized_latency_ms_per_token"]

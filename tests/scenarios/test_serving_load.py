@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bench.config import build
+from bench.pointless import warnings
 from bench.scenarios.serving_load import Load, make_load
-from tests.bench.points import Composed
+from tests.bench.points import Composed, plan_of
 
 ROWS = [(0, 5, 3), (1, 7, 2), (4, 9, 0), (3, 2000, 9), (6, 4, 4), (5, 6, 6)]
 """Second, prompt, output: one without output, one too long, and one that stands behind a later one."""
@@ -46,6 +47,16 @@ def test_times_are_scaled_and_cut_to_the_duration(trace: str) -> None:
     served = load(trace, duration_s=3.0, time_scale=0.5)
     assert [arrival / 10**15 for arrival in served.arrivals_fs] == [0.0, 0.5, 2.5]
     assert load(trace).prompts == [5, 7, 6, 4], "without a duration: the first num_seqs"
+
+
+def test_a_run_tells_that_it_sorts(trace: str) -> None:
+    changes: dict[str, Any] = {"workload": {"path": trace}, "num_seqs": 4, "memory_budget": "64MiB"}
+    plan = plan_of(Composed("scenario=serving", "workload=trace", **changes, scenario={"arrivals": "trace"}))
+    assert warnings(plan.points, None) == (
+        "2 requests of the trace stand behind a later one: they are sorted by their time of arrival",
+    )
+    plan = plan_of(Composed("scenario=serving", "workload=trace", **changes))
+    assert warnings(plan.points, None) == ()
 
 
 def test_times_out_of_order_are_refused_on_request(trace: str) -> None:

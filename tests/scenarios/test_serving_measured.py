@@ -18,8 +18,8 @@ from tests.conftest import Run
 
 def write(folder: Path, rows: list[tuple[int, float]], **columns: Any) -> str:
     (folder / "points").mkdir(parents=True, exist_ok=True)
-    common = {"schema_version": 1, "key": "k", "replicate": 0, "scenario": "decode", "status": "ok", "model": "tiny", "page_size": 16,
-              "implementation": "paged_torch", **columns}  # fmt: skip
+    asked = {"scenario": "decode", "model": "tiny", "page_size": 16, "implementation": "paged_torch"}
+    common = {"schema_version": 1, "key": "k", "replicate": 0, "status": "ok", **asked, **columns}
     for place, (tokens, us) in enumerate(rows):
         name = f"{common['implementation']}-{place}.json"
         (folder / "points" / name).write_text(json.dumps({**common, "live_tokens": tokens, "decode_us": us}))
