@@ -14,6 +14,7 @@ from bench.figures.beyond_paper import BEYOND_FIGURES
 from bench.figures.capacity import CAPACITY, MEMORY_LEVELS
 from bench.figures.churn import CHURN_OVER_TIME, CHURN_POLICIES
 from bench.figures.decode import DECODE_LATENCY
+from bench.figures.decode_heat import DECODE_HEAT
 from bench.figures.memory import ADMITTED, MEMORY_SPLIT
 from bench.figures.mooncake import MOONCAKE_HITS
 from bench.figures.notebook import NOTEBOOK_CONCURRENCY, NOTEBOOK_EFFICIENCY, NOTEBOOK_PAGE_SIZE, NOTEBOOK_USED
@@ -26,6 +27,7 @@ from bench.figures.style import FigureSpec, save
 
 FIGURES: tuple[FigureSpec, ...] = (
     DECODE_LATENCY,
+    DECODE_HEAT,
     MEMORY_SPLIT,
     ADMITTED,
     NOTEBOOK_EFFICIENCY,
