@@ -5,7 +5,7 @@ power      this machine, 5 % and 10 % more work planted into paged_torch's decod
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
-aa and power take the points of the default sweep that run here, with short measurements (measure=quick), timed but not
+aa and power take the points of the default sweep that run here, with 8 sequences and measure=quick, timed but not
 weighed, each round under a fork server of its own; other points may stand behind --. They go on where they were cut
 off, if given the same --pool.
 """
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
 PLANTED = ROOT / "scripts" / "planted"
-SWEEP = ("page_size=4,16,64", "device=cpu", "measure=quick")
+SWEEP = ("page_size=4,16,64", "device=cpu", "measure=quick", "num_seqs=8")
 METRICS = ("decode_us", "append_us", "prepare_us", "policy_ns_per_op")
 LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 

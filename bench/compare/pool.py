@@ -6,6 +6,7 @@ figures are paid once for all rounds, which is what makes hundreds of rounds aff
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import time
@@ -18,12 +19,16 @@ import pandas as pd
 from bench.compare.comparison import Comparison, compare
 from bench.compare.rules import Rules
 from bench.compare.side import Side
-from bench.plan import Plan
+from bench.isolation import Server
+from bench.plan import Plan, Point
 from bench.record import is_pending, write_json
-from bench.round import Round
+from bench.round import TENSOR_MODULES, Round, probe, server_environment
 from bench.run_folder import PARTS
 from bench.session import Session
 from bench.table import load_rows
+
+AT_ONCE = 4
+"""Fork servers that start together: importing torch takes longer than a short round, and cores are idle meanwhile."""
 
 
 def arm_plan(plan: Plan, target: str | None, config_dir: Path) -> Plan:
@@ -49,20 +54,44 @@ def run_pool(plans: Mapping[str, Plan], pool: Path, rounds: int) -> None:
         for part in PARTS:
             (pool / arm / part).mkdir(parents=True, exist_ok=True)
         write_json(pool / arm / "plan.json", dataclasses.replace(plan, replicates=rounds).to_json())
-    started = time.perf_counter()
-    for number in range(rounds):
-        for arm in list(plans) if number % 2 == 0 else list(plans)[::-1]:
-            _run_round(plans[arm], pool / arm, number)
-        if number % 10 == 9:
-            took = time.perf_counter() - started
-            print(f"{number + 1} of {rounds} rounds, {took:.0f} s", file=sys.stderr, flush=True)
+    turns = [
+        (number, arm) for number in range(rounds) for arm in (list(plans) if number % 2 == 0 else list(plans)[::-1])
+    ]
+    turns = [(number, arm) for number, arm in turns if _pending(plans[arm], pool / arm, number)]
+    started, known = time.perf_counter(), _Known()
+    for start in range(0, len(turns), AT_ONCE):
+        batch = turns[start : start + AT_ONCE]
+        _run_batch(plans, pool, batch, known)
+        print(
+            f"round {batch[-1][0] + 1} of {rounds}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True
+        )
 
 
-def _run_round(plan: Plan, run_dir: Path, number: int) -> None:
-    pending = [point for point in plan.points if is_pending(run_dir, f"{point.key}-{number}")]
-    if pending:
-        with Round(Session(run_dir=run_dir, plan=plan, interleaved=True)) as this_round:
-            for point in pending:
+@dataclasses.dataclass
+class _Known:
+    """What the first round asked of the machine; the others need not ask again."""
+
+    fingerprints: dict[bool, str] = dataclasses.field(default_factory=dict)
+    ceilings: dict[str, float | None] = dataclasses.field(default_factory=dict)
+
+
+def _pending(plan: Plan, run_dir: Path, number: int) -> list[Point]:
+    return [point for point in plan.points if is_pending(run_dir, f"{point.key}-{number}")]
+
+
+def _run_batch(plans: Mapping[str, Plan], pool: Path, turns: Sequence[tuple[int, str]], known: _Known) -> None:
+    """Some rounds one after the other, each under a server of its own; the servers start together, and wait."""
+    with contextlib.ExitStack() as stack:
+        servers = [Server(server_environment(plans[arm].config_dirs), preload=TENSOR_MODULES) for _, arm in turns]
+        for server in servers:
+            stack.callback(server.close)
+        for server in servers:
+            probe(server)  # returns when it has imported everything: nothing may do so during a measurement
+        for (number, arm), server in zip(turns, servers, strict=True):
+            session = Session(run_dir=pool / arm, plan=plans[arm], interleaved=True)
+            this_round = Round(session, server=server)
+            this_round.fingerprints, this_round.ceilings = known.fingerprints, known.ceilings
+            for point in _pending(plans[arm], pool / arm, number):
                 this_round.run(point, number)
 
 
