@@ -26,7 +26,7 @@ EFFECT_OF: dict[str, Callable[[ServingScenario], bool]] = {
     "cv": lambda s: s.arrivals == "gamma",
     "time_scale": lambda s: s.arrivals == "trace",
     "unordered": lambda s: s.arrivals == "trace",
-    "beam_turnover": lambda s: s.sampling == "beam",
+    "beam_turnover": lambda s: s.draws_beams,
     "sampling": lambda s: s.num_samples > 1,
     "record_finished_only": lambda s: s.stop_at == "trace_end",
 }
@@ -92,6 +92,11 @@ class ServingScenario(AnyScenario):
         return (*self.ignores, *(("num_seqs",) if self.duration_s is not None else ()))
 
     @property
+    def swaps(self) -> bool:
+        """Whether requests that are thrown out go to the host; the paper's system swaps those of several sequences."""
+        return self.preemption == "swap" or (self.preemption == "auto" and self.num_samples > 1)
+
+    @property
     def draws_beams(self) -> bool:
         """Whether sequences of a request descend from one another."""
         return self.sampling == "beam" and self.num_samples > 1
@@ -99,6 +104,8 @@ class ServingScenario(AnyScenario):
     def without_effect(self, config: Config) -> tuple[str, ...]:
         """What belongs to other arrivals, samplings or policies, and what changes no number."""
         idle = [name for name, has_effect in EFFECT_OF.items() if not has_effect(self)]
+        if not self.swaps:
+            idle.append("swap_pool_ratio")
         return (*idle, *(PAGED_ONLY if config.policy.name.startswith("reserved") else ()))
 
     def check(self, config: Config) -> None:

@@ -53,7 +53,7 @@ def run_serving(argument: Mapping[str, Any]) -> Answer:
         argument: ``config`` (resolved, plain containers).
 
     Raises:
-        Unsupported: the pool could never hold any of the requests to its end.
+        Unsupported: the pool could never hold any of the requests to its end, or nothing is served before the end.
     """
     config = build(argument["config"])
     load = make_load(config)
@@ -65,6 +65,8 @@ def run_serving(argument: Mapping[str, Any]) -> Answer:
     if len(record.refused) == len(load):
         raise Unsupported(f"memory_budget={config.memory_budget} could never hold any of the {len(load)} requests to "
                           "its end (NEVER)")  # fmt: skip
+    if not record.count["steps"]:
+        raise Unsupported("scenario.stop_at=trace_end stops before the first step: nothing was served")
     return answer_of(config, load, memory, record, replay_s)
 
 
@@ -129,12 +131,12 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
     times = latencies(load, record, finished_only=scenario.record_finished_only)
-    arrived = sum(arrival <= record.end_fs for arrival in load.arrivals_fs)
-    finished = sum(record.finished)
+    refused, finished = set(record.refused), sum(record.finished)
+    arrived = sum(arrival <= record.end_fs for index, arrival in enumerate(load.arrivals_fs) if index not in refused)
     values = {
         **asked_columns(config),
         "finished_requests": finished,
-        "unfinished_requests": arrived - finished - len(record.refused),
+        "unfinished_requests": arrived - finished,
         "refused_seqs": len(record.refused),
         "skipped_requests": load.skipped,
         "unordered_requests": load.unordered,

@@ -105,7 +105,6 @@ class EventReplay:
         self._decoded_fs = 0  # when the last step that decoded ended
         self._fresh: dict[int, Group] = {}  # prefill=first: those who got their first token since
         self._crossed = 0  # tokens that crossing beams had copied, charged to the next step
-        self._swaps = scenario.preemption == "swap" or (scenario.preemption == "auto" and scenario.num_samples > 1)
         self._unadmitted = 0  # requests that were never admitted so far
         self._take_requests()
 
@@ -213,7 +212,7 @@ class EventReplay:
         self._fresh.pop(group.index, None)
         self.batch.leave(group)
         self.record.count["preemptions"] += 1
-        if self._swaps and pool.can_swap_out(*group.seq_ids):
+        if self.scenario.swaps and pool.can_swap_out(*group.seq_ids):
             self.swapped.appendleft(group)
             return len(pool.swap_out(*group.seq_ids))
         for seq_id in group.seq_ids:

@@ -152,8 +152,6 @@ def asked_columns(config: Config) -> dict[str, Any]:
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
     idle = scenario.without_effect(config)
-    kind = scenario.preemption
-    resolved = ("swap" if scenario.num_samples > 1 else "recompute") if kind == "auto" else kind
     return {
         "arrivals": scenario.arrivals,
         "rate_per_s": None if "rate" in idle else scenario.rate,
@@ -162,7 +160,7 @@ def asked_columns(config: Config) -> dict[str, Any]:
         "num_samples": scenario.num_samples,
         "beam_turnover_ratio": scenario.beam_turnover if scenario.draws_beams else None,
         "shared_prefix_tokens": scenario.shared_prefix_tokens,
-        "preemption_kind": None if "preemption" in idle else resolved,
+        "preemption_kind": None if "preemption" in idle else "swap" if scenario.swaps else "recompute",
         "gpu": config.cost.gpu,
         "num_gpus": config.cost.num_gpus,
         "measured_rows": rows_digest(config.cost, config.model, config.page_size),

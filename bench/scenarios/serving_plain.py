@@ -145,9 +145,7 @@ class PlainReplay:
         assert self.pool is not None
         self.thrown_out = True
         self.record.count["preemptions"] += 1
-        kind = self.scenario.preemption
-        swap = kind == "swap" or (kind == "auto" and len(group.seq_ids) > 1)
-        if swap and self.pool.can_swap_out(*group.seq_ids):
+        if self.scenario.swaps and self.pool.can_swap_out(*group.seq_ids):
             self.swapped.insert(0, group)
             return len(self.pool.swap_out(*group.seq_ids))
         for seq_id in group.seq_ids:

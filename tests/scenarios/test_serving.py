@@ -252,6 +252,11 @@ def test_a_shared_prefix_is_held_and_computed_once() -> None:
     assert rows["paged"]["ttft_ms_mean"] < rows["reserved_oracle"]["ttft_ms_mean"]
 
 
+def test_a_replay_that_ends_before_its_first_step_is_unsupported() -> None:
+    with pytest.raises(Unsupported, match="stops before the first step"):
+        run("policy=paged", **{**TINY, "num_seqs": 1}, scenario={"stop_at": "trace_end"})
+
+
 def test_a_request_that_never_fits_is_counted_named_and_skipped() -> None:
     answer = run("policy=paged", **{**TINY, "memory_budget": str(120 * 8192)})
     assert answer.values["refused_seqs"] == len(answer.samples["refused_requests"]) > 0
@@ -309,6 +314,8 @@ def test_what_has_no_effect_is_not_in_the_key() -> None:
         return plan_of(Composed("scenario=serving", scenario=scenario)).points[0].key
 
     assert key(cv=2.0) == key() != key(arrivals="gamma", cv=2.0)
-    assert key(beam_turnover=0.5) == key()
+    assert key(beam_turnover=0.5) == key() == key(sampling="beam", beam_turnover=0.5)
+    assert key(swap_pool_ratio=0.5) == key() != key(preemption="swap", swap_pool_ratio=0.5)
+    assert key(swap_pool_ratio=0.5, num_samples=2) != key(num_samples=2)
     assert key(arrivals="saturated", rate=5.0) == key(arrivals="saturated")
     assert "num_seqs" in ServingScenario(duration_s=60.0).ignored_roots
