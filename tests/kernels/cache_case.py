@@ -17,7 +17,7 @@ from impls.kernels.heuristics import Tile, tile_contenders
 from impls.kernels.support import Device
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool, Reserved
-from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
 from impls.tile_cache import FOLDER_VARIABLE
 from tests.kernels.attention_case import DEVICE, Case, make_cache, put, store, take
 
@@ -100,10 +100,11 @@ def _step(cache: PagedTriton, case: Case, keys: torch.Tensor, values: torch.Tens
     return error, allowed_error(query, *live, reference)
 
 
-def decode_beyond_31_bits() -> tuple[float, float, int]:
-    """Error, allowed error and first element of a sequence that lies past 2**31 elements.
+def attend_beyond_31_bits() -> tuple[list[float], int]:
+    """How far errors are above what is allowed, and the first element of a sequence that lies past 2**31 elements.
 
-    The pool is allocated but, save for that sequence, never touched: it takes address space only.
+    Decoding it, its prefill, and decoding again after its page was copied to another beyond 2**31. The
+    pool is allocated but, save for those pages, never touched: it takes address space only.
     """
     page_size, head_dim = 1024, 64
     num_pages = 2**31 // (page_size * head_dim) + 8
@@ -112,12 +113,24 @@ def decode_beyond_31_bits() -> tuple[float, float, int]:
     cache = PagedTriton(model, policy, device=DEVICE, num_layers=1, options={})
     policy.admit(0, 20)
     keys, values = torch.randn((2, 20, 1, head_dim), device=DEVICE).half()
-    batch = cache.prepare([0])
     cache.write(0, torch.tensor(policy.slots(0, 0, 20), device=DEVICE), keys, values)
-    query = torch.randn((1, 4, head_dim), device=DEVICE).half()
-    reference = decode_attention(query, [keys], [values])
-    error = max_rel_error(cache.decode(0, query, batch), reference)
-    return error, allowed_error(query, [keys], [values], reference), policy.slots(0, 0, 1)[0] * head_dim
+    query = torch.randn((20, 4, head_dim), device=DEVICE).half()
+    newest, whole = query[-1:], prefill_attention([query], [keys], [values])
+    outs = [cache.decode(0, newest, cache.prepare([0])), cache.prefill(0, query, cache.prepare_prefill([0], [20]))]
+    first_element = policy.slots(0, 0, 1)[0] * head_dim
+    policy.fork(0, 1)
+    cache.copy_pages(policy.append(1))
+    policy.free(0)
+    cache.write(0, torch.tensor(policy.slots(1, 20, 21), device=DEVICE), keys[:1], values[:1])
+    outs.append(cache.decode(0, newest, cache.prepare([1])))
+    longer = [torch.cat((rows, rows[:1])) for rows in (keys, values)]
+    cases = [(newest, keys, values), (query, keys, values), (newest, *longer)]
+    above = []
+    for out, (asked, held_keys, held_values) in zip(outs, cases, strict=True):
+        reference = whole if len(asked) > 1 else decode_attention(asked, [held_keys], [held_values])
+        allowed = allowed_error([asked], [held_keys], [held_values], reference)
+        above.append(max_rel_error(out, reference) - allowed)
+    return above, first_element
 
 
 def facts_after_tune(case: Case) -> dict[str, object]:
