@@ -140,7 +140,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def requests_of(run_dir: Path, keys: Iterable[str]) -> list[list[str]]:
     """Overrides that ask each of these points of a run again, alone."""
-    points = {point["key"]: point for point in _read(run_dir / "plan.json")["points"]}
+    plan = _read(run_dir / "plan.json")
+    points = {point["key"]: point for point in plan["points"]}
+    folders = [f"--config-dir={folder}" for folder in plan["config_dirs"]]
     requests = []
     for key in keys:
         values, overrides = points[key]["values"], points[key]["overrides"]
@@ -148,5 +150,5 @@ def requests_of(run_dir: Path, keys: Iterable[str]) -> list[list[str]]:
         kept = [
             override for override in overrides if override.partition("=")[0] not in ("device", "replicates", "run_dir")
         ]
-        requests.append([*kept, *device])
+        requests.append([*folders, *kept, *device])
     return requests

@@ -12,9 +12,11 @@ from bench.compare import Rules, Side, compare
 from bench.compare.confirm import confirmed, flagged
 from bench.compare.noise import measured_floor
 from bench.compare.pool import comparisons, flagged_ratio, halves, rates
-from bench.compare.rounds import Arm, merge, order
+from bench.compare.rounds import Arm, merge, order, requests_of
 from bench.compare.synthetic import NOISES, interleaved, made_side, promises
+from bench.record import write_json
 from impls.policies import PagePool
+from tests.bench.points import Composed, plan_of
 from tests.compare.folders import times
 from tests.compare.sides import row, side_of
 
@@ -104,6 +106,13 @@ def test_rounds_become_one_run_folder(tmp_path: Path) -> None:
     (tmp_path / "rounds" / "odd" / "plan.json").write_text('{"points": [{"key": "z"}], "replicates": 1}')
     with pytest.raises(ValueError, match="its rounds asked different points"):
         merge([*folders, *other], tmp_path / "again", {"pairs": "x"})
+
+
+def test_a_flagged_point_is_asked_again_alone(tmp_path: Path) -> None:
+    plan = plan_of(Composed("impl=contiguous"), Composed("impl=paged_torch", "page_size=4", "replicates=3"))
+    write_json(tmp_path / "plan.json", {**plan.to_json(), "config_dirs": ["/elsewhere"]})
+    asked = requests_of(tmp_path, [plan.points[1].key])
+    assert asked == [["--config-dir=/elsewhere", "impl=paged_torch", "page_size=4", "device=cpu"]]
 
 
 def test_confirming_has_the_last_word_on_what_was_flagged() -> None:
