@@ -96,7 +96,10 @@ class Lockstep:
             KeyError: it is not in the batch.
         """
         state = self._remove(seq_id)
-        self._ending[_end_of(state)].remove(seq_id)
+        end = _end_of(state)
+        self._ending[end].remove(seq_id)
+        if not self._ending[end]:
+            del self._ending[end]  # a replay has millions of ends
         if isinstance(state, PagedState):
             self._plan_last_page(state, -1)
         self.policy.leave(seq_id)
