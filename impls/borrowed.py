@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import SlotStorage, check_options, check_plain
 
+_Result = TypeVar("_Result")
 HALF_PRECISION: Final = ("float16", "bfloat16")
 
 
@@ -106,11 +108,12 @@ class BorrowedPaged(ABC):
 
     def prepare(self, seq_ids: Sequence[int]) -> BorrowedBatch:
         """Look up the pages of a batch and plan for it; see ``KVCache.prepare``."""
-        return self._plan(to_device(build_page_table(self.policy, seq_ids), self._device))
+        paged = to_device(build_page_table(self.policy, seq_ids), self._device)
+        return self._refusing(partial(self._plan, paged))
 
     def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
         """Run the kernel once, so that whatever it compiles is compiled; it chooses for itself."""
-        self._call(0, query, batch)
+        self.decode(0, query, batch)
         table = batch.paged.host
         live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
         self._details = {
@@ -121,7 +124,7 @@ class BorrowedPaged(ABC):
 
     def decode(self, layer: int, query: Tensor, batch: BorrowedBatch) -> Tensor:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
-        return self._attend(query, *self._of(layer), batch)
+        return self._refusing(partial(self._attend, query, *self._of(layer), batch))
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and whose kernel in which version."""
@@ -142,16 +145,26 @@ class BorrowedPaged(ABC):
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
         return BorrowedBatch(paged=paged)
 
-    def _call(self, layer: int, query: Tensor, batch: BorrowedBatch) -> Tensor:
-        """``decode``, with what the kernel refuses as ``Unsupported``.
+    def _plan_queries(self, paged: PagedBatch) -> BorrowedBatch:
+        """A plan with where each sequence's one query begins, int32 ``[num_seqs + 1]``, for kernels of ragged queries.
+
+        Past a sequence's end the device's page table holds page 0 instead of -1: such kernels may compute
+        addresses there, though they load nothing.
+        """
+        paged.page_table.clamp_(min=0)
+        starts = torch.arange(len(paged.host.seq_lens) + 1, dtype=torch.int32, device=self._device)
+        return BorrowedBatch(paged=paged, extra=starts, extra_bytes=starts.nbytes)
+
+    def _refusing(self, call: Callable[[], _Result]) -> _Result:
+        """A call, with what the kernel refuses as ``Unsupported``.
 
         Raises:
             Unsupported: the kernel does not take this; in its own words.
         """
         try:
-            return self.decode(layer, query, batch)
+            return call()
         except torch.OutOfMemoryError:
-            raise
+            raise  # not a lack of ability: the caller has a status for it
         except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
             said = (str(error).splitlines() or ["it does not say why"])[0]
             raise Unsupported(f"{self.NAME} does not take page_size={self.policy.page_size} here: {said}") from error

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from impls.borrowed import BorrowedBatch, BorrowedPaged
 from impls.interface import Unsupported
+from impls.paged_batch import PagedBatch
 
 PAGE_MULTIPLE: Final = 256
 """Its pages are multiples of so many tokens, says the documentation of ``flash_attn_with_kvcache``."""
@@ -26,6 +27,10 @@ class PagedFlashAttn(BorrowedPaged):
         from flash_attn import flash_attn_with_kvcache
 
         self._flash_attn_with_kvcache = flash_attn_with_kvcache
+
+    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+        paged.page_table.clamp_(min=0)  # as in _plan_queries
+        return BorrowedBatch(paged=paged)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
         out: Tensor = self._flash_attn_with_kvcache(

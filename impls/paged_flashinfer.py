@@ -40,6 +40,7 @@ class PagedFlashInfer(BorrowedPaged):
                 workspace, "NHD", use_tensor_cores=use_tensor_cores
             )
         self._use_tensor_cores = self._model.group_size > 1
+        self._planned: tuple[bool, _Csr] | None = None  # for what: a wrapper holds the plan of one batch
 
     def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
         """Time both kernels and keep the faster; see ``KVCache.tune``."""
@@ -52,7 +53,7 @@ class PagedFlashInfer(BorrowedPaged):
         self._details["kernel_choice"] = f"{self._version}, tensor cores: {self._use_tensor_cores}"
 
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        """Its plan is host work, once per step; the wrapper holds it until the next."""
+        """Its plan is host work, once per step."""
         csr = self._csr(paged)
         self._plan_for(self._use_tensor_cores, csr)
         return BorrowedBatch(paged=paged, extra=csr, extra_bytes=sum(tensor.nbytes for tensor in csr))
@@ -64,6 +65,7 @@ class PagedFlashInfer(BorrowedPaged):
         return _Csr(*(torch.from_numpy(array).to(self._device) for array in (kv_indptr, table[table >= 0], last)))
 
     def _plan_for(self, use_tensor_cores: bool, csr: _Csr) -> None:
+        self._planned = (use_tensor_cores, csr)
         dtype: torch.dtype = getattr(torch, self._model.dtype)
         self._wrappers[use_tensor_cores].plan(
             csr.kv_indptr,
@@ -79,6 +81,8 @@ class PagedFlashInfer(BorrowedPaged):
         )
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+        if self._planned is None or self._planned[0] != self._use_tensor_cores or self._planned[1] is not batch.extra:
+            self._plan_for(self._use_tensor_cores, batch.extra)  # another batch was prepared since
         return self._run(self._use_tensor_cores, query, keys, values)
 
     def _run(self, use_tensor_cores: bool, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

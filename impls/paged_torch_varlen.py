@@ -27,10 +27,7 @@ class PagedTorchVarlen(BorrowedPaged):
         self._varlen_attn = varlen_attn
 
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        """Where each sequence's one query begins."""
-        num_seqs = len(paged.host.seq_lens)
-        starts = torch.arange(num_seqs + 1, dtype=torch.int32, device=self._device)
-        return BorrowedBatch(paged=paged, extra=starts, extra_bytes=starts.nbytes)
+        return self._plan_queries(paged)
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
         paged = batch.paged

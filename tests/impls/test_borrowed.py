@@ -45,6 +45,14 @@ def test_attention_that_is_not_plain_is_refused(name: str, field: str, value: An
         CacheCase(Setup(target=impl["target"], policy=impl["policies"][0], semantics={field: value}))
 
 
+def test_what_a_kernel_refuses_is_said_in_its_own_words() -> None:
+    setup = Setup(target="impls.paged_flex.PagedFlex", policy="paged", options={"compile": False}, dead=5.0)
+    case = CacheCase(setup)
+    case.admit(0, 20)
+    with pytest.raises(Unsupported, match=r"paged_flex does not take page_size=16 here: .+"):
+        case.cache.decode(0, torch.ones(1, 3, 32), case.cache.prepare([0]))  # three query heads for two KV heads
+
+
 @pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex"])
 def test_compile_is_true_or_false(name: str) -> None:
     impl = BY_NAME[name]
