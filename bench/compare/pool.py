@@ -27,6 +27,9 @@ from bench.run_folder import PARTS
 from bench.session import Session
 from bench.table import load_rows
 
+PRELOADED = (*TENSOR_MODULES, "bench.scenarios.decode")
+"""What the rounds' points need: imported once per round, not once per point."""
+
 AT_ONCE = 4
 """Fork servers that start together: importing torch takes longer than a short round, and cores are idle meanwhile."""
 
@@ -82,7 +85,7 @@ def _pending(plan: Plan, run_dir: Path, number: int) -> list[Point]:
 def _run_batch(plans: Mapping[str, Plan], pool: Path, turns: Sequence[tuple[int, str]], known: _Known) -> None:
     """Some rounds one after the other, each under a server of its own; the servers start together, and wait."""
     with contextlib.ExitStack() as stack:
-        servers = [Server(server_environment(plans[arm].config_dirs), preload=TENSOR_MODULES) for _, arm in turns]
+        servers = [Server(server_environment(plans[arm].config_dirs), preload=PRELOADED) for _, arm in turns]
         for server in servers:
             stack.callback(server.close)
         for server in servers:
