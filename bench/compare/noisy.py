@@ -50,7 +50,11 @@ def judge_noisy(
         complete = np.logical_and.reduce([np.isfinite(values[frame.index]).all(axis=1) for values in samples])
         whole = frame.index[testable & complete]
         means.append(_mean(frame, [values[whole] for values in samples], rules))
-    return _stacked(points), _stacked(means)
+    averaged = _stacked(means)
+    if len(averaged):
+        # One family over the metrics: a gate that looks at several means must not cry wolf more often for it.
+        _decide(averaged, pd.Series("", averaged.index), rules)
+    return _stacked(points), averaged
 
 
 def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
@@ -136,7 +140,7 @@ def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
         (~enough, INSUFFICIENT, f"{{pairs}} pairs; {rules.min_pairs} are the least"),
         (found & worse, REGRESSED, "the whole interval is beyond the floor"),
         (found & ~worse, IMPROVED, "the whole interval is beyond the floor"),
-        (beyond, INCONCLUSIVE, f"beyond the floor, but not after Benjamini–Hochberg over {tests} points"),
+        (beyond, INCONCLUSIVE, f"beyond the floor, but not after Benjamini–Hochberg over {tests} tests"),
         (inside, SAME, "the whole interval is within the floor"),
     ]
     frame["verdict"] = np.select([case for case, _, _ in cases], [verdict for _, verdict, _ in cases], INCONCLUSIVE)
@@ -148,7 +152,7 @@ def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
 
 
 def _mean(frame: pd.DataFrame, samples: list[Floats], rules: Rules) -> pd.DataFrame:
-    """The geometric mean over the points that have every pair: one ratio per pair of rounds, judged like a point."""
+    """The geometric mean over the points that have every pair: one ratio per pair of rounds, estimated like a point."""
     number = len(samples[0])
     if number < 2:
         return pd.DataFrame()
@@ -156,5 +160,4 @@ def _mean(frame: pd.DataFrame, samples: list[Floats], rules: Rules) -> pd.DataFr
     out[["base", "candidate"]] = np.nan
     means = [cast("Floats", values.mean(axis=0, keepdims=True)) for values in samples]
     _estimate(out, means, np.array([True]), rules)
-    _decide(out, pd.Series([""]), rules)
     return out
