@@ -21,7 +21,7 @@ def newest_paper() -> Path:
     Raises:
         ValueError: there is none.
     """
-    folders = sorted(RUNS.glob(f"{PREFIX}*/"))
+    folders = sorted(RUNS.glob(f"{PREFIX}[0-9]*/"))
     if not folders:
         raise ValueError(f"no {PREFIX}* folder in {RUNS}; run make paper, or name a run folder")
     return folders[-1]

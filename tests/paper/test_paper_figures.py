@@ -21,7 +21,7 @@ from bench.columns import COLUMNS, NAMES
 from bench.figures import FIGURES, draw_figures
 from bench.figures.paper_rows import STAND_IN, asked_for
 from bench.figures.sustained import sustained_rate, sustained_rates
-from bench.paper import PARTS, steps
+from bench.paper import PARTS, load_tables, newest_paper, run_folders, steps
 from bench.record import complete
 from bench.scenarios.capacity import fill_to_capacity
 from bench.scenarios.churn import run_churn
@@ -198,6 +198,21 @@ def test_ratios_are_vllms_over_the_others() -> None:
     rates = sustained_rates(curves, ["panel"]).set_index("threshold")
     assert rates.loc[0.2, "ratio"] == pytest.approx(3 / 1.5)
     assert np.isnan(rates.loc[1.0, "ratio"]), "vLLM never got there"
+
+
+def test_the_newest_paper_is_found_and_what_is_none_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bench.paper.RUNS", tmp_path)
+    with pytest.raises(ValueError, match="run make paper"):
+        newest_paper()
+    for name in ("paper-20260101-000000", "paper-20260202-000000", "paper-mine", "20270101-000000-abcd"):
+        (tmp_path / name).mkdir()
+    assert newest_paper().name == "paper-20260202-000000"
+    with pytest.raises(ValueError, match="is no run folder and holds none"):
+        load_tables(newest_paper())
+    for name in ("b", "a"):
+        (newest_paper() / name).mkdir()
+        (newest_paper() / name / "plan.json").write_text("{}")
+    assert [folder.name for folder in run_folders(newest_paper())] == ["a", "b"]
 
 
 def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
