@@ -124,7 +124,9 @@ def _bands(axes: Axes, figure_name: str, rows: pd.DataFrame) -> list[float]:
         else:
             axes.axhline(low, color="black", linewidth=1.2, linestyle="--")
         text = f"printed: {low:g} to {high:g}" if high > low else f"printed: {low:g}"
-        text += "" if len(names) == rows["name"].nunique() else f" ({', '.join(names)})"
+        if len(names) < rows["name"].nunique():
+            datasets = set(rows.loc[rows["name"].isin(names), "dataset"])
+            text += f" (on {', '.join(sorted(datasets))})" if len(names) > 1 else f" ({names[0]})"
         axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2),
                       textcoords="offset points", ha="right", fontsize="x-small")  # fmt: skip
     return [high for _, high in whose]
