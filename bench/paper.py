@@ -28,14 +28,15 @@ def newest_paper() -> Path:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folder itself if it holds a run, else the run folders in it.
+    """The folder itself if it holds a run, else the run folders in it, in the order in which they were planned.
 
     Raises:
         ValueError: neither.
     """
     if (folder / "plan.json").is_file():
         return [folder]
-    inside = sorted(plan.parent for plan in folder.glob("*/plan.json"))
+    plans = sorted(folder.glob("*/plan.json"), key=lambda plan: (plan.stat().st_mtime, plan))
+    inside = [plan.parent for plan in plans]
     if not inside:
         raise ValueError(f"{folder} is no run folder and holds none: there is no plan.json")
     return inside

@@ -69,7 +69,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
     for threshold in THRESHOLDS:
         axes.axhline(threshold, color="grey", linestyle=":", linewidth=1)
     axes.set_yscale("log")
-    axes.set_ylim(0.01, 10)
+    axes.set_ylim(0.007, 10)
     axes.set_xlim(left=0)
     axes.set_xlabel("requests per second")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -209,10 +210,12 @@ def test_the_newest_paper_is_found_and_what_is_none_is_refused(tmp_path: Path, m
     assert newest_paper().name == "paper-20260202-000000"
     with pytest.raises(ValueError, match="is no run folder and holds none"):
         load_tables(newest_paper())
-    for name in ("b", "a"):
-        (newest_paper() / name).mkdir()
-        (newest_paper() / name / "plan.json").write_text("{}")
-    assert [folder.name for folder in run_folders(newest_paper())] == ["a", "b"]
+    for planned_at, name in enumerate(("c", "a", "b")):
+        plan = newest_paper() / name / "plan.json"
+        plan.parent.mkdir()
+        plan.write_text("{}")
+        os.utime(plan, (planned_at, planned_at))
+    assert [folder.name for folder in run_folders(newest_paper())] == ["c", "a", "b"]
 
 
 def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
