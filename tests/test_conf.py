@@ -86,7 +86,7 @@ def test_every_point_of_an_experiment_plans(name: str) -> None:
 def test_every_experiment_runs_in_its_smallest_form(bench: Run, tmp_path: Path, name: str) -> None:
     smallest = [f"{key}={axis[0]}" for key, axis in _axes(name).items()]
     small = ["num_seqs=2", "measure=quick", "model.max_seq_len=1024"]
-    small += ["scenario.duration_s=5"] if "scenario.duration_s" in _axes(name) else []
+    small += ["scenario.duration_s=60"] if "scenario.duration_s" in _axes(name) else []
     done = bench("-m", f"experiment={name}", *_trace_of(name), *smallest, *small, f"run_dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     rows = [json.loads(path.read_text()) for path in (tmp_path / "run" / "points").glob("*.json")]
