@@ -22,6 +22,8 @@ def _select(table: pd.DataFrame) -> pd.DataFrame:
          "endless": rows["cache_pages"].ge(rows["looked_up_pages"]).astype(bool),
          "percent": 100 * rows["prefix_hit_ratio"].astype(float)}
     )  # fmt: skip
+    if frame["endless"].all():  # no size to draw a curve over
+        return pd.DataFrame()
     return with_printed(frame, "mooncake_hits", "percent")
 
 

@@ -134,7 +134,7 @@ def test_it_runs_as_a_module_and_moves_latest(bench: Run, root: Path) -> None:
         ("page_size=big", "page_size=big must be a whole number"),
         ("memory_budget=4Gigs", "memory_budget=4Gigs is not a size"),
         ("memory_budget=600KiB", "cannot hold one sequence (NEVER)"),
-        ("impl=nope", "impl=nope is not known; choose one of contiguous, paged_torch, paged_triton"),
+        ("impl=nope", "impl=nope is not known; choose one of contiguous, "),
         ("workload=trace workload.path=missing.csv", "missing.csv does not exist"),
         ("workload=trace workload.path={tmp}/bad.csv", "bad.csv, line 3: prompt_len='x' must be a whole number"),
         ("workload=trace workload.path={tmp}/zero.csv", "line 2: prompt_len='0' must be a whole number of tokens, at"),

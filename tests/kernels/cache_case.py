@@ -164,6 +164,8 @@ def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
     ):
         for _ in range(2):
             cache = make_cache(case)
+            for tensor in cache.tensors:
+                tensor.zero_()  # what lay in that memory may be NaN
             for seq_id, seq_len in enumerate(case.seq_lens):
                 cache.policy.admit(seq_id, seq_len)
             cache.decoder.tiles = tile_contenders(cache.decoder.tile)
