@@ -117,6 +117,10 @@ MARKED = ("admitted_seqs", "decode_us", "decode_hot_us", "decode_us_per_ktoken",
 """Columns whose best value is marked, among rows of equal ``batch_digest``."""
 
 
+MOST_ROWS = 200
+"""Rows of one printed table; nobody reads more, and drawing thousands takes longer than measuring them."""
+
+
 def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Sequence[Path]) -> None:
     """Print the tables, what did not work and why, and where everything is."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
@@ -143,7 +147,10 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
     ):
         shown = [name for name in columns if rows[name].notna().any()]
         if shown:
-            console.print(_rich_table(rows, {name: ASKED[name] for name in varying} | {n: columns[n] for n in shown}))
+            headings = {name: ASKED[name] for name in varying} | {name: columns[name] for name in shown}
+            console.print(_rich_table(rows, headings))
+            if len(rows) > MOST_ROWS:
+                console.print(f"… and {len(rows) - MOST_ROWS:,} more rows in table.csv", highlight=False)
     console.print("* best of its column among rows that did equal work", highlight=False)
     _show_costs(table, console)
 
@@ -165,7 +172,7 @@ def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
         out.add_column(
             heading, justify="left" if any(isinstance(value, str) for value in table[name]) else "right", no_wrap=True
         )
-    for index, row in table.iterrows():
+    for index, row in table.head(MOST_ROWS).iterrows():
         out.add_row(*[_cell(name, row[name], index in best.get(name, ())) for name in headings])
     return out
 

@@ -16,11 +16,14 @@ import signal
 import sys
 from typing import Any
 
+from bench.config import resolve_types
+
 
 def main(preload: list[str]) -> None:
     """Serve jobs until the standard input ends."""
     for name in preload:
         importlib.import_module(name)
+    resolve_types()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)

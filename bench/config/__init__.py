@@ -5,7 +5,7 @@ different fields is a union, told apart by ``name``. ``build`` makes a ``Config`
 containers (a composed Hydra config, or ``plan.json``) and says in one sentence what is wrong.
 """
 
-from bench.config.building import build, known_keys, unknown_key
+from bench.config.building import build, known_keys, resolve_types, unknown_key
 from bench.config.checks import one_of
 from bench.config.cost import CostConfig
 from bench.config.groups import MeasureConfig, PolicyConfig
@@ -49,5 +49,6 @@ __all__ = [
     "build",
     "known_keys",
     "one_of",
+    "resolve_types",
     "unknown_key",
 ]
