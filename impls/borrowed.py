@@ -15,7 +15,7 @@ from torch import Tensor
 
 from impls.interface import Policy, Unsupported
 from impls.page_table import build_page_table, unique_live_tokens
-from impls.paged_batch import PagedBatch, to_device
+from impls.paged_batch import OnPages, PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import SlotStorage, check_options, check_plain
@@ -25,28 +25,16 @@ HALF_PRECISION: Final = ("float16", "bfloat16")
 
 
 @dataclass(kw_only=True)
-class BorrowedBatch:
+class BorrowedBatch(OnPages):
     """One decode step's metadata (``impls.interface.Batch``), and what the kernel wants beside it.
 
     Attributes:
-        paged: page table, lengths and slot mapping.
         extra: of the implementation's own making.
         extra_bytes: device bytes of that.
     """
 
-    paged: PagedBatch
     extra: Any = None
     extra_bytes: int = 0
-
-    @property
-    def slot_mapping(self) -> Tensor:
-        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
-        return self.paged.slot_mapping
-
-    @property
-    def seq_lens(self) -> Tensor:
-        """int32 ``[num_seqs]``, the newest token included."""
-        return self.paged.seq_lens
 
     @property
     def metadata_bytes(self) -> int:

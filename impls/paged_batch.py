@@ -40,6 +40,27 @@ class PagedBatch:
         return self.page_table.nbytes + self.seq_lens.nbytes + self.slot_mapping.nbytes
 
 
+@dataclass(kw_only=True)
+class OnPages:
+    """A batch that stands on a page table; what an implementation needs beside it, it adds.
+
+    Attributes:
+        paged: page table, lengths and slot mapping.
+    """
+
+    paged: PagedBatch
+
+    @property
+    def slot_mapping(self) -> Tensor:
+        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
+        return self.paged.slot_mapping
+
+    @property
+    def seq_lens(self) -> Tensor:
+        """int32 ``[num_seqs]``, the newest token included."""
+        return self.paged.seq_lens
+
+
 def to_device(host: PageTable, device: torch.device) -> PagedBatch:
     """Copy a page table to the device, in one transfer for all three tensors."""
     packed, starts = _pack((host.page_table, host.seq_lens, host.slot_mapping))

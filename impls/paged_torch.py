@@ -22,7 +22,7 @@ from impls import sdpa
 from impls.gather_plan import Piece, Plan, make_plan
 from impls.interface import Policy, Unsupported
 from impls.page_table import PageTable, build_page_table, unique_live_tokens
-from impls.paged_batch import PagedBatch, to_device
+from impls.paged_batch import OnPages, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import SlotStorage, check_options, check_plain, positive_option
@@ -53,21 +53,10 @@ class Choice(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class TorchBatch:
+class TorchBatch(OnPages):
     """One decode step's metadata (``impls.interface.Batch``): the page table, and a plan made of it."""
 
-    paged: PagedBatch
     plan: Plan
-
-    @property
-    def slot_mapping(self) -> Tensor:
-        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
-        return self.paged.slot_mapping
-
-    @property
-    def seq_lens(self) -> Tensor:
-        """int32 ``[num_seqs]``, the newest token included."""
-        return self.paged.seq_lens
 
     @property
     def metadata_bytes(self) -> int:

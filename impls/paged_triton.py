@@ -13,7 +13,7 @@ from impls.interface import PageCopy, Policy, Unsupported
 from impls.kernels.support import KernelCache
 from impls.page_moves import PageMover
 from impls.page_table import build_page_table, unique_live_tokens
-from impls.paged_batch import PagedBatch, to_device
+from impls.paged_batch import OnPages, PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import check_options, choice_option, positive_option
@@ -25,23 +25,12 @@ LAYOUTS = ("NHD", "HND")
 
 
 @dataclass(kw_only=True)
-class TritonBatch:
+class TritonBatch(OnPages):
     """One decode step's metadata (``impls.interface.Batch``): the page table, and how to launch on it."""
 
-    paged: PagedBatch
     rows: Rows
     plan: LaunchPlan
     scales_bytes: int
-
-    @property
-    def slot_mapping(self) -> Tensor:
-        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
-        return self.paged.slot_mapping
-
-    @property
-    def seq_lens(self) -> Tensor:
-        """int32 ``[num_seqs]``, the newest token included."""
-        return self.paged.seq_lens
 
     @property
     def metadata_bytes(self) -> int:

@@ -31,7 +31,7 @@ def main() -> int:
         return 0
     try:
         for name in arguments.only:
-            one_of(name, [trace.name for trace in TRACES], "--only ")
+            one_of(name, [trace.name for trace in TRACES], "--only")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
