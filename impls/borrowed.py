@@ -78,7 +78,10 @@ class BorrowedPaged(ABC):
         self._options = options
         self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
-        self._set_up()
+        try:
+            self._set_up()
+        except ImportError as error:  # a package that was built for another torch, or a part of it alone
+            raise Unsupported(f"{self.NAME} cannot import what it needs: {_first_line(error)}") from error
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -130,6 +133,10 @@ class BorrowedPaged(ABC):
         """
         return
 
+    def _runs_on(self, kind: str) -> bool:
+        """Whether it does so on this kind of device."""
+        return kind in self.DEVICES
+
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
         return BorrowedBatch(paged=paged)
 
@@ -154,8 +161,8 @@ class BorrowedPaged(ABC):
         except torch.OutOfMemoryError:
             raise  # not a lack of ability: the caller has a status for it
         except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
-            said = (str(error).splitlines() or ["it does not say why"])[0]
-            raise Unsupported(f"{self.NAME} does not take page_size={self.policy.page_size} here: {said}") from error
+            said = f"{self.NAME} does not take page_size={self.policy.page_size} here: {_first_line(error)}"
+            raise Unsupported(said) from error
 
     def _of(self, layer: int) -> tuple[Tensor, Tensor]:
         return self._pages(self._storage.keys[layer]), self._pages(self._storage.values[layer])
@@ -169,10 +176,14 @@ class BorrowedPaged(ABC):
         if importlib.util.find_spec(package) is None:
             raise Unsupported(f"{self.NAME} needs the package {package}, which is not installed")
         kind = torch.device(device).type
-        if kind not in self.DEVICES:
+        if not self._runs_on(kind):
             raise Unsupported(f"{self.NAME} needs device={' or '.join(self.DEVICES)}, not {kind}")
         if model.dtype not in self.DTYPES:
             raise Unsupported(f"{self.NAME} takes {' and '.join(self.DTYPES)}, not {model.dtype}")
         if self.PACKAGE is None:
             return f"torch {torch.__version__}"
         return f"{package} {metadata.version(metadata.packages_distributions()[package][0])}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["it does not say why"])[0]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from impls.borrowed import BorrowedBatch, BorrowedPaged
+from impls.interface import Unsupported
 from impls.paged_batch import PagedBatch
 from impls.tuning import fastest
 
@@ -17,11 +18,14 @@ WORKSPACE_BYTES: Final = 128 * 2**20  # what its documentation reserves
 
 
 class _Csr(NamedTuple):
-    """The page table as FlashInfer reads it, int32: page ids of all sequences in a row, and where each begins."""
+    """The page table as FlashInfer reads it, int32: page ids of all sequences in a row, and where each begins.
 
-    kv_indptr: Tensor
-    kv_indices: Tensor
-    kv_last_page_len: Tensor
+    Its ``plan`` computes on the host: what it reads there is left there, and it makes the device's copies itself.
+    """
+
+    kv_indptr: Tensor  # on the host
+    kv_indices: Tensor  # on the device
+    kv_last_page_len: Tensor  # on the host
 
 
 class PagedFlashInfer(BorrowedPaged):
@@ -33,21 +37,35 @@ class PagedFlashInfer(BorrowedPaged):
     def _set_up(self) -> None:
         import flashinfer
 
-        self._wrappers: dict[bool, Any] = {}
-        for use_tensor_cores in (False, True):
-            workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=self._device)
-            self._wrappers[use_tensor_cores] = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
+        # One workspace for both: what is in it is read and written within one call.
+        workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=self._device)
+        self._wrappers: dict[bool, Any] = {
+            use_tensor_cores: flashinfer.BatchDecodeWithPagedKVCacheWrapper(
                 workspace, "NHD", use_tensor_cores=use_tensor_cores
             )
+            for use_tensor_cores in (False, True)
+        }
         self._use_tensor_cores = self._model.group_size > 1
         self._planned: tuple[bool, _Csr] | None = None  # for what: a wrapper holds the plan of one batch
 
     def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
-        """Time both kernels and keep the faster; see ``KVCache.tune``."""
-        calls = {}
+        """Time both kernels, or the one that takes this model, and keep the faster; see ``KVCache.tune``.
+
+        Raises:
+            Unsupported: neither takes it; in the second one's words.
+        """
+        calls, refusal = {}, None
         for use_tensor_cores in self._wrappers:
-            self._plan_for(use_tensor_cores, batch.extra)
-            calls[use_tensor_cores] = partial(self._run, use_tensor_cores, query, *self._of(0))
+            call = partial(self._run, use_tensor_cores, query, *self._of(0))
+            try:
+                self._refusing(partial(self._plan_for, use_tensor_cores, batch.extra))
+                self._refusing(call)
+            except Unsupported as error:
+                refusal = error
+            else:
+                calls[use_tensor_cores] = call
+        if not calls and refusal is not None:
+            raise refusal
         self._use_tensor_cores = fastest(calls, self._device)
         super().tune(query, batch)
         self._details["kernel_choice"] = f"{self._version}, tensor cores: {self._use_tensor_cores}"
@@ -62,7 +80,8 @@ class PagedFlashInfer(BorrowedPaged):
         table, page_size = paged.host.page_table, paged.host.page_size
         kv_indptr = np.concatenate([[0], np.cumsum((table >= 0).sum(axis=1))]).astype(np.int32)
         last = ((paged.host.seq_lens - 1) % page_size + 1).astype(np.int32)
-        return _Csr(*(torch.from_numpy(array).to(self._device) for array in (kv_indptr, table[table >= 0], last)))
+        kv_indices = torch.from_numpy(table[table >= 0]).to(self._device)
+        return _Csr(torch.from_numpy(kv_indptr), kv_indices, torch.from_numpy(last))
 
     def _plan_for(self, use_tensor_cores: bool, csr: _Csr) -> None:
         self._planned = (use_tensor_cores, csr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +13,19 @@ from impls.interface import Unsupported
 from impls.paged_batch import PagedBatch
 
 
+class _Starts(NamedTuple):
+    """Where each sequence's one query and its keys would begin if they lay in a row, int32 ``[num_seqs + 1]``."""
+
+    queries: Tensor
+    keys: Tensor
+
+
 class PagedTorchVarlen(BorrowedPaged):
-    """``torch.nn.attention.varlen.varlen_attn`` over pages: FlashAttention as torch ships it."""
+    """``torch.nn.attention.varlen.varlen_attn`` over pages: FlashAttention 2 as torch ships it.
+
+    Its ``cu_seq_k`` may be ``None`` only in FlashAttention 3 and 4, which torch does not ship; 2 demands it
+    even with a block table, though it then reads the lengths from ``seqused_k``.
+    """
 
     NAME = "paged_torch_varlen"
 
@@ -27,7 +39,10 @@ class PagedTorchVarlen(BorrowedPaged):
         self._varlen_attn = varlen_attn
 
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        return self._plan_queries(paged)
+        batch = self._plan_queries(paged)
+        keys = torch.nn.functional.pad(paged.seq_lens.cumsum(0, dtype=torch.int32), (1, 0))
+        batch.extra, batch.extra_bytes = _Starts(batch.extra, keys), batch.extra_bytes + keys.nbytes
+        return batch
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
         paged = batch.paged
@@ -35,13 +50,16 @@ class PagedTorchVarlen(BorrowedPaged):
             query,
             keys,
             values,
-            batch.extra,
-            None,
+            batch.extra.queries,
+            batch.extra.keys,
             1,
             paged.host.max_seq_len,
             enable_gqa=self._model.group_size > 1,
             seqused_k=paged.seq_lens,
             block_table=paged.page_table,
+            # With one query head per KV head its own choice gave NaN now and then (torchtitan issue 3235): there
+            # it splits ragged queries, which its merging does not know. Grouped heads it lays out as rows first.
+            num_splits=None if self._model.group_size > 1 else 1,
         )
         assert isinstance(out, Tensor)  # and no log-sum-exp: nobody asked for it
         return out

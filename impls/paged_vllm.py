@@ -14,6 +14,7 @@ from torch import Tensor
 from impls.borrowed import BorrowedBatch, BorrowedPaged
 from impls.interface import Unsupported
 from impls.kernels.heuristics import next_power_of_2
+from impls.kernels.support import load_kernels
 from impls.paged_batch import PagedBatch
 
 MODULES: Final = ("vllm.v1.attention.ops.triton_unified_attention", "vllm.attention.ops.triton_unified_attention")
@@ -29,7 +30,17 @@ class PagedVllm(BorrowedPaged):
     PACKAGE = "vllm"
     DTYPES = ("float16", "bfloat16", "float32")
 
+    def _runs_on(self, kind: str) -> bool:
+        return super()._runs_on(kind) or load_kernels(self.NAME).are_interpreted
+
     def _set_up(self) -> None:
+        from vllm.triton_utils import HAS_TRITON
+
+        if not HAS_TRITON:
+            raise Unsupported(
+                f"{self.NAME} finds Triton switched off by vllm, which sees no active driver "
+                "(it keeps Triton where CUDA_VISIBLE_DEVICES is set and empty)"
+            )
         self._unified_attention = self._find()
         self._segments = self._buffers() if "softmax_segm_output" in self._parameters else {}
 

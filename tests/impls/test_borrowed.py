@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import sys
+import types
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import varlen
 
+from impls.borrowed import BorrowedPaged
 from impls.interface import Unsupported
+from impls.paged_flash_attn import PagedFlashAttn
+from impls.paged_flashinfer import PagedFlashInfer
+from impls.paged_torch_varlen import PagedTorchVarlen
+from tests.impls import stand_ins
 from tests.impls.cache_case import DEVICE, CacheCase, Setup, implementations
 
 BY_NAME = {impl["name"]: impl for impl in implementations()}
@@ -51,6 +60,70 @@ def test_what_a_kernel_refuses_is_said_in_its_own_words() -> None:
     case.admit(0, 20)
     with pytest.raises(Unsupported, match=r"paged_flex does not take page_size=16 here: .+"):
         case.cache.decode(0, torch.ones(1, 3, 32), case.cache.prepare([0]))  # three query heads for two KV heads
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field's kernels are installed, and run here."""
+    monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
+    for name in ("flashinfer", "flash_attn"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setattr(
+        sys.modules["flashinfer"],
+        "BatchDecodeWithPagedKVCacheWrapper",
+        stand_ins.BatchDecodeWithPagedKVCacheWrapper,
+        raising=False,
+    )
+    monkeypatch.setattr(
+        sys.modules["flash_attn"], "flash_attn_with_kvcache", stand_ins.flash_attn_with_kvcache, raising=False
+    )
+    monkeypatch.setattr(varlen, "varlen_attn", stand_ins.varlen_attn)
+
+
+CALLED = [(PagedFlashInfer, 4), (PagedFlashAttn, 256), (PagedTorchVarlen, 256)]  # with a page size that it takes
+
+
+@pytest.mark.usefixtures("stand_in")
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (7, 1)], ids=lambda heads: f"{heads[0]}on{heads[1]}")
+@pytest.mark.parametrize(("implementation", "page_size"), CALLED)
+def test_a_kernel_is_handed_what_it_asks_for(
+    implementation: type[BorrowedPaged], page_size: int, heads: tuple[int, int]
+) -> None:
+    target = f"{implementation.__module__}.{implementation.__name__}"
+    setup = Setup(target=target, policy="paged", page_size=page_size, heads=heads, dtype="float16", num_layers=2,
+                  max_seq_len=600, max_seqs=3)  # fmt: skip
+    case = CacheCase(setup)
+    for seq_id, num_tokens in enumerate((1, page_size, 2 * page_size + 3)):
+        case.admit(seq_id, num_tokens)
+    case.check(case.cache.prepare(range(3)), range(3))
+    case.free(1)
+    others = [2, 0]
+    earlier = case.step(others)
+    case.cache.prepare([0])  # a plan for another batch must not be used for this one
+    case.check(earlier, others)
+    case.check(case.step(others), others)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_pages_that_flash_attention_refuses() -> None:
+    assert refusal("paged_flash_attn", dtype="float16").endswith("pages of a multiple of 256 tokens, not page_size=16")
+    case = CacheCase(Setup(target=BY_NAME["paged_torch_varlen"]["target"], policy="paged", dtype="float16"))
+    case.admit(0, 20)
+    with pytest.raises(Unsupported, match=r"does not take page_size=16 here: .+ must be divisible by 256"):
+        case.cache.decode(0, case.query(1), case.cache.prepare([0]))
+
+
+def test_torch_has_the_arguments_that_are_handed_over() -> None:
+    ours, real = inspect.signature(stand_ins.varlen_attn).parameters, inspect.signature(varlen.varlen_attn).parameters
+    assert [name for name in real if name in ours] == list(ours)
+    assert all(real[name].kind is ours[name].kind for name in ours)
+
+
+def test_a_package_that_cannot_be_imported_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built for another torch, for example."""
+    monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
+    monkeypatch.setitem(sys.modules, "flashinfer", None)
+    assert refusal("paged_flashinfer", dtype="float16").startswith("paged_flashinfer cannot import what it needs: ")
 
 
 @pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex"])
