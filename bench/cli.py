@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.command import run_command
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 
 EXIT_OK = 0
-EXIT_BAD_INPUT = 2
 EXIT_POINTS_FAILED = 4
-EXIT_INTERRUPTED = 130
 
 
 def task(cfg: DictConfig) -> None:
@@ -32,6 +32,15 @@ def main() -> None:
     _make_importable(ROOT, ROOT / "bench" / "plugins")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, so that we choose the exit code
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is like Ctrl-C
+    sys.exit(run_command(_run))
+
+
+def _run() -> int:
+    """Run Hydra, which returns from ``--help`` and leaves a sweep by ``sys.exit``.
+
+    Raises:
+        ValueError: bad input, in one sentence.
+    """
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -40,11 +49,11 @@ def main() -> None:
     command = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")(task)
     try:
         command()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as ended:
+        return int(ended.code or EXIT_OK)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        print(f"error: {explain(error)}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        raise ValueError(explain(error)) from error
+    return EXIT_OK
 
 
 def _make_importable(*folders: Path) -> None:

@@ -12,7 +12,8 @@ import psutil
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from bench.cli import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
+from bench.cli import EXIT_OK, EXIT_POINTS_FAILED
+from bench.command import EXIT_INTERRUPTED
 from bench.config import Config, build
 from bench.environment import record_environment
 from bench.expand import expand

@@ -14,6 +14,8 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Write ``results/calibration/<fingerprint>.json`` or ``--out``; exit 0, or 2 for bad input."""
+    from bench.command import run_command
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--runs", type=int, default=10, help="timings of identical work per timer and length")
@@ -21,9 +23,12 @@ def main() -> int:
     parser.add_argument("--ceiling-bytes", type=int, default=2**30, help="bytes that the ceilings read")
     parser.add_argument("--out", type=Path, help="where to write")
     arguments = parser.parse_args()
+    return run_command(lambda: _calibrate(arguments))
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
     if arguments.runs < 2:
-        print(f"error: --runs {arguments.runs} must be at least 2", file=sys.stderr)
-        return 2
+        raise ValueError(f"--runs {arguments.runs} must be at least 2")
 
     import torch
 
@@ -33,17 +38,11 @@ def main() -> int:
     from bench.record import write_json
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("error: --device cuda, but torch finds no CUDA device here", file=sys.stderr)
-        return 2
+        raise ValueError("--device cuda, but torch finds no CUDA device here")
     found = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(found if arguments.device == "auto" else arguments.device)
-    try:
-        measure = MeasureConfig(name="calibration", timer="auto", warmup_ms=25, min_samples=20,
-                                max_s=arguments.max_s, rel_half_width=0.002,
-                                ceiling_bytes=arguments.ceiling_bytes)  # fmt: skip
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    measure = MeasureConfig(name="calibration", timer="auto", warmup_ms=25, min_samples=20, max_s=arguments.max_s,
+                            rel_half_width=0.002, ceiling_bytes=arguments.ceiling_bytes)  # fmt: skip
     environment = record_environment(probe_device({}).values, sys.argv)
     calibration = calibrate(device, measure, runs=arguments.runs)
     out = arguments.out or CALIBRATIONS / f"{environment['fingerprint']}.json"

@@ -15,13 +15,8 @@ EXIT_NOT_RUN = 4
 
 def main() -> int:
     """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that could be was not run."""
-    from rich.console import Console
-
-    from bench.claims.judge import judge_all
-    from bench.claims.registry import CLAIMS, load_claims
-    from bench.claims.render import as_json, as_markdown, as_table, summary
-    from bench.paper import load_tables, newest_paper
-    from bench.run_folder import display_path
+    from bench.claims.registry import CLAIMS
+    from bench.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", help="a run folder or a folder of such; default: the newest")
@@ -31,13 +26,21 @@ def main() -> int:
     parser.add_argument("--reasons", action="store_true", help="print the reason of every verdict, too")
     parser.add_argument("--fail", action="store_true", help="exit 3 if a claim differs, 4 if one was not run")
     arguments = parser.parse_args()
-    try:
-        claims = load_claims(arguments.claims)
-        folder = arguments.run_dir or newest_paper()
-        verdicts = judge_all(claims, load_tables(folder))
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _check(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.claims.judge import judge_all
+    from bench.claims.registry import load_claims
+    from bench.claims.render import as_json, as_markdown, as_table, summary
+    from bench.paper import load_tables, newest_paper
+    from bench.run_folder import display_path
+
+    claims = load_claims(arguments.claims)
+    folder = arguments.run_dir or newest_paper()
+    verdicts = judge_all(claims, load_tables(folder))
     if arguments.json:
         print(as_json(verdicts))
     elif arguments.markdown:

@@ -14,9 +14,7 @@ SHAREGPT = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
 
 def main() -> int:
     """Exit 0, 2 for bad input, or 4 if a trace could not be had."""
-    from bench.config import one_of
-    from bench.workload.fetch import FetchError, fetch
-    from bench.workload.published import TRACES
+    from bench.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, default=ROOT / "traces", help="where to; default: traces/ of this checkout")
@@ -25,16 +23,20 @@ def main() -> int:
     parser.add_argument("--replace", action="store_true", help="overwrite files of that name with another content")
     parser.add_argument("--mirror", metavar="URL", help="take the files from this folder instead; verified too")
     arguments = parser.parse_args()
+    return run_command(lambda: _fetch(arguments))
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from bench.config import one_of
+    from bench.workload.fetch import FetchError, fetch
+    from bench.workload.published import TRACES
+
     if arguments.list:
         for trace in TRACES:
             print(f"{trace.name:50}{trace.size_bytes:>9,} B  {trace.licence:11} {trace.cite}  {trace.url}")
         return 0
-    try:
-        for name in arguments.only:
-            one_of(name, [trace.name for trace in TRACES], "--only")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for name in arguments.only:
+        one_of(name, [trace.name for trace in TRACES], "--only")
     missing = 0
     for trace in TRACES:
         if arguments.only and trace.name not in arguments.only:

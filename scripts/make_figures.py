@@ -12,9 +12,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0, or 2 for bad input."""
-    from bench.config import one_of
-    from bench.figures import FIGURES, draw_figures
-    from bench.paper import load_tables
+    from bench.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
@@ -22,17 +20,21 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="draw this one (may be repeated)")
     parser.add_argument("--out", type=Path, help="where to write; default: the run's own figures folder")
     arguments = parser.parse_args()
+    return run_command(lambda: _draw(arguments))
+
+
+def _draw(arguments: argparse.Namespace) -> int:
+    from bench.config import one_of
+    from bench.figures import FIGURES, draw_figures
+    from bench.paper import load_tables
+
     if arguments.list:
         for figure in FIGURES:
             print(f"{figure.name:24}{figure.question}  [{figure.command}]")
         return 0
-    try:
-        for name in arguments.only:
-            one_of(name, [figure.name for figure in FIGURES], "--only ")
-        table = load_tables(arguments.run_dir)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for name in arguments.only:
+        one_of(name, [figure.name for figure in FIGURES], "--only")
+    table = load_tables(arguments.run_dir)
     drawn = draw_figures(table, arguments.out or arguments.run_dir / "figures", arguments.only)
     for figure in FIGURES:
         if arguments.only and figure.name not in arguments.only:

@@ -18,8 +18,7 @@ PLACES = (ROOT / "traces", ROOT.parent / "shared" / "traces")
 
 def main() -> int:
     """Exit 0, 2 for bad input, 4 if a sweep failed, 130 if interrupted."""
-    from bench.paper import PREFIX, steps
-    from bench.run_folder import RUNS, display_path
+    from bench.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--traces", type=Path, help="folder of published traces; default: $BENCH_TRACES, traces/, or "
@@ -29,15 +28,21 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="STEP", help="this step (may be repeated)")
     parser.add_argument("--list", action="store_true", help="print the steps and stop")
     arguments = parser.parse_args()
+    return run_command(lambda: _redraw(arguments))
+
+
+def _redraw(arguments: argparse.Namespace) -> int:
+    from bench.command import EXIT_INTERRUPTED
+    from bench.config import one_of
+    from bench.paper import PREFIX, steps
+    from bench.run_folder import RUNS, display_path
+
     told = arguments.traces or (Path(os.environ["BENCH_TRACES"]) if os.environ.get("BENCH_TRACES") else None)
     if told is not None and not told.is_dir():
-        print(f"error: --traces={told} is not a folder", file=sys.stderr)
-        return 2
+        raise ValueError(f"--traces={told} is not a folder")
     wanted, said = steps(told or next((place for place in PLACES if place.is_dir()), None))
-    if unknown := set(arguments.only) - {step.name for step in wanted}:
-        names = ", ".join(step.name for step in wanted)
-        print(f"error: --only {unknown.pop()} is not known; choose one of {names}", file=sys.stderr)
-        return 2
+    for name in arguments.only:
+        one_of(name, [step.name for step in wanted], "--only")
     for sentence in said:
         print(sentence)
     wanted = [step for step in wanted if not arguments.only or step.name in arguments.only]
@@ -51,8 +56,8 @@ def main() -> int:
         code, took_s = run_step(step.overrides, folder / step.name)
         ended = "ok" if code == 0 else f"exit {code}, see {display_path(folder / step.name)}.log"
         print(f"[{place}/{len(wanted)}] {step.name}: {ended} ({took_s:.0f} s)", flush=True)
-        if code == 130:
-            return 130
+        if code == EXIT_INTERRUPTED:
+            return code
         failed += code != 0
     print(
         f"{len(wanted)} sweeps in {time.perf_counter() - started:.0f} s; figures in {display_path(folder / 'figures')}"
@@ -66,6 +71,8 @@ def main() -> int:
 
 def run_step(overrides: tuple[str, ...], folder: Path) -> tuple[int, float]:
     """One sweep into its folder, or the rest of it; its output goes beside it. Returns exit code and seconds."""
+    from bench.command import EXIT_INTERRUPTED
+
     folder.parent.mkdir(parents=True, exist_ok=True)
     begun = (folder / "plan.json").exists()
     place = [f"resume={folder}"] if begun else [f"run_dir={folder}"]
@@ -75,7 +82,7 @@ def run_step(overrides: tuple[str, ...], folder: Path) -> tuple[int, float]:
         try:
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
         except KeyboardInterrupt:
-            code = 130
+            code = EXIT_INTERRUPTED
     return code, time.perf_counter() - started
 
 

@@ -13,19 +13,21 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0, or 2 for bad input."""
-    from bench.report import markdown_report
-    from bench.run_folder import read_environment
-    from bench.table import load_rows
+    from bench.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
     parser.add_argument("--out", type=Path, help="where to write; - prints it")
     arguments = parser.parse_args()
-    try:
-        table = load_rows(arguments.run_dir)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_command(lambda: _report(arguments))
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from bench.report import markdown_report
+    from bench.run_folder import read_environment
+    from bench.table import load_rows
+
+    table = load_rows(arguments.run_dir)
     out = arguments.out or arguments.run_dir / "report.md"
     figures = sorted((arguments.run_dir / "figures").glob("*.png"))
     folder = arguments.run_dir if str(out) == "-" else out.parent

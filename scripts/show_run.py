@@ -13,32 +13,32 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0 when every planned row is there, 4 when some are missing or failed, 2 for bad input."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from bench.run_state import read_state, render
+    from bench.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
     parser.add_argument("--watch", action="store_true", help="follow it until nothing runs any more")
     parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two looks")
     arguments = parser.parse_args()
+    return run_command(lambda: _show(arguments))
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.live import Live
+
+    from bench.run_state import read_state, render
+
     console = Console()
-    try:
-        state = read_state(arguments.run_dir)
-        if not arguments.watch:
-            console.print(render(state))
-            return state.exit_code
-        with Live(render(state), console=console) as live:
-            while state.running:
-                time.sleep(arguments.every)
-                state = read_state(arguments.run_dir)
-                live.update(render(state))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    state = read_state(arguments.run_dir)
+    if not arguments.watch:
+        console.print(render(state))
+        return state.exit_code
+    with Live(render(state), console=console) as live:
+        while state.running:
+            time.sleep(arguments.every)
+            state = read_state(arguments.run_dir)
+            live.update(render(state))
     return state.exit_code
 
 

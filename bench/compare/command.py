@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.compare.comparison import Comparison, compare
 from bench.compare.noise import read_floor
-from bench.compare.rules import EXIT_INTERNAL, EXIT_USAGE, KINDS, Rules
+from bench.compare.rules import KINDS, Rules
 from bench.compare.side import Side
 from bench.compare.store import append_summary, write_comparison
 from bench.compare.terminal import show
@@ -58,20 +57,6 @@ def present(comparison: Comparison, out: Path | None, *, everything: bool) -> in
         write_comparison(comparison, out)
         print(f"written  {out}")
     return comparison.exit_code
-
-
-def run_command(command: Callable[[], int]) -> int:
-    """The exit code of a command; bad input is one sentence, and a mistake of ours is 1, never a verdict."""
-    try:
-        return command()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        print(f"internal error: {type(error).__name__}: {error}; please report it", file=sys.stderr)
-        return EXIT_INTERNAL
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
+from bench.cli import EXIT_OK, EXIT_POINTS_FAILED
+from bench.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from bench.compare.comparison import Comparison, compare
 from bench.compare.load import INTERLEAVED, load_side
 from bench.compare.noise import read_floor

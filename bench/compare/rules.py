@@ -11,8 +11,6 @@ KINDS = ("exact", "timing", "memory")
 """Kinds of columns that are judged."""
 
 EXIT_OK = 0
-EXIT_INTERNAL = 1
-EXIT_USAGE = 2
 EXIT_REGRESSED = 3
 EXIT_INCOMPLETE = 4
 EXIT_NOT_COMPARABLE = 5

@@ -238,3 +238,22 @@ def test_cfg_job_is_quick_to_say_and_imports_no_torch(root: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "page_size: 16" in done.stdout
+
+
+def test_a_reader_who_goes_away_is_no_error(root: Path) -> None:
+    """As in ``python scripts/make_figures.py --list | head -1``."""
+    command = [sys.executable, root / "scripts" / "make_figures.py", "--list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+def test_help_says_what_it_is_and_how_it_ends(root: Path) -> None:
+    done = subprocess.run([sys.executable, root / "bench" / "run.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("Benchmark paged attention")
+    assert "Exit codes: 0" in done.stdout
+    assert "Traceback" not in done.stderr

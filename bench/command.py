@@ -1,0 +1,51 @@
+"""How a command ends: one sentence for bad input, quietly when nobody listens any more, and a meaningful exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+EXIT_INTERNAL = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""As a shell reports a process that SIGPIPE ended."""
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """The exit code of a command.
+
+    Args:
+        command: does the work; a ``ValueError`` of it is the user's mistake in one sentence, and an
+            ``OSError`` names a file that cannot be read or written.
+
+    Returns:
+        What it returned; 2 for either; 130 if interrupted; 141 if who read its output went away (``| head``); 1,
+        never a verdict, for a mistake of ours.
+    """
+    try:
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        return EXIT_BROKEN_PIPE
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except OSError as error:  # a path that is not there, a full disk: the user's to mend
+        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"internal error: {type(error).__name__}: {error}; please report it with all of this", file=sys.stderr)
+        return EXIT_INTERNAL
+    return code
+
+
+def discard_output() -> None:
+    """Let the interpreter's last flush go nowhere: it would complain of the closed pipe once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
