@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from impls import sdpa
+from impls.gather_plan import Piece
 from impls.interface import Policy, Unsupported
 from impls.policies import Reserved
+from impls.sdpa_prefill import PrefillsWithSdpa, PromptAttention, TorchPrefillBatch
 from impls.spec import ModelSpec
 from impls.storage import SlotStorage, check_options, check_plain
 from impls.tuning import fastest
@@ -86,7 +88,7 @@ class ContiguousBatch:
         return self.slot_mapping.nbytes + self.seq_lens.nbytes + (0 if mask is None else mask.nbytes)
 
 
-class Contiguous:
+class Contiguous(PrefillsWithSdpa):
     """KV cache over reserved regions (PagedAttention paper, section 3: what systems did before).
 
     With the policy ``reserved_max`` the storage is ``[num_seqs, max_seq_len, num_kv_heads,
@@ -115,8 +117,10 @@ class Contiguous:
         self._model = model
         self._device = torch.device(device)
         self._storage = SlotStorage(model, policy.num_slots, num_layers, self._device)
+        self._prompts = PromptAttention(self._storage, self._device)
         self._call = Call(PER_SEQUENCE, sdpa.backends_on(self._device)[0], model.group_size)
-        self._details: dict[str, str | int | float | None] | None = None
+        self._is_tuned = False
+        self._details = {"sdpa_backend": None, "bytes_read": None}
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -138,7 +142,7 @@ class Contiguous:
         lens = [self.policy.seq_len(seq_id) for seq_id in seq_ids]
         tokens = [slice(first, first + length) for (first, _), length in zip(regions, lens, strict=True)]
         newest = [span.stop - 1 for span in tokens]
-        is_candidate = self._details is None or self._call.kind == PADDED
+        is_candidate = not self._is_tuned or self._call.kind == PADDED
         return ContiguousBatch(
             slot_mapping=torch.tensor(newest, dtype=torch.int64).to(self._device),
             seq_lens=torch.tensor(lens, dtype=torch.int32).to(self._device),
@@ -165,6 +169,7 @@ class Contiguous:
         for call in map(Call._make, product(kinds, backends, row_counts)):
             calls[call] = partial(self._attend, call, 0, query, batch)
         self._call = fastest(calls, self._device)
+        self._is_tuned = True
         self._details = {
             "sdpa_backend": self._call.backend,
             "sdpa_call": self._call.kind,
@@ -178,9 +183,19 @@ class Contiguous:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self._attend(self._call, layer, query, batch)
 
+    def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TorchPrefillBatch:
+        """Find the regions of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
+        lens = [self.policy.seq_len(seq_id) for seq_id in seq_ids]
+        firsts = [self.policy.region(seq_id)[0] for seq_id in seq_ids]
+        tokens = [
+            Piece(slots=slice(first, first + length), num_chunks=1, width=length, mask=None)
+            for first, length in zip(firsts, lens, strict=True)
+        ]
+        return self._prompts.prepare(self.policy, seq_ids, num_queries, tokens)
+
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``sdpa_backend, sdpa_call, query_rows, bytes_read``."""
-        return dict(self._details or {"sdpa_backend": None, "bytes_read": None})
+        return dict(self._details)
 
     def _attend(self, call: Call, layer: int, query: Tensor, batch: ContiguousBatch) -> Tensor:
         rows = sdpa.as_rows(query, self._model.num_kv_heads, call.num_rows)

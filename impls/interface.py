@@ -233,6 +233,10 @@ class PrefillBatch(Protocol):
     def slot_mapping(self) -> Tensor:
         """int64 ``[num_queries]``: the slot of each query's token, one sequence after another."""
 
+    @property
+    def metadata_bytes(self) -> int:
+        """Device bytes that the metadata takes."""
+
 
 @runtime_checkable
 class PrefillKVCache(KVCache, Protocol):
@@ -248,6 +252,9 @@ class PrefillKVCache(KVCache, Protocol):
         Raises:
             ValueError: there is not one number per sequence, from 1 to its length.
         """
+
+    def tune_prefill(self, query: Tensor, batch: PrefillBatch) -> None:
+        """Choose among equivalent ways to compute such a step, once; ``details`` speaks of it from then on."""
 
     def prefill(self, layer: int, query: Tensor, batch: PrefillBatch) -> Tensor:
         """Causal attention of each sequence's newest tokens; their K and V are in the cache already.

@@ -12,7 +12,6 @@ import torch
 from impls.interface import PageCopy
 from impls.kernels.heuristics import Tile
 from impls.kernels.support import Device, KernelCache, load_kernels
-from impls.page_moves import PageMover
 from impls.spec import ModelSpec
 from impls.triton_decoder import TritonDecoder
 from impls.triton_prefill import Queries, prefill
@@ -136,9 +135,9 @@ def _launches(variant: Variant) -> dict[str, list[Launch]]:
     query = torch.empty((1, model.num_query_heads, model.head_dim), dtype=dtype)
     for tile in decoder.tiles:
         decoder.attend(query, layer, rows, decoder.plan_with(tile, rows.host_lens))
-    prefill(setup, query, layer, rows, Queries.of([1], [SEQ_LEN], setup.device))
+    prefill(setup, query, layer, rows, Queries.of([1], setup.device))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
-    PageMover(setup, storage, 0).copy([PageCopy(0, 0)])
+    setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])
     return launches
 
 

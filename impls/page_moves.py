@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from impls.interface import PageCopy
-from impls.kernels import heuristics
-from impls.spec import ceil_div
-from impls.triton_setup import Setup, Storage
+
+MOVES: Final = ("at_once", "each")
+"""Values of ``impl.options.page_moves``: as few operations as the implementation can, or a copy per page and tensor."""
+
+Move = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[PageCopy]], None]
+"""Copies pages of the first tensors to those of the second, one by one; each is ``[pages, ...]``, wherever it lies."""
 
 
 class PageMover:
-    """Copies whole pages of all layers, a launch per tensor for however many pages.
+    """Copies whole pages of all layers, within the pool or between it and the host's.
 
     The host's pool is pinned where the device is CUDA, so that the device reads and writes it itself.
 
     Args:
-        setup: the kernels, and where they run.
-        storage: the pool's K and V.
-        host_pages: pages of the host's pool.
+        pool: K of each layer, then V of each layer, ``[num_pages, page_size, num_kv_heads, head_dim]`` of any strides.
+        host_pages: pages of the host's pool, as many as the policy has there.
+        move: makes the copies.
     """
 
-    def __init__(self, setup: Setup, storage: Storage, host_pages: int) -> None:
-        self._setup = setup
-        self._pool = storage.tensors
-        self._page_elements = setup.layout.page_stride
-        shape, dtype = (host_pages, self._page_elements), self._pool[0].dtype
-        is_cuda = setup.device.type == "cuda"
-        self._host = [torch.empty(shape, dtype=dtype, pin_memory=is_cuda) for _ in self._pool if host_pages]
+    def __init__(self, pool: Sequence[Tensor], host_pages: int, move: Move) -> None:
+        self._pool = pool
         self._host_pages = host_pages
+        self._host = [_on_host(tensor, host_pages) for tensor in pool if host_pages]
+        self._move = move
 
     @property
     def host_bytes(self) -> int:
@@ -40,7 +41,8 @@ class PageMover:
 
     def copy(self, copies: Sequence[PageCopy]) -> None:
         """Copy pages within the pool: the targets are no other's sources."""
-        self._move(self._pool, self._pool, copies)
+        if copies:
+            self._move(self._pool, self._pool, copies)
 
     def swap_out(self, copies: Sequence[PageCopy]) -> None:
         """Copy pages of the pool to the host's.
@@ -49,7 +51,8 @@ class PageMover:
             ValueError: a target is no page of the host's pool.
         """
         self._check(target for _, target in copies)
-        self._move(self._pool, self._host, copies)
+        if copies:
+            self._move(self._pool, self._host, copies)
 
     def swap_in(self, copies: Sequence[PageCopy]) -> None:
         """Copy pages of the host's pool into the pool.
@@ -58,21 +61,59 @@ class PageMover:
             ValueError: a source is no page of the host's pool.
         """
         self._check(source for source, _ in copies)
-        self._move(self._host, self._pool, copies)
+        if copies:
+            self._move(self._host, self._pool, copies)
 
     def _check(self, pages: Iterable[int]) -> None:
         for page in pages:
             if not 0 <= page < self._host_pages:
-                raise ValueError(
-                    f"page {page} is not one of the host's impl.options.host_pages={self._host_pages} pages"
-                )
+                raise ValueError(f"page {page} is not one of the policy's {self._host_pages} pages on the host")
 
-    def _move(self, sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
-        if not copies:
-            return
-        pairs = torch.tensor(copies, dtype=torch.int64).to(self._setup.device)
-        block = heuristics.next_power_of_2(heuristics.COPY_BYTES // self._pool[0].element_size())
-        for source, target in zip(sources, targets, strict=True):
-            self._setup.kernels.copy_pages[(len(copies), ceil_div(self._page_elements, block))](
-                source, target, pairs, PAGE_ELEMENTS=self._page_elements, BLOCK_ELEMENTS=block
-            )
+
+class MovesPages:
+    """What ``MovingKVCache`` adds, in a cache that has a ``PageMover``."""
+
+    _mover: PageMover
+
+    def copy_pages(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages within the pool; see ``MovingKVCache.copy_pages``."""
+        self._mover.copy(copies)
+
+    def swap_out(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages of the pool to the host's; see ``MovingKVCache.swap_out``."""
+        self._mover.swap_out(copies)
+
+    def swap_in(self, copies: Sequence[PageCopy]) -> None:
+        """Copy pages of the host's pool into the pool; see ``MovingKVCache.swap_in``."""
+        self._mover.swap_in(copies)
+
+
+def copy_each(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
+    """A copy per page and tensor: what makes small pages dear to swap (PagedAttention paper, section 7.3)."""
+    for source, target in zip(sources, targets, strict=True):
+        for page, other in copies:
+            target[other].copy_(source[page], non_blocking=True)
+
+
+def copy_gathered(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
+    """Per tensor a gather, one transfer where the two are not on one device, and a scatter."""
+    pages, others = torch.tensor(copies, dtype=torch.int64).unbind(1)
+    pages, others = pages.to(sources[0].device), others.to(targets[0].device)
+    for source, target in zip(sources, targets, strict=True):
+        target.index_copy_(0, others, _gathered(source, pages, target.device))
+
+
+def _gathered(source: Tensor, pages: Tensor, device: torch.device) -> Tensor:
+    """Some pages on a device, by way of pinned memory if it is another."""
+    if source.device == device:
+        return source.index_select(0, pages)
+    pinned = torch.empty((len(pages), *source.shape[1:]), dtype=source.dtype, pin_memory=True)
+    if device.type == "cpu":
+        return pinned.copy_(source.index_select(0, pages))
+    return torch.index_select(source, 0, pages, out=pinned).to(device, non_blocking=True)
+
+
+def _on_host(tensor: Tensor, num_pages: int) -> Tensor:
+    """A tensor of as many pages, laid out as those of ``tensor``."""
+    shape = (num_pages, *tensor.shape[1:])
+    return torch.empty_strided(shape, tensor.stride(), dtype=tensor.dtype, pin_memory=tensor.is_cuda)

@@ -21,11 +21,13 @@ from torch import Tensor
 from impls import sdpa
 from impls.gather_plan import Piece, Plan, make_plan
 from impls.interface import Policy, Unsupported
+from impls.page_moves import MOVES, MovesPages, PageMover, copy_each, copy_gathered
 from impls.page_table import PageTable, build_page_table, unique_live_tokens
 from impls.paged_batch import OnPages, to_device
 from impls.policies import PagePool
+from impls.sdpa_prefill import PrefillsWithSdpa, PromptAttention, TorchPrefillBatch
 from impls.spec import ModelSpec
-from impls.storage import SlotStorage, check_options, check_plain, positive_option
+from impls.storage import SlotStorage, check_options, check_plain, choice_option, positive_option
 from impls.token_chunks import cut
 from impls.tuning import fastest
 from impls.workers import Workers
@@ -64,7 +66,7 @@ class TorchBatch(OnPages):
         return self.paged.metadata_bytes + self.plan.nbytes
 
 
-class PagedTorch:
+class PagedTorch(PrefillsWithSdpa, MovesPages):
     """KV cache over a pool of pages, ``[num_pages, page_size, num_kv_heads, head_dim]`` per layer.
 
     Args:
@@ -73,7 +75,7 @@ class PagedTorch:
         device: where the storage lies.
         num_layers: layers that get storage.
         options: ``chunk_tokens``, a chunk length instead of those that ``tune`` tries (on a CPU
-            only), and ``gather_bytes`` instead of ``GATHER_BYTES``.
+            only), ``gather_bytes`` instead of ``GATHER_BYTES``, and ``page_moves``, see ``PageMover``.
 
     Raises:
         Unsupported: the policy is another one, the model's attention is not plain, or chunks are asked
@@ -84,7 +86,7 @@ class PagedTorch:
     def __init__(
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
-        check_options(options, ("chunk_tokens", "gather_bytes"))
+        check_options(options, ("chunk_tokens", "gather_bytes", "page_moves"))
         if not isinstance(policy, PagePool):
             raise Unsupported(f"paged_torch stands on a page pool, not on {type(policy).__name__}")
         check_plain(model, "paged_torch")
@@ -92,10 +94,13 @@ class PagedTorch:
         self._model = model
         self._device = torch.device(device)
         self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
+        self._prompts = PromptAttention(self._storage, self._device)
+        move = copy_gathered if choice_option(options, "page_moves", MOVES) == "at_once" else copy_each
+        self._mover = PageMover(self.tensors, policy.host_pages, move)
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
         self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
         self._choice = self._choices[0]
-        self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
+        self._details = {"sdpa_backend": None, "bytes_read": None}
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -142,6 +147,14 @@ class PagedTorch:
     def decode(self, layer: int, query: Tensor, batch: TorchBatch) -> Tensor:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self._attend(self._choice, layer, query, batch.plan)
+
+    def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TorchPrefillBatch:
+        """Look up the slots of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
+        table = build_page_table(self.policy, seq_ids)
+        groups = cut(table, table.max_seq_len, 1)  # a sequence each
+        plan = make_plan(groups, len(seq_ids), self._storage.keys[0].dtype, self._device)
+        tokens = [plan.pieces[chunk] for chunk in plan.chunks[:, 0].tolist()]
+        return self._prompts.prepare(self.policy, seq_ids, num_queries, tokens)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``.

@@ -9,16 +9,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from impls.interface import PageCopy, Policy, Unsupported
+from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
-from impls.page_moves import PageMover
+from impls.page_moves import MOVES, MovesPages, PageMover, copy_each
 from impls.page_table import build_page_table, unique_live_tokens
 from impls.paged_batch import OnPages, PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
-from impls.storage import check_options, choice_option, positive_option
+from impls.storage import check_options, choice_option
 from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
-from impls.triton_prefill import Queries, prefill
+from impls.triton_prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.triton_setup import Rows, Setup, Storage
 
 LAYOUTS = ("NHD", "HND")
@@ -38,16 +38,7 @@ class TritonBatch(OnPages):
         return self.paged.metadata_bytes + self.scales_bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class TritonPrefillBatch:
-    """One prefill step's metadata (``impls.interface.PrefillBatch``)."""
-
-    slot_mapping: Tensor
-    rows: Rows
-    queries: Queries
-
-
-class PagedTriton:
+class PagedTriton(PrefillsWithTriton, MovesPages):
     """KV cache over a pool of pages, one pair of tensors per layer.
 
     Args:
@@ -57,7 +48,7 @@ class PagedTriton:
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``, and ``kv_layout``: ``NHD`` (a page is ``[page_size,
             num_kv_heads, head_dim]``, the default) or ``HND`` (``[num_kv_heads, page_size, head_dim]``);
-            ``host_pages``: pages of the host's pool, for swapping.
+            ``page_moves``, see ``PageMover``.
 
     Raises:
         Unsupported: there is no Triton, or this device or shape cannot be served.
@@ -67,7 +58,7 @@ class PagedTriton:
     def __init__(
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
-        check_options(options, (*DECODER_OPTIONS, "kv_layout", "host_pages"))
+        check_options(options, (*DECODER_OPTIONS, "kv_layout", "page_moves"))
         if not isinstance(policy, PagePool):
             raise Unsupported(f"paged_triton stands on a page pool, not on {type(policy).__name__}")
         kv_layout = choice_option(options, "kv_layout", LAYOUTS)
@@ -79,8 +70,9 @@ class PagedTriton:
         self.decoder = TritonDecoder(self._setup, options)
         make = partial(_pages, shape, kv_layout, getattr(torch, model.stored_dtype), self._device)
         self._storage = Storage(model, make, num_layers, self._device)
-        self._mover = PageMover(self._setup, self._storage, positive_option(options, "host_pages", 0))
-        self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
+        move = self._setup.copy_pages if choice_option(options, "page_moves", MOVES) == "at_once" else copy_each
+        self._mover = PageMover(self._storage.tensors, policy.host_pages, move)
+        self._details = {"sdpa_backend": None, "bytes_read": None}
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -128,28 +120,7 @@ class PagedTriton:
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
         """Look up the pages of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
         paged = to_device(build_page_table(self.policy, seq_ids), self._device)
-        lens = paged.host.seq_lens.tolist()
-        queries = Queries.of(num_queries, lens, self._device)
-        spans = zip(seq_ids, num_queries, lens, strict=True)
-        slots = [slot for seq_id, count, end in spans for slot in self.policy.slots(seq_id, end - count, end)]
-        slot_mapping = torch.tensor(slots, dtype=torch.int64).to(self._device)
-        return TritonPrefillBatch(slot_mapping=slot_mapping, rows=_rows(paged), queries=queries)
-
-    def prefill(self, layer: int, query: Tensor, batch: TritonPrefillBatch) -> Tensor:
-        """Causal attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
-        return prefill(self._setup, query, self._storage.layer(layer), batch.rows, batch.queries)
-
-    def copy_pages(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages within the pool; see ``MovingKVCache.copy_pages``."""
-        self._mover.copy(copies)
-
-    def swap_out(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the pool to the host's; see ``MovingKVCache.swap_out``."""
-        self._mover.swap_out(copies)
-
-    def swap_in(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the host's pool into the pool; see ``MovingKVCache.swap_in``."""
-        self._mover.swap_in(copies)
+        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, _rows(paged), self._storage.scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""

@@ -1,4 +1,4 @@
-"""torch's scaled dot product attention for one new token per sequence, by named back-end.
+"""torch's scaled dot product attention, by named back-end: of one new token per sequence, or of a prompt.
 
 The query heads that share a KV head stand as query *length*: no copy of K and V per query head,
 and no ``enable_gqa``, which on a CPU was 2 to 8 times slower.
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
 
 from impls.spec import ModelSpec
 
@@ -76,6 +77,51 @@ def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> T
         RuntimeError: the back-end cannot do this here.
     """
     return F.scaled_dot_product_attention(rows, keys.transpose(1, 2), values.transpose(1, 2), attn_mask=mask)
+
+
+def causal_mask(num_queries: int, seq_len: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+    """What hides from a sequence's newest tokens those after each, as ``attend_causally`` takes it.
+
+    A GPU's kernels draw the line themselves; on a CPU the mask lies in memory, ``[num_queries, seq_len]``.
+
+    Returns:
+        ``None`` where no mask is needed: the whole sequence asks, or its last token alone.
+    """
+    if num_queries in (1, seq_len):
+        return None
+    if device.type != "cpu":
+        lower_right: Tensor = causal_lower_right(num_queries, seq_len)
+        return lower_right
+    hidden = torch.ones((num_queries, seq_len), dtype=torch.bool).triu(seq_len - num_queries + 1)
+    return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, -torch.inf)
+
+
+def attend_causally(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Causal attention of one sequence's newest tokens by the back-end that ``only`` allows.
+
+    KV heads stand as the batch and the query heads of each as its heads, so that K and V are
+    neither copied nor repeated.
+
+    Args:
+        query: ``[num_queries, num_query_heads, head_dim]``.
+        keys: ``[seq_len, num_kv_heads, head_dim]``.
+        values: as ``keys``.
+        mask: of ``causal_mask``.
+
+    Returns:
+        As ``query``.
+
+    Raises:
+        RuntimeError: the back-end cannot do this here.
+    """
+    num_queries, num_query_heads, head_dim = query.shape
+    seq_len, num_kv_heads, _ = keys.shape
+    rows = query.view(num_queries, num_kv_heads, -1, head_dim).permute(1, 2, 0, 3)
+    shape = (num_kv_heads, num_query_heads // num_kv_heads, seq_len, head_dim)
+    keys, values = (tensor.transpose(0, 1)[:, None].expand(shape) for tensor in (keys, values))
+    is_whole = num_queries == seq_len
+    out = F.scaled_dot_product_attention(rows, keys, values, attn_mask=mask, is_causal=is_whole)
+    return out.permute(2, 0, 1, 3).reshape(query.shape)
 
 
 def attend_with_lse(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from impls.policies import Reserved
 from impls.spec import ModelSpec
 from impls.storage import check_options
 from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.triton_setup import Rows, Setup, Storage
 
 
@@ -46,7 +47,7 @@ class RegionBatch:
         return self.slot_mapping.nbytes + self.rows.table.nbytes + self.seq_lens.nbytes + self.scales_bytes
 
 
-class TritonContiguous:
+class TritonContiguous(PrefillsWithTriton):
     """KV cache over reserved regions, read by the kernel of ``paged_triton`` without its pages.
 
     What ``paged_triton`` costs more than this is what looking up pages costs, and where they lie.
@@ -78,7 +79,7 @@ class TritonContiguous:
         dtype: torch.dtype = getattr(torch, model.stored_dtype)
         make = partial(torch.empty, shape, dtype=dtype, device=self._device)
         self._storage = Storage(model, make, num_layers, self._device)
-        self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
+        self._details = {"sdpa_backend": None, "bytes_read": None}
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -100,16 +101,12 @@ class TritonContiguous:
 
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
         """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
-        first_slots = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
-        lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
+        newest = [self.policy.region(seq_id)[0] + self.policy.seq_len(seq_id) - 1 for seq_id in seq_ids]
+        rows = self._rows(seq_ids)
         return RegionBatch(
-            slot_mapping=torch.from_numpy(first_slots + lens - 1).to(self._device),
-            rows=Rows(
-                table=torch.from_numpy(first_slots).to(self._device),
-                seq_lens=torch.from_numpy(lens).to(self._device),
-                host_lens=lens,
-            ),
-            plan=self.decoder.plan(lens),
+            slot_mapping=torch.tensor(newest, dtype=torch.int64).to(self._device),
+            rows=rows,
+            plan=self.decoder.plan(rows.host_lens),
             scales_bytes=self._storage.scales_bytes,
         )
 
@@ -129,6 +126,20 @@ class TritonContiguous:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
+    def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
+        """Find the regions of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
+        rows = self._rows(seq_ids)
+        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
+
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
         return dict(self._details)
+
+    def _rows(self, seq_ids: Sequence[int]) -> Rows:
+        first_slots = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
+        lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
+        return Rows(
+            table=torch.from_numpy(first_slots).to(self._device),
+            seq_lens=torch.from_numpy(lens).to(self._device),
+            host_lens=lens,
+        )

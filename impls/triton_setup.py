@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from impls.interface import Unsupported
+from impls.interface import PageCopy, Unsupported
 from impls.kernels import heuristics
 from impls.kernels.support import (
     Device,
@@ -177,3 +177,13 @@ class Setup:
             BLOCK_ELEMENTS=heuristics.WRITE_ELEMENTS,
             **self.layout.constants,
         )
+
+    def copy_pages(self, sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
+        """Copy whole pages, a launch per tensor for however many; see ``page_moves.Move``."""
+        pairs = torch.tensor(copies, dtype=torch.int64).to(self.device)
+        block = heuristics.next_power_of_2(heuristics.COPY_BYTES // sources[0].element_size())
+        page_elements = self.layout.page_stride
+        for source, target in zip(sources, targets, strict=True):
+            self.kernels.copy_pages[(len(copies), ceil_div(page_elements, block))](
+                source, target, pairs, PAGE_ELEMENTS=page_elements, BLOCK_ELEMENTS=block
+            )

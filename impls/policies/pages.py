@@ -28,6 +28,9 @@ class PagePool(PageLedger):
         free_order: the order in which a fresh pool hands out its pages, a permutation of
             ``range(num_pages)``; ascending if ``None``. Later, the page freed last is taken first.
 
+    Attributes:
+        host_pages: as given.
+
     Raises:
         ValueError: an argument is out of range; names it.
     """
@@ -43,6 +46,7 @@ class PagePool(PageLedger):
         free_order: Sequence[int] | None = None,
     ) -> None:
         check_at_least(0, host_pages=host_pages)
+        self.host_pages = host_pages
         super().__init__(num_pages, page_size, token_bytes, watermark=watermark, free_order=free_order)
         self._host_free = FreeList(range(host_pages))
         self._host_references = References()

@@ -14,9 +14,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from impls.interface import Batch, KVCache
+from impls.interface import Batch, KVCache, MovingKVCache, PageCopy, PrefillKVCache
 from impls.policies import make_policy
-from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
 from impls.spec import ModelSpec, ceil_div
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -43,6 +43,7 @@ class Setup:
     num_layers: int = 1
     max_seq_len: int = 64
     max_seqs: int = 4
+    host_ratio: float = 0.0  # pages of the host's pool by the pool's
     options: Mapping[str, Any] = field(default_factory=dict)
     semantics: Mapping[str, Any] = field(default_factory=dict)  # kv_dtype, sliding_window, soft_cap
     dead: float = math.nan  # what slots hold that no sequence owns
@@ -72,6 +73,7 @@ def make_cache(setup: Setup) -> KVCache:
         model=model,
         budget_bytes=budget_bytes if by_region else num_pages * model.page_bytes(setup.page_size),
         page_size=setup.page_size,
+        host_ratio=setup.host_ratio,
         free_order=None if by_region else random.Random(0).sample(range(num_pages), num_pages),
     )
     module, _, name = setup.target.rpartition(".")
@@ -109,7 +111,9 @@ class CacheCase:
     def append(self, seq_id: int, num_tokens: int) -> None:
         """Write some more tokens of one sequence."""
         start = self.policy.seq_len(seq_id)
-        self.policy.append(seq_id, num_tokens)
+        copies = self.policy.append(seq_id, num_tokens)
+        if copies:
+            self.move("copy_pages", copies)
         self._write([seq_id] * num_tokens, self.slots(seq_id, start, start + num_tokens))
 
     def step(self, seq_ids: Sequence[int]) -> Batch:
@@ -151,6 +155,33 @@ class CacheCase:
         self.cache.tune(query, batch)
         self._compare(query, batch, seq_ids)
         self._compare(query, self.cache.prepare(seq_ids), seq_ids)
+
+    def check_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> None:
+        """Let the newest tokens of each sequence ask, before and after ``tune_prefill``, in every layer."""
+        cache = self.cache
+        assert isinstance(cache, PrefillKVCache)
+        queries = [self.query(count) for count in num_queries]
+        batch = cache.prepare_prefill(seq_ids, num_queries)
+        ends = [(seq_id, self.policy.seq_len(seq_id)) for seq_id in seq_ids]
+        newest = [self.policy.slots(one, end - count, end) for (one, end), count in zip(ends, num_queries, strict=True)]
+        assert batch.slot_mapping.tolist() == [slot for slots in newest for slot in slots]
+        assert batch.metadata_bytes >= batch.slot_mapping.nbytes
+        for is_tuned in (False, True):
+            if is_tuned:
+                cache.tune_prefill(torch.cat(queries), batch)
+            for layer in range(self.setup.num_layers):
+                keys, values = zip(*(self.truth[seq_id][layer] for seq_id in seq_ids), strict=True)
+                reference = prefill_attention(queries, keys, values)
+                out = cache.prefill(layer, torch.cat(queries), batch)
+                assert out.dtype == queries[0].dtype
+                assert max_rel_error(out, reference) <= allowed_error(queries, keys, values, reference)
+
+    def move(self, way: str, copies: Sequence[PageCopy]) -> None:
+        """Make the copies of ``swap_out``, ``swap_in`` or ``copy_pages``; what went out is gone from the pool."""
+        assert isinstance(self.cache, MovingKVCache)
+        getattr(self.cache, way)(copies)
+        for tensor in self.cache.tensors if way == "swap_out" else ():
+            tensor.fill_(self.setup.dead)
 
     def _compare(self, query: Tensor, batch: Batch, seq_ids: Sequence[int]) -> None:
         for layer in range(self.setup.num_layers):

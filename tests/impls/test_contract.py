@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from impls.interface import KVCache, Unsupported
+from impls.interface import KVCache, MovingKVCache, PrefillKVCache, Unsupported
 from impls.reference import allowed_error, decode_attention, max_rel_error
 from tests.impls.cache_case import DEVICE, LEFT_BY_ANOTHER, CacheCase, Setup, implementations
 
 EAGER = {"compile": False}
+COMPUTE_PROMPTS = ("contiguous", "paged_torch", "paged_triton", "triton_contiguous")
+MOVE_PAGES = ("paged_torch", "paged_triton")
 PAGE_SIZES = (1, 3, 4, 16, 64, 1024)
 INTERPRETED_TOKENS = 200
 """The longest sequence under Triton's interpreter, which takes a millisecond per token and layer."""
@@ -133,6 +135,40 @@ def test_facts(impl: Mapping[str, Any], policy: str) -> None:
     assert isinstance(bytes_read, int)
     assert bytes_read >= 20 * case.setup.model.token_bytes_per_layer + 2 * query.nbytes
     assert "sdpa_backend" in case.cache.details()
+    assert isinstance(case.cache, PrefillKVCache) == (impl["name"] in COMPUTE_PROMPTS)
+    assert isinstance(case.cache, MovingKVCache) == (impl["name"] in MOVE_PAGES)
+
+
+@pytest.mark.parametrize(("impl", "policy"), [arm for arm in ARMS if arm.values[0]["name"] in COMPUTE_PROMPTS])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_prompts_whole_and_in_chunks(impl: Mapping[str, Any], policy: str, dtype: str) -> None:
+    """Ragged, out of the order of admission, every other slot being poisoned."""
+    case = case_of(impl, policy=policy, dtype=dtype, heads=(6, 2), page_size=3, num_layers=2)
+    lens = (37, 1, 64, 20)
+    for seq_id, num_tokens in enumerate(lens):
+        case.admit(seq_id, num_tokens)
+    for num_queries in (lens, (5, 1, 33, 1), (1, 1, 1, 1)):
+        case.check_prefill([2, 0, 3, 1], [num_queries[seq_id] for seq_id in (2, 0, 3, 1)])
+    with pytest.raises(ValueError, match="num_queries=2 must be from 1 to 1, the sequence's length"):
+        case.cache.prepare_prefill([1], [2])  # type: ignore[attr-defined]
+    case.check(case.cache.prepare(range(4)), range(4))  # decoding chooses for itself
+
+
+@pytest.mark.parametrize(("impl", "policy"), [arm for arm in ARMS if arm.values[0]["name"] in MOVE_PAGES])
+@pytest.mark.parametrize("page_moves", ["at_once", "each"])
+def test_pages_that_move(impl: Mapping[str, Any], policy: str, page_moves: str) -> None:
+    """Out to the host, the pool poisoned, and back to other pages; then a fork writes to a copy of the shared page."""
+    case = case_of(impl, policy=policy, page_size=3, num_layers=2, host_ratio=0.5, options={"page_moves": page_moves})
+    for seq_id, num_tokens in enumerate((37, 20)):
+        case.admit(seq_id, num_tokens)
+    case.move("swap_out", case.policy.swap_out(0, 1))
+    case.admit(2, 5)
+    case.move("swap_in", case.policy.swap_in(0, 1))
+    case.check(case.cache.prepare(range(3)), range(3))
+    case.policy.fork(0, 3)
+    case.truth[3] = case.truth[0]
+    case.append(3, 2)
+    case.check(case.cache.prepare(range(4)), range(4))
 
 
 @pytest.mark.parametrize(("impl", "policy"), ARMS)

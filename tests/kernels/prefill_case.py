@@ -54,10 +54,10 @@ def refused_queries(num_queries: Sequence[int]) -> str:
     return "taken"
 
 
-def _moving(page_size: int, kv_layout: str, dtype: str, host_pages: int) -> PagedTriton:
+def _moving(page_size: int, kv_layout: str, dtype: str, page_moves: str, host_pages: int) -> PagedTriton:
     case = Case(seq_lens=(10,), page_size=page_size, heads=(4, 2), dtype=dtype)
     pool = PagePool(8, page_size, case.model.token_bytes, host_pages=host_pages, free_order=[5, 1, 7, 0, 3, 2, 6, 4])
-    options = {"kv_layout": kv_layout, "host_pages": host_pages}
+    options = {"kv_layout": kv_layout, "page_moves": page_moves}
     cache = PagedTriton(case.model, pool, device=DEVICE, num_layers=2, options=options)
     assert isinstance(cache, MovingKVCache)
     for tensor in cache.tensors:
@@ -65,9 +65,9 @@ def _moving(page_size: int, kv_layout: str, dtype: str, host_pages: int) -> Page
     return cache
 
 
-def copy_on_write(page_size: int, kv_layout: str, dtype: str) -> tuple[int, list[float]]:
+def copy_on_write(page_size: int, kv_layout: str, dtype: str, page_moves: str) -> tuple[int, list[float]]:
     """Pages copied, and how far a fork's step is above the allowed error, for parent and child, in each layer."""
-    cache = _moving(page_size, kv_layout, dtype, 1)
+    cache = _moving(page_size, kv_layout, dtype, page_moves, 1)
     tokens = 2 * page_size + page_size // 2
     rows = torch.randn((4, tokens + 1, 2, 64)).to(DEVICE, getattr(torch, dtype))
     cache.policy.admit(0, tokens)
@@ -90,9 +90,9 @@ def copy_on_write(page_size: int, kv_layout: str, dtype: str) -> tuple[int, list
     return len(copies), above
 
 
-def swap(page_size: int, kv_layout: str, dtype: str) -> bool:
+def swap(page_size: int, kv_layout: str, dtype: str, page_moves: str) -> bool:
     """Whether a sequence comes back from the host as it went, though another used its pages meanwhile."""
-    cache = _moving(page_size, kv_layout, dtype, 4)
+    cache = _moving(page_size, kv_layout, dtype, page_moves, 4)
     tokens = 3 * page_size + 1
     rows = torch.randn((2, tokens, 2, 64)).to(DEVICE, getattr(torch, dtype))
     query = torch.randn((1, 4, 64)).to(rows.dtype).to(DEVICE)
@@ -111,7 +111,7 @@ def swap(page_size: int, kv_layout: str, dtype: str) -> bool:
 
 def swap_too_far() -> str:
     """What is said of a page that the host does not have."""
-    cache = _moving(4, "NHD", "float16", 2)
+    cache = _moving(4, "NHD", "float16", "at_once", 2)
     try:
         cache.swap_out([(0, 2)])  # type: ignore[list-item]
     except ValueError as error:

@@ -69,12 +69,12 @@ def test_queries_that_cannot_be(kernels: ProcessPoolExecutor, num_queries: Seque
     assert kernels.submit(refused_queries, num_queries).result() == said
 
 
-MOVES = [(4, "NHD", "float16"), (6, "HND", "float32"), (64, "NHD", "bfloat16")]
+MOVES = [(4, "NHD", "float16", "at_once"), (6, "HND", "float32", "at_once"), (6, "HND", "bfloat16", "each")]
 
 
 @pytest.mark.parametrize("move", MOVES, ids=str)
 def test_a_fork_writes_to_a_copy_of_the_page_that_it_shared(
-    kernels: ProcessPoolExecutor, move: tuple[int, str, str]
+    kernels: ProcessPoolExecutor, move: tuple[int, str, str, str]
 ) -> None:
     copied, above = kernels.submit(copy_on_write, *move).result()
     assert copied == 1
@@ -83,11 +83,11 @@ def test_a_fork_writes_to_a_copy_of_the_page_that_it_shared(
 
 @pytest.mark.parametrize("move", MOVES, ids=str)
 def test_a_sequence_comes_back_from_the_host_as_it_went(
-    kernels: ProcessPoolExecutor, move: tuple[int, str, str]
+    kernels: ProcessPoolExecutor, move: tuple[int, str, str, str]
 ) -> None:
     assert kernels.submit(swap, *move).result()
 
 
 def test_pages_that_the_host_does_not_have(kernels: ProcessPoolExecutor) -> None:
-    said = "page 2 is not one of the host's impl.options.host_pages=2 pages"
+    said = "page 2 is not one of the policy's 2 pages on the host"
     assert kernels.submit(swap_too_far).result() == said
