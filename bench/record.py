@@ -105,16 +105,19 @@ def read_row(path: Path) -> dict[str, Any]:
     """One row of this or an older schema version.
 
     Raises:
-        ValueError: no JSON, or of a newer schema version.
+        ValueError: no JSON, a name twice, or of a newer schema version.
     """
     try:
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        row: dict[str, Any] = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a whole row: {error}") from error
     except _NoNumber as error:
         raise ValueError(f"{path} holds {error}: a value that was not measured is null") from error
+    except _Twice as error:
+        raise ValueError(f"{path} holds {error} twice") from error
     version = row.pop("schema_version", None) if isinstance(row, dict) else None
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise ValueError(f"{path} is not a row: it has no schema_version")
     if not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
@@ -132,6 +135,18 @@ class _NoNumber(Exception):
 
 def _no_number(name: str) -> Any:
     raise _NoNumber(name)
+
+
+class _Twice(Exception):
+    """A name that stands twice in one JSON object, which the last would win without a word."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return content
 
 
 def is_pending(run_dir: Path, name: str) -> bool:

@@ -41,9 +41,11 @@ def typed(rows: Sequence[Mapping[str, Any]], run_dir: Path) -> pd.DataFrame:
     for column in COLUMNS:
         values = pd.Series([row.get(column.name) for row in rows], dtype="object")
         try:
+            if column.dtype != "object" and any(isinstance(value, (str, bool)) for value in values):
+                raise TypeError  # pandas would read "12" and true as numbers
             # Nullable types: whole numbers stay whole beside nulls.
             columns[column.name] = values.astype(column.dtype)  # type: ignore[call-overload]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             wrong = next(value for value in values if not _fits(value, column.dtype))
             raise ValueError(f"{run_dir}: {column.name}={wrong!r} must be a number ({column.dtype})") from None
     return pd.DataFrame(columns)
@@ -58,9 +60,9 @@ def empty_table(rows: int) -> pd.DataFrame:
 def _fits(value: Any, dtype: str) -> bool:
     try:
         pd.Series([value], dtype="object").astype(dtype)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
-    return True
+    return not isinstance(value, (str, bool))
 
 
 def _other_unit(name: str) -> str:

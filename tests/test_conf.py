@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import open_dict
 
-from bench.answer import Answer
-from bench.assemble import make_row
 from bench.config import build
-from bench.expand import Composed, expand
 from bench.plan import make_plan
-from bench.record import complete
-from tests.bench.points import values
+from tests.bench.points import expanded, row_of, values
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 TRACE = Path(__file__).resolve().parent / "workload" / "fixtures" / "mooncake.jsonl"
@@ -66,20 +58,10 @@ def _axes(name: str) -> dict[str, list[str]]:
     return {key: re.split(r",", str(value)) for key, value in params.items()}
 
 
-def _expanded(*overrides: str) -> list[Composed]:
-    """The points of an experiment as the sweeper makes them, which is far cheaper than composing each."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        master = compose("config", list(overrides), return_hydra_config=True)
-        with open_dict(master):
-            master.hydra.job.config_name = "config"
-        params = {key: str(value) for key, value in master.hydra.sweeper.params.items()}
-        return expand(GlobalHydra.instance().config_loader(), master, params, overrides)
-
-
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_point_of_an_experiment_plans(name: str) -> None:
     trace = _trace_of(name)
-    points = _expanded(f"experiment={name}", *trace, *(["num_seqs=2"] if trace else []))  # the small trace has few
+    points = expanded(f"experiment={name}", *trace, *(["num_seqs=2"] if trace else []))  # the small trace has few
     plan = make_plan(points, [build(point.values) for point in points], "cpu")
     assert 1 <= len(plan.points) <= len(points)
 
@@ -94,12 +76,7 @@ def _smallest(name: str) -> list[str]:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_runs_in_its_smallest_form(name: str) -> None:
     """Its processes in this one: a sweep around each would take most of its time to start."""
-    (composed,) = _expanded(f"experiment={name}", *_smallest(name))
+    (composed,) = expanded(f"experiment={name}", *_smallest(name))
     (point,) = make_plan([composed], [build(composed.values)], "cpu").points
-    argument = {"config": point.config.to_json(), "ceiling_gbps": None}
-    calls = [call.partition(":") for call in point.config.scenario.processes]
-    answers = [getattr(importlib.import_module(module), function)(argument) for module, _, function in calls]
-    facts = dict.fromkeys(("server_id", "fingerprint", "code_hash", "repro_command"), "of the test")
-    facts |= dict.fromkeys(("harness_s", "measured_s"), 0.0) | dict.fromkeys(("rounds_interleaved", "mixed"), True)
-    row = complete(make_row(point, point.config, 0, Answer.merged(answers), facts))
+    row = row_of(point)
     assert row["status"] == "ok", row["status_reason"]

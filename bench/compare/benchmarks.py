@@ -39,7 +39,7 @@ def load_benchmarks(path: Path) -> Side:
         ValueError: a file that pytest-benchmark did not write, or files of different machines.
     """
     files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
-    contents = sorted((_content(file) for file in files), key=lambda content: str(content["datetime"]))
+    contents = sorted((_content(file) for file in files), key=lambda content: content["datetime"])
     facts = _facts(contents[0])
     if any(_facts(content)["fingerprint"] != facts["fingerprint"] for content in contents):
         raise ValueError(f"{path} holds files of different machines; compare the files of one")
@@ -56,23 +56,42 @@ def _content(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict) or not {"machine_info", "benchmarks", "datetime"} <= set(content):
+    if not isinstance(content, dict) or any(
+        content.get(name) is None for name in ("machine_info", "benchmarks", "datetime")
+    ):
         raise ValueError(f"{path} is neither a run folder nor what pytest-benchmark --benchmark-json writes")
+    _check(content, PARTS_OF_A_FILE, str(path))
     if not content["benchmarks"]:
         raise ValueError(f"{path} holds no benchmark")
-    if any("fullname" not in benchmark for benchmark in content["benchmarks"]):
-        raise ValueError(f"{path} holds a benchmark without a fullname")
+    for benchmark in content["benchmarks"]:
+        if not isinstance(benchmark, dict) or not isinstance(benchmark.get("fullname"), str):
+            raise ValueError(f"{path} holds a benchmark without a fullname")
+        _check(benchmark, PARTS_OF_A_BENCHMARK, f"{path}: {benchmark['fullname']}")
+    _check(content["machine_info"], {"cpu": dict}, f"{path}: machine_info")
     return {**content, "path": str(path)}
+
+
+PARTS_OF_A_FILE: Mapping[str, type] = {"machine_info": dict, "benchmarks": list, "datetime": str, "commit_info": dict}
+PARTS_OF_A_BENCHMARK: Mapping[str, type] = {"stats": dict, "options": dict}
+
+
+def _check(content: Mapping[str, Any], parts: Mapping[str, type], where: str) -> None:
+    """Refuse a part of another type; one that is null or absent is not there."""
+    kinds = {dict: "an object", list: "a list", str: "a text"}
+    for name, kind in parts.items():
+        if content.get(name) is not None and not isinstance(content[name], kind):
+            raise ValueError(f"{where}: {name} must be {kinds[kind]} of JSON")
 
 
 def _facts(content: Mapping[str, Any]) -> dict[str, Any]:
     machine, commit = content["machine_info"], content.get("commit_info") or {}
+    cpu = machine.get("cpu") or {}
     facts = {
         "schema_version": SCHEMA_VERSION,
         "python": machine.get("python_version"),
         "machine": machine.get("machine"),
         "system": f"{machine.get('system')} {machine.get('release')}",
-        "cpu_model": (machine.get("cpu") or {}).get("brand_raw"),
+        "cpu_model": cpu.get("brand_raw", cpu.get("brand")),  # the latter before py-cpuinfo 6
         "git": {"commit": commit.get("id"), "dirty": commit.get("dirty")},
         "packages": {"pytest-benchmark": content.get("version")},
     }
@@ -99,7 +118,7 @@ def _rows(content: Mapping[str, Any], replicate: int) -> list[dict[str, Any]]:
 
 def _median_us(benchmark: Mapping[str, Any], path: str) -> float:
     median_s = (benchmark.get("stats") or {}).get("median")
-    if not isinstance(median_s, (int, float)) or not math.isfinite(median_s) or median_s <= 0:
+    if type(median_s) not in (int, float) or not math.isfinite(median_s) or median_s <= 0:
         raise ValueError(f"{path}: the median of {benchmark['fullname']} is {median_s}; it must be above 0 and finite")
     return 1e6 * median_s
 

@@ -38,20 +38,33 @@ def load_side(path: Path) -> Side:
         raise ValueError(f"{path} is no run folder (it has no plan.json) and no JSON of pytest-benchmark")
     plan, facts = _json(path / "plan.json"), _json(path / "environment.json")
     _check_version(facts, path / "environment.json")
-    try:
-        planned = {point["key"]: int(plan["replicates"]) for point in plan["points"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path / 'plan.json'} is not a whole plan: {error!r}") from error
+    planned = _planned(plan, path / "plan.json")
     table = _table(path)
     check_table(table, str(path))
-    marked = path / INTERLEAVED
-    return Side(
-        name=str(path),
-        table=table,
-        facts=facts,
-        planned=planned,
-        interleaved=str(_json(marked)["pairs"]) if marked.is_file() else None,
-    )
+    return Side(name=str(path), table=table, facts=facts, planned=planned, interleaved=_pairs(path / INTERLEAVED))
+
+
+def _planned(plan: dict[str, Any], path: Path) -> dict[str, int]:
+    """By key, how many rows were planned."""
+    try:
+        replicates, keys = plan["replicates"], [point["key"] for point in plan["points"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a whole plan: {error!r}") from error
+    if type(replicates) is not int or replicates < 1:
+        raise ValueError(f"{path}: replicates={replicates!r} must be a whole number of at least 1")
+    if not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
+        raise ValueError(f"{path}: the keys of its points must be texts, each there once")
+    return dict.fromkeys(keys, replicates)
+
+
+def _pairs(path: Path) -> str | None:
+    """What the runs were interleaved under, if they were."""
+    if not path.is_file():
+        return None
+    pairs = _json(path).get("pairs")
+    if not isinstance(pairs, str) or not pairs:
+        raise ValueError(f"{path}: pairs={pairs!r} must be a text; scripts/ab.py writes it")
+    return pairs
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -68,8 +81,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _check_version(facts: dict[str, Any], path: Path) -> None:
     version = facts.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+    if not isinstance(facts.get("git") or {}, dict):
+        raise ValueError(f"{path}: git={facts['git']!r} must be a JSON object")
 
 
 def _table(run_dir: Path) -> pd.DataFrame:
@@ -103,6 +118,9 @@ def check_table(table: pd.DataFrame, name: str) -> None:
     for column in ("key", "replicate", "status"):
         if table[column].isna().any():
             raise ValueError(f"{name}: a row has no {column}")
+    below = table.loc[table["replicate"] < 0, "replicate"]
+    if len(below):
+        raise ValueError(f"{name}: replicate={below.iloc[0]} must be at least 0")
     twice = table[table.duplicated(["key", "replicate"])]
     if len(twice):
         first = twice.iloc[0]

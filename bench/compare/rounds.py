@@ -71,7 +71,7 @@ def run_rounds(arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: i
         started = time.perf_counter()
         for place, overrides in enumerate(requests):
             folder = out / "rounds" / f"{number:03}-{arm.name}-{place}"
-            _run(arm, overrides, folder)
+            run_sweep(arm, overrides, folder)
             made[arm.name][number].append(folder)
         took = time.perf_counter() - started
         print(f"round {number + 1} of {rounds}: {arm.name} ({took:.1f} s)", file=sys.stderr, flush=True)
@@ -89,7 +89,13 @@ def compared_rounds(
     return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))
 
 
-def _run(arm: Arm, overrides: Sequence[str], folder: Path) -> None:
+def run_sweep(arm: Arm, overrides: Sequence[str], folder: Path) -> None:
+    """One sweep of a checkout into a folder.
+
+    Raises:
+        ValueError: bad input, in the words of the run.
+        RuntimeError: it ended as no run should.
+    """
     command = [sys.executable, str(arm.root / "bench" / "run.py"), "-m", *overrides, *arm.extra, "replicates=1",
                f"run_dir={hydra_quoted(str(folder.absolute()))}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)

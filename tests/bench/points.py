@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf, open_dict
 
+from bench import expand
+from bench.answer import Answer
+from bench.assemble import make_row
 from bench.config import build
-from bench.plan import Plan, make_plan
+from bench.plan import Plan, Point, make_plan
+from bench.record import complete
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -43,3 +49,23 @@ class Composed:
 def plan_of(*points: Composed, device: str = "cpu") -> Plan:
     """The plan of some composed points."""
     return make_plan(points, [build(point.values) for point in points], device)
+
+
+def expanded(*overrides: str) -> list[expand.Composed]:
+    """The points of a command line as the sweeper makes them, which is far cheaper than composing each."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        master = compose("config", list(overrides), return_hydra_config=True)
+        with open_dict(master):
+            master.hydra.job.config_name = "config"
+        params = {key: str(value) for key, value in master.hydra.sweeper.params.items()}
+        return expand.expand(GlobalHydra.instance().config_loader(), master, params, overrides)
+
+
+def row_of(point: Point) -> dict[str, Any]:
+    """The row of a point whose processes ran in this one: a sweep around each would take most of its time to start."""
+    argument = {"config": point.config.to_json(), "ceiling_gbps": None}
+    calls = [call.partition(":") for call in point.config.scenario.processes]
+    answers = [getattr(importlib.import_module(module), function)(argument) for module, _, function in calls]
+    facts = dict.fromkeys(("server_id", "fingerprint", "code_hash", "repro_command"), "of the test")
+    facts |= dict.fromkeys(("harness_s", "measured_s"), 0.0) | dict.fromkeys(("rounds_interleaved", "mixed"), True)
+    return complete(make_row(point, point.config, 0, Answer.merged(answers), facts))
