@@ -24,6 +24,8 @@ from typing import Any
 
 from bench.answer import Answer
 
+ROOT = Path(__file__).resolve().parent.parent
+
 KILL_GRACE_S = 10.0
 START_TIMEOUT_S = 300.0
 
@@ -56,11 +58,12 @@ class Server:
         with self._errors.open("wb") as errors:
             # A session of its own: Ctrl-C reaches the parent alone, which then ends the child.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bench.forkserver", *preload],
+                # -P: not what lies in the caller's folder, which may be another revision of this repository.
+                [sys.executable, "-P", "-m", "bench.forkserver", *preload],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", **(env or {})},
+                env=_environment(env or {}),
                 start_new_session=True,
             )
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -176,3 +179,10 @@ def _how_it_ended(code: int) -> str:
     if code < 0:
         return f"ended by signal {-code} ({signal.Signals(-code).name})"
     return f"ended with exit code {code} and no answer"
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """Of a fork server: it imports what lies beside this file, whatever else may be called the same."""
+    whole = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", **changes}
+    inherited = [path for path in whole.get("PYTHONPATH", "").split(os.pathsep) if path]
+    return {**whole, "PYTHONPATH": os.pathsep.join([str(ROOT), *inherited])}

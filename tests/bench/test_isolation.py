@@ -35,6 +35,17 @@ def test_a_job_runs_in_a_child_of_the_server_and_is_logged(server: Server, tmp_p
     assert second.wall_s >= second.measured_s
 
 
+def test_a_server_imports_what_its_own_checkout_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the caller stands in another checkout, as where two revisions are compared, that one is not asked."""
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").write_text("raise RuntimeError('another revision')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Server() as running:
+        outcome = running.run(f"{JOBS}:behave", {"word": "here"}, log=tmp_path / "log", timeout_s=60)
+    assert outcome.answer.values["echo"] == "here"
+
+
 @pytest.mark.parametrize(
     ("how", "status", "reason"),
     [
