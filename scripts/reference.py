@@ -1,7 +1,6 @@
-"""Make a run of the reference's points: ``python scripts/reference.py FOLDER``, then compare it with a committed one:
+"""Make a run of the reference's points: ``python scripts/reference.py FOLDER``.
 
-    python scripts/compare_runs.py results/reference/HARDWARE FOLDER --kind exact
-
+Then compare it with a committed one: ``python scripts/compare_runs.py results/reference/HARDWARE FOLDER --kind exact``.
 Where counters changed on purpose: ``python scripts/reference.py results/reference/HARDWARE --renew``, and commit it.
 Exit codes: 0 written; 1 internal error; 2 bad input.
 """

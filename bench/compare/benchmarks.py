@@ -77,7 +77,7 @@ PARTS_OF_A_BENCHMARK: Mapping[str, type] = {"stats": dict, "options": dict}
 
 def _check(content: Mapping[str, Any], parts: Mapping[str, type], where: str) -> None:
     """Refuse a part of another type; one that is null or absent is not there."""
-    kinds = {dict: "an object", list: "a list", str: "a text"}
+    kinds: Mapping[type, str] = {dict: "an object", list: "a list", str: "a text"}
     for name, kind in parts.items():
         if content.get(name) is not None and not isinstance(content[name], kind):
             raise ValueError(f"{where}: {name} must be {kinds[kind]} of JSON")
@@ -118,7 +118,12 @@ def _rows(content: Mapping[str, Any], replicate: int) -> list[dict[str, Any]]:
 
 def _median_us(benchmark: Mapping[str, Any], path: str) -> float:
     median_s = (benchmark.get("stats") or {}).get("median")
-    if type(median_s) not in (int, float) or not math.isfinite(median_s) or median_s <= 0:
+    if (
+        isinstance(median_s, bool)
+        or not isinstance(median_s, (int, float))
+        or not math.isfinite(median_s)
+        or median_s <= 0
+    ):
         raise ValueError(f"{path}: the median of {benchmark['fullname']} is {median_s}; it must be above 0 and finite")
     return 1e6 * median_s
 

@@ -68,7 +68,8 @@ def make_reference(folder: Path, *, renew: bool = False, sweeps: Sequence[Sequen
         for path in sorted((whole / "points").glob("*.json")):
             write_json(folder / "points" / path.name, {**_read(path), "log": None})
         plan, facts = _read(whole / "plan.json"), _read(whole / "environment.json")
-    write_json(folder / "environment.json", {**facts, "argv": ["scripts/reference.py"]})
+    git = {**(facts["git"] or {}), "remotes": []}  # they may be paths of this machine
+    write_json(folder / "environment.json", {**facts, "argv": ["scripts/reference.py"], "git": git})
     write_json(folder / "plan.json", {**plan, "points": [_lasting(point) for point in plan["points"]]})
     return len(plan["points"])
 
@@ -84,7 +85,7 @@ def _check_place(folder: Path, *, renew: bool) -> None:
 def _lasting(point: dict[str, Any]) -> dict[str, Any]:
     """A planned point without what only spoke of its own run."""
     kept = [override for override in point["overrides"] if override.partition("=")[0] not in RUN_CONTROL]
-    return {**point, "overrides": kept}
+    return {**point, "overrides": kept, "values": {**point["values"], "run_dir": None}}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def plan_of(*points: Composed, device: str = "cpu") -> Plan:
 def expanded(*overrides: str) -> list[expand.Composed]:
     """The points of a command line as the sweeper makes them, which is far cheaper than composing each."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        master = compose("config", list(overrides), return_hydra_config=True)
+        plain = [override for override in overrides if "," not in override]  # the others are axes
+        master = compose("config", plain, return_hydra_config=True)
         with open_dict(master):
             master.hydra.job.config_name = "config"
         params = {key: str(value) for key, value in master.hydra.sweeper.params.items()}

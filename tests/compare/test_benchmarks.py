@@ -107,12 +107,23 @@ def test_a_run_folder_of_them_compares_the_same(
         (json.dumps(content(0, {"t": float("nan")})), "the median of t is nan"),
         (json.dumps(content(0, {"t": None})), "the median of t is None"),
         (json.dumps({**content(0, {}), "benchmarks": [{"name": "t"}]}), "a benchmark without a fullname"),
+        (json.dumps({**content(0, {}), "benchmarks": [5]}), "a benchmark without a fullname"),
+        (json.dumps({**content(0, {}), "benchmarks": 5}), "benchmarks must be a list of JSON"),
+        (json.dumps({**content(0, {"t": 1.0}), "machine_info": ["x"]}), "machine_info must be an object of JSON"),
+        (json.dumps(content(0, {"t": 1.0}, cpu="AMD")), "machine_info: cpu must be an object of JSON"),
+        (json.dumps(content(0, {"t": True})), "the median of t is True"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(ValueError, match=sentence.replace("(", r"\(")):
         load_side(tmp_path / "bad.json")
+
+
+def test_an_old_file_names_its_processor_otherwise(tmp_path: Path) -> None:
+    """Before version 6 py-cpuinfo, and so pytest-benchmark, called it ``brand``."""
+    (tmp_path / "old.json").write_text(json.dumps(content(0, {"t": 1.0}, cpu={"brand": "a processor"})))
+    assert load_side(tmp_path / "old.json").facts["cpu_model"] == "a processor"
 
 
 def test_files_of_two_machines_are_no_side(tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a text for a number": (lambda content: content.update(decode_us="fast"), "decode_us='fast' must be a number"),
     "a fraction of a page": (lambda content: content.update(peak_pages=7.5), "peak_pages=7.5 must be a number"),
     "unknown status": (lambda content: content.update(status="fine"), "status=fine must be one of ok"),
+    "a number as text": (lambda content: content.update(decode_us="12"), "decode_us='12' must be a number"),
+    "true for a number": (lambda content: content.update(peak_pages=True), "peak_pages=True must be a number"),
+    "more than 64 bits": (lambda content: content.update(peak_pages=10**30), "must be a number (Int64)"),
+    "a replicate below 0": (lambda content: content.update(replicate=-1), "replicate=-1 must be at least 0"),
+    "a version that is no number": (lambda content: content.update(schema_version=True), "it has no schema_version"),
+    "a name twice": (lambda content: '{"key": "a",' + json.dumps(content)[1:], "holds key twice"),
     "there twice": (lambda content: content.update(key="b"), "1 rows are there twice, the first is b-0"),
 }
 
@@ -107,6 +113,20 @@ def test_a_bad_row_is_one_sentence_and_exit_2(
         (lambda folder: (folder / "plan.json").unlink(), "is no run folder"),
         (lambda folder: (folder / "plan.json").write_text("{"), "plan.json cannot be read"),
         (lambda folder: (folder / "plan.json").write_text("{}"), "is not a whole plan"),
+        (
+            lambda folder: (folder / "plan.json").write_text('{"points": [], "replicates": "two"}'),
+            "replicates='two' must be a whole number of at least 1",
+        ),
+        (
+            lambda folder: (folder / "plan.json").write_text(
+                '{"points": [{"key": "a"}, {"key": "a"}], "replicates": 1}'
+            ),
+            "the keys of its points must be texts, each there once",
+        ),
+        (lambda folder: (folder / "interleaved.json").write_text("{}"), "pairs=None must be a text"),
+        (lambda folder: (folder / "points" / "c-0.json").mkdir(), "c-0.json: Is a directory"),
+        (lambda folder: (folder / "environment.json").write_text('{"git": 5}'), "git=5 must be a JSON object"),
+        (lambda folder: (folder / "environment.json").write_text('{"schema_version": -1}'), "has schema version -1"),
         (lambda folder: (folder / "environment.json").unlink(), "it has no environment.json"),
         (lambda folder: (folder / "environment.json").write_text("[]"), "must hold a JSON object"),
         (lambda folder: (folder / "environment.json").write_text('{"schema_version": 9}'), "has schema version 9"),

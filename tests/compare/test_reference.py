@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,17 +23,15 @@ REFERENCES = sorted(path.parent for path in (ROOT / "results" / "reference").glo
 RENEW = "did this change on purpose? then: python scripts/reference.py FOLDER --renew, and commit it"
 
 
-def planned(sweeps: Sequence[Sequence[str]]) -> list[Plan]:
-    plans = []
-    for overrides in sweeps:
-        points = expanded(*overrides)
-        plans.append(make_plan(points, [build(point.values) for point in points], "cpu"))
-    return plans
+@cache
+def planned(overrides: tuple[str, ...]) -> Plan:
+    points = expanded(*overrides)
+    return make_plan(points, [build(point.values) for point in points], "cpu")
 
 
-def against(reference: Path, sweeps: Sequence[Sequence[str]]) -> Comparison:
+def against(reference: Path, sweeps: Sequence[tuple[str, ...]]) -> Comparison:
     """The reference's rows of these sweeps against what this checkout answers in this process."""
-    rows = [row_of(point) for plan in planned(sweeps) for point in plan.points]
+    rows = [row_of(point) for overrides in sweeps for point in planned(overrides).points]
     whole, keys = load_side(reference), [row["key"] for row in rows]
     kept = dataclasses.replace(whole, table=whole.table[whole.table["key"].isin(keys)], planned=dict.fromkeys(keys, 1))
     candidate = Side(name="this checkout", table=typed(rows, Path("this checkout")), planned=dict.fromkeys(keys, 1))
@@ -40,7 +39,7 @@ def against(reference: Path, sweeps: Sequence[Sequence[str]]) -> Comparison:
 
 
 def test_there_is_one_and_it_asks_what_its_sweeps_ask() -> None:
-    keys = {point.key for plan in planned(SWEEPS) for point in plan.points}
+    keys = {point.key for overrides in SWEEPS for point in planned(overrides).points}
     assert REFERENCES
     for reference in REFERENCES:
         assert set(load_side(reference).planned) == keys, RENEW

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scripts import ab
+from scripts import ab, compare_runs, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".github" / "workflows" / "bench.yml").read_text()
@@ -38,3 +38,19 @@ def test_its_commands_are_understood(command: list[str], monkeypatch: pytest.Mon
     assert arguments.replicates >= (1 if arguments.kind == ["exact"] else 5)
     assert all("=" in override for override in overrides)
     assert overrides
+
+
+def test_the_reference_is_made_and_compared_as_the_scripts_understand(monkeypatch: pytest.MonkeyPatch) -> None:
+    (lines,) = [step["run"].splitlines() for step in STEPS if "scripts/reference.py" in step.get("run", "")]
+    make, judge = (shlex.split(line) for line in lines)
+    seen: list[Any] = []
+    monkeypatch.setattr(reference, "_make", lambda folder, *, renew: seen.append((folder, renew)) or 0)
+    monkeypatch.setattr(compare_runs, "_compare", lambda arguments: seen.append(arguments) or 0)
+    for script, command in ((reference, make), (compare_runs, judge)):
+        monkeypatch.setattr(sys, "argv", command[1:])
+        assert script.main() == 0
+        assert (ROOT / command[1]).is_file()
+    (folder, renew), arguments = seen
+    assert not renew
+    assert (arguments.candidate, arguments.kind) == (folder, ["exact"])
+    assert (ROOT / arguments.base / "plan.json").is_file()
