@@ -305,7 +305,7 @@ COLUMNS: tuple[Column, ...] = (
         None,
         sdpa_backend="back-end of torch's scaled_dot_product_attention, where one is used",
         sdpa_call="which equivalent call the contiguous cache found fastest before timing",
-        kernel_choice="tile and splits of our own kernels, and whether tuning timed the tile or had kept it on disk",
+        kernel_choice="whose kernel; of our own: tile and splits, and whether the tile was timed or kept on disk",
         bytes_read="bytes that one decode step of one layer reads and writes, padding included",
         server_id="the fork server that the timing process came from; distinct values are the n of a comparison",
         code_hash="hash of the sources that decide the answer: impls/, bench/{scenarios,measure,workload}, and an "

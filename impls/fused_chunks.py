@@ -1,0 +1,59 @@
+"""Attention over chunks of tokens as one loop that torch's compiler makes: K and V are read where they lie.
+
+A gather writes K and V once more before attention reads them. The compiled loop has the look-up of a
+token's slot inside it, so that a step reads as many bytes as over contiguous memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def attend_chunks(
+    rows: Tensor, keys: Tensor, values: Tensor, slots: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Attention over each chunk, and what is needed to merge them; eager, it would copy K and V several times.
+
+    Args:
+        rows: ``[num_chunks, num_kv_heads, group_size, head_dim]``, the query of each chunk's sequence.
+        keys: ``[num_slots, num_kv_heads, head_dim]``.
+        values: as ``keys``.
+        slots: int32 ``[num_chunks * width]``, the slot of each token; past a chunk's end any that is finite.
+        mask: added to the scores, ``[num_chunks, 1, 1, width]``, or ``None``.
+
+    Returns:
+        float32 as ``rows``, and the log-sum-exp of the scaled scores, ``[num_chunks, num_kv_heads, group_size]``.
+    """
+    slots = slots.view(len(rows), -1)  # [num_chunks, width]
+    scores = (rows[:, None].float() * keys[slots][:, :, :, None].float()).sum(dim=-1) / math.sqrt(rows.shape[-1])
+    if mask is not None:
+        scores = scores + mask[:, 0, 0, :, None, None].float()
+    largest = scores.amax(dim=1, keepdim=True)  # scores: [num_chunks, width, num_kv_heads, group_size]
+    weights = torch.exp(scores - largest)
+    total = weights.sum(dim=1)
+    outs = (weights[..., None] * values[slots][:, :, :, None].float()).sum(dim=1) / total[..., None]
+    return outs, largest[:, 0] + total.log()
+
+
+class FusedChunks:
+    """``attend_chunks``, compiled when it is first called, for any number of chunks."""
+
+    def __init__(self) -> None:
+        self._attend = torch.compile(attend_chunks)
+
+    def __call__(
+        self, rows: Tensor, keys: Tensor, values: Tensor, slots: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """See ``attend_chunks``.
+
+        Raises:
+            RuntimeError: the compiler does not work here; without a C++ compiler it cannot.
+        """
+        for tensor in (rows, slots, mask):
+            if tensor is not None:
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)
+        outs, lses = self._attend(rows, keys, values, slots, mask)
+        return outs, lses
