@@ -226,6 +226,7 @@ COLUMNS: tuple[Column, ...] = (
         preemption_kind="scenario=serving: recompute or swap, `auto` resolved",
         gpu="scenario=serving: whose constants the cost model has",
         num_gpus="GPUs that the model is divided among",
+        slowdown_ratio="cost.slowdown: every step takes so many times as long as its model says",
         measured_rows="hash of the rows that the time of reading K and V comes from (cost.rows); null: a roofline",
     ),
     *_columns(

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bench.config import known_keys, unknown_key
 
-WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "job")
+WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "draw", "job")
 """Keys that hold for the whole run and so cannot be an axis."""
 PATHS = ("workload.path", "cost.rows")
 """Keys whose values are paths."""
