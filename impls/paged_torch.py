@@ -26,7 +26,7 @@ from impls.chunk_merge import merge
 from impls.fused_chunks import FusedChunks
 from impls.gather_plan import Piece, Plan, make_plan
 from impls.interface import Policy, Unsupported
-from impls.page_moves import MOVES, MovesPages, PageMover, copy_each, copy_gathered
+from impls.page_moves import MOVES, MovesPages, PageMover, copy_gathered
 from impls.page_table import PageTable, build_page_table, unique_live_tokens
 from impls.paged_batch import OnPages, to_device
 from impls.policies import PagePool
@@ -105,8 +105,8 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         self._device = torch.device(device)
         self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
         self._prompts = PromptAttention(self._storage, self._device)
-        move = copy_gathered if choice_option(options, "page_moves", MOVES) == "at_once" else copy_each
-        self._mover = PageMover(self.tensors, policy.host_pages, move)
+        way = choice_option(options, "page_moves", MOVES)
+        self._mover = PageMover(self.tensors, policy.host_pages, way=way, at_once=copy_gathered)
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
         self._fused_from_bytes = self._least_fused_bytes(options)
         self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
@@ -173,9 +173,9 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         """Facts about the last ``tune``.
 
         ``sdpa_backend`` or ``kernel_choice``, ``chunk_tokens, query_rows, in_place_ratio, bytes_read``; the
-        last counts what must be read, not that gathered bytes are written and read once more.
+        last counts what must be read, not that gathered bytes are written and read once more. And ``page_moves``.
         """
-        return dict(self._details)
+        return {**self._details, "page_moves": self._mover.way}
 
     @cached_property
     def _workers(self) -> Workers:

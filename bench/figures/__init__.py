@@ -24,6 +24,7 @@ from bench.figures.paper_gpu import PAPER_FIG18A, PAPER_FIG18B_KERNEL
 from bench.figures.paper_latency import LATENCY_FIGURES
 from bench.figures.paper_replay import REPLAY_FIGURES
 from bench.figures.paper_sensitivity import SENSITIVITY_FIGURES
+from bench.figures.paper_swap import PAPER_FIG19A
 from bench.figures.style import FigureSpec, save
 
 PAPER_FIGURES: tuple[FigureSpec, ...] = (
@@ -39,6 +40,7 @@ PAPER_FIGURES: tuple[FigureSpec, ...] = (
     PAPER_FIG18A,
     PAPER_FIG18B_KERNEL,
     PAPER_FIG18B_PAGES,
+    PAPER_FIG19A,
     *BEYOND_FIGURES,
     MOONCAKE_HITS,
 )
