@@ -19,6 +19,8 @@ BOUND: Final = 1.2
 LINES: Final = {"recompute_ms": "compute again", "swap_out_ms": "swap out", "swap_in_ms": "swap in",
                 "swap_ms": "swap out and in"}  # fmt: skip
 
+MOVES: Final = {"each": "a copy per page", "at_once": "pages at once"}
+
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
     """Each way to swap beside computing the same tokens again with the same implementation and page size."""
@@ -51,7 +53,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
                   label=f"printed: computing again\nis at most here ({BOUND:g} × swap)")  # fmt: skip
         page_size_axis(axes, rows["pages"])
         axes.set_yscale("log")
-        axes.set_title(f"{name}, pages {str(moves).replace('_', ' ')}", fontsize="small")
+        axes.set_title(f"{name}, {MOVES[str(moves)]}", fontsize="small")
     grid[0].set_ylabel("time of all layers (ms)")
     move_legend_outside(figure, grid)
     tokens = int(frame["live_tokens"].iloc[0])
