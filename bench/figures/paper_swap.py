@@ -45,7 +45,7 @@ def _select(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(frame: pd.DataFrame) -> Figure:
     panels = list(frame.groupby(["implementation", "moves"]))
-    figure, grid = panel_grid(len(panels), width=4.2, height=4.0)
+    figure, grid = panel_grid(len(panels), width=4.6, height=4.2, columns=2)
     for axes, ((name, moves), rows) in zip(grid, panels, strict=True):
         for place, (column, label) in enumerate(LINES.items()):
             axes.plot(rows["pages"], rows[column], marker=MARKERS[place], label=label)
@@ -53,12 +53,12 @@ def _draw(frame: pd.DataFrame) -> Figure:
                   label=f"printed: computing again\nis at most here ({BOUND:g} × swap)")  # fmt: skip
         page_size_axis(axes, rows["pages"])
         axes.set_yscale("log")
-        axes.set_title(f"{name}, {MOVES[str(moves)]}", fontsize="small")
-    grid[0].set_ylabel("time of all layers (ms)")
+        axes.set_title(f"{name}, {MOVES[str(moves)]}")
+        axes.set_ylabel("all layers (ms)")
     move_legend_outside(figure, grid)
     tokens = int(frame["live_tokens"].iloc[0])
-    figure.suptitle(f"Figure 19a: {tokens} tokens of OPT-13B (a layer's time × {LAYERS}; medians of the replicates, "
-                    "no error bars)", fontsize="medium")  # fmt: skip
+    figure.suptitle(f"Figure 19a: {tokens} tokens of OPT-13B, a layer's time × {LAYERS}\n(medians of the replicates, "
+                    "no error bars)")  # fmt: skip
     return figure
 
 
