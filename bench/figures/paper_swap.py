@@ -45,7 +45,7 @@ def _select(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(frame: pd.DataFrame) -> Figure:
     panels = list(frame.groupby(["implementation", "moves"]))
-    figure, grid = panel_grid(len(panels), width=4.6, height=4.2, columns=2)
+    figure, grid = panel_grid(len(panels), width=5.4, height=4.2, columns=2)
     for axes, ((name, moves), rows) in zip(grid, panels, strict=True):
         for place, (column, label) in enumerate(LINES.items()):
             axes.plot(rows["pages"], rows[column], marker=MARKERS[place], label=label)
