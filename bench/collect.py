@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
+
 from bench.claim import drop_leftovers
 from bench.display import show_run
-from bench.figures import draw_figures
 from bench.plan import read_plan
 from bench.run_state import exit_code
 from bench.table import load_rows, write_table
 
 
-def collect(run_dir: Path) -> int:
+def collect(run_dir: Path, *, draw: bool) -> int:
     """Write table and figures of the rows that are there, show them, return the exit code."""
     drop_leftovers(run_dir)
     table = load_rows(run_dir)
     write_table(table, run_dir)
-    drawn = draw_figures(table, run_dir / "figures")
+    drawn = _drawn(table, run_dir) if draw else []
     planned = len(read_plan(run_dir).jobs())
     show_run(table, run_dir, planned=planned, figures=drawn)
     return exit_code(Counter(table["status"]) + Counter(planned=planned - len(table)))
+
+
+def _drawn(table: pd.DataFrame, run_dir: Path) -> list[Path]:
+    from bench.figures import draw_figures  # seconds of imports, which a run that draws nothing need not wait for
+
+    return draw_figures(table, run_dir / "figures")

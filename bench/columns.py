@@ -44,8 +44,8 @@ class Column:
         return self.kind == "exact" or (self.better is not None and self.name not in DERIVED)
 
 
-FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_error", "_s",
-             "_p50", "_p90", "_p99", "_per_token")  # fmt: skip
+FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_tflops",
+             "_error", "_s", "_p50", "_p90", "_p99", "_per_token")  # fmt: skip
 WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "_retries", "bytes_read", "page_size",
          "replicate", "seed", "layers_allocated", "admissions", "appends", "frees", "preemptions", "steps", "_pages",
          "pages_taken_admit", "pages_taken_append", "num_gpus")  # fmt: skip
@@ -65,6 +65,7 @@ UNITS = {
     "_s": "s",
     "_bytes": "bytes",
     "_gbps": "GB/s",
+    "_tflops": "TFLOP/s",
     "_tokens": "tokens",
     "_pages": "pages",
     "_seqs": "sequences",
@@ -73,7 +74,9 @@ UNITS = {
 }
 """Suffix of a column's name: unit. The first that fits counts."""
 
-DERIVED = ("decode_us_per_ktoken", "decode_us_low", "decode_us_high", "decode_spread_ratio", "achieved_gbps",
+DERIVED = ("prefill_us_per_ktoken", "prefill_us_low", "prefill_us_high", "prefill_spread_ratio", "prefill_tflops",
+           "swap_out_gbps", "swap_in_gbps", "copy_pages_gbps",
+           "decode_us_per_ktoken", "decode_us_low", "decode_us_high", "decode_spread_ratio", "achieved_gbps",
            "ceiling_ratio", "ceiling_gbps", "process_memory_bytes", "polled_peak_rise_bytes", "torch_difference_bytes",
            "process_difference_bytes", "device_difference_bytes")  # fmt: skip
 """Times and bytes that repeat another column or speak of the machine: judging them would count a change twice."""
@@ -226,6 +229,7 @@ COLUMNS: tuple[Column, ...] = (
         preemption_kind="scenario=serving: recompute or swap, `auto` resolved",
         gpu="scenario=serving: whose constants the cost model has",
         num_gpus="GPUs that the model is divided among",
+        slowdown_ratio="cost.slowdown: every step takes so many times as long as its model says",
         measured_rows="hash of the rows that the time of reading K and V comes from (cost.rows); null: a roofline",
     ),
     *_columns(
@@ -299,13 +303,70 @@ COLUMNS: tuple[Column, ...] = (
         pages_saved_ratio="pages that sharing saves / pages that the sequences would hold without (PagedAttention "
         "paper, Figure 15), both summed over time",
     ),
+    *_columns(
+        "identity",
+        None,
+        chunk_tokens="scenario=prefill: most tokens of a prompt that ask in the step; 0: all that are not cached",
+        cached_tokens="scenario=prefill: tokens of each prompt that are cached already, at most all but its last",
+        page_moves="scenario=swap: at_once (a kernel, or a gather, a transfer and a scatter, per tensor) or each (a "
+        "copy per page and tensor)",
+    ),
+    *_columns(
+        "exact",
+        None,
+        prefill_tokens="scenario=prefill: tokens that ask in the step, over all sequences",
+        moved_pages="scenario=swap: pages that move: those of the admitted sequences, shared ones once",
+        moved_bytes="scenario=swap: bytes of these pages' K and V in one layer",
+    ),
+    *_columns(
+        "timing",
+        "lower",
+        prefill_us="scenario=prefill: median time of the step's causal attention in one layer",
+        prefill_us_low="lower end of the 95 % order-statistic interval of that median",
+        prefill_us_high="upper end of it",
+        prefill_us_per_ktoken="1,000 · prefill_us / prefill_tokens",
+        prefill_spread_ratio="interquartile range of the samples behind prefill_us / their median",
+        prefill_enqueue_us="median host time to enqueue it outside of a graph; null on a CPU",
+        prefill_hot_us="the same as prefill_us with warm caches; null on a CPU",
+        linear_us="scenario.linear_layers: one layer's matrix products of prefill_tokens tokens, timed as one product "
+        "with num_parameters / num_layers weights",
+    ),
+    *_columns(
+        "timing",
+        "higher",
+        prefill_tflops="4 · num_query_heads · head_dim · Σ tokens that each query sees / prefill_us, 10¹² "
+        "operations/s: causal, what a mask hides is not counted",
+    ),
+    *_columns(
+        "record",
+        None,
+        prefill_samples="samples behind prefill_us",
+        prefill_sample_calls="calls that one of these samples averages over",
+        prefill_warmup_calls="calls before the first of these samples",
+        prefill_stop="why sampling stopped: converged, stable_noise or budget",
+    ),
+    *_columns(
+        "timing",
+        "lower",
+        swap_out_us="scenario=swap: copying moved_pages pages to the host, of one layer: the time of the call, which "
+        "moves layers_allocated layers, divided by them",
+        swap_in_us="the same back from the host",
+        copy_pages_us="the same to as many other pages of the pool",
+    ),
+    *_columns(
+        "timing",
+        "higher",
+        swap_out_gbps="moved_bytes / swap_out_us, 10⁹ bytes/s",
+        swap_in_gbps="moved_bytes / swap_in_us",
+        copy_pages_gbps="moved_bytes / copy_pages_us: each byte counted once, though read and written",
+    ),
     *_columns("timing", "lower", decode_us_per_ktoken="1,000 · decode_us / live_tokens"),
     *_columns(
         "record",
         None,
         sdpa_backend="back-end of torch's scaled_dot_product_attention, where one is used",
         sdpa_call="which equivalent call the contiguous cache found fastest before timing",
-        kernel_choice="tile and splits of our own kernels, and whether tuning timed the tile or had kept it on disk",
+        kernel_choice="whose kernel; of our own: tile and splits, and whether the tile was timed or kept on disk",
         bytes_read="bytes that one decode step of one layer reads and writes, padding included",
         server_id="the fork server that the timing process came from; distinct values are the n of a comparison",
         code_hash="hash of the sources that decide the answer: impls/, bench/{scenarios,measure,workload}, and an "
@@ -316,8 +377,8 @@ COLUMNS: tuple[Column, ...] = (
         mixed="true in a resumed run whose code or machine had changed (resume_mixed=true)",
         timer="events, graph, cupti or perf_counter",
         timer_reason="why that timer: asked for, or from predicted bytes / ceiling, decided once per point",
-        l2_mode="cold: no timed call behind decode_us found its inputs in the L2 cache (flushed before each sample, or "
-        "copies of the inputs taken in turn); hot: it did",
+        l2_mode="cold: no timed call behind decode_us (prefill_us, swap_out_us) found its inputs in the L2 cache "
+        "(flushed before each sample, or copies of the inputs taken in turn); hot: it did",
         append_l2_mode="the same of append_us",
     ),
     *_columns("timing", "lower", benchmark_us="scenario=pytest_benchmark: median time of one call"),
@@ -328,7 +389,7 @@ COLUMNS: tuple[Column, ...] = (
         "lower",
         policy_ns_per_op="host time per policy operation (admit, append or free of one sequence)",
         prepare_us="building one step's metadata on the host and copying it to the device; once per step",
-        append_us="writing one token's K and V per sequence into one layer",
+        append_us="writing one token's K and V per sequence into one layer; scenario=prefill: of all tokens that ask",
         decode_us="median decode step of one layer",
         decode_us_low="lower end of the 95 % order-statistic interval of that median",
         decode_us_high="upper end of it",
@@ -338,7 +399,7 @@ COLUMNS: tuple[Column, ...] = (
     *_columns(
         "record",
         None,
-        launch_bound="true if that is longer than decode_us: without a graph the host is what is waited for",
+        launch_bound="true if that is longer than decode_us (prefill_us): without a graph the host is waited for",
         decode_samples="samples behind decode_us",
         decode_sample_calls="calls that one of these samples averages over",
         decode_warmup_calls="calls before the first of these samples",
@@ -350,7 +411,7 @@ COLUMNS: tuple[Column, ...] = (
         "timing",
         "higher",
         achieved_gbps="(K and V that must be read, shared ones once, those outside a window not + queries + output + "
-        "metadata_bytes, of one layer) / decode_us, 10⁹ bytes/s",
+        "metadata_bytes, of one layer) / decode_us (prefill_us), 10⁹ bytes/s",
         ceiling_gbps="read bandwidth of a reduction over measure.ceiling_bytes, same run, same timer",
     ),
     *_columns(

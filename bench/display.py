@@ -30,6 +30,9 @@ ASKED = {
     "policy": "policy",
     "page_layout": "layout",
     "page_size": "page",
+    "page_moves": "moves",
+    "chunk_tokens": "chunk",
+    "cached_tokens": "cached",
     "num_seqs": "seqs",
     "rate_per_s": "rate /s",
     "sampling": "sampling",
@@ -41,6 +44,16 @@ ASKED = {
 """What identifies a row: a column where it varies, said once above the tables where it does not."""
 
 TIMES = {
+    "prefill_us": "prefill µs",
+    "prefill_us_per_ktoken": "prefill µs/ktoken",
+    "prefill_tflops": "TFLOP/s",
+    "linear_us": "linear µs",
+    "swap_out_us": "swap out µs",
+    "swap_in_us": "swap in µs",
+    "copy_pages_us": "copy pages µs",
+    "swap_out_gbps": "out GB/s",
+    "swap_in_gbps": "in GB/s",
+    "copy_pages_gbps": "copy GB/s",
     "decode_us": "decode µs",
     "decode_hot_us": "hot µs",
     "decode_us_per_ktoken": "µs/ktoken",
@@ -111,7 +124,8 @@ COST_HEADINGS = {
 }
 """``bench.paging_cost``; what else varies comes before."""
 
-MARKED = ("admitted_seqs", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
+MARKED = ("admitted_seqs", "prefill_us", "prefill_us_per_ktoken", "prefill_tflops", "swap_out_us", "swap_in_us",
+          "copy_pages_us", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
           "policy_ns_per_op", "achieved_gbps", "process_memory_rise_bytes", "batched_requests_mean",
           "normalized_latency_ms_per_token")  # fmt: skip
 """Columns whose best value is marked, among rows of equal ``batch_digest``."""

@@ -21,8 +21,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bench.config import known_keys, unknown_key
 
-WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "job")
+WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "draw", "job")
 """Keys that hold for the whole run and so cannot be an axis."""
+ADDED = "+"
+"""What Hydra's grammar puts before a key that is not there yet, such as one of ``impl.options``."""
 PATHS = ("workload.path", "cost.rows")
 """Keys whose values are paths."""
 
@@ -124,21 +126,22 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
 def _resolved(base: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
     cfg = copy.deepcopy(base)
     for key, value in changes.items():
-        if OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
+        path = key.removeprefix(ADDED)
+        if path == key and OmegaConf.select(cfg, key, default=_ABSENT) is _ABSENT:
             raise ValueError(unknown_key(key, known_keys()))
-        OmegaConf.update(cfg, key, value)
+        OmegaConf.update(cfg, path, value, force_add=path != key)
     return _plain(cfg)
 
 
 def _with_changes(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of plain containers with swept scalars set, each of which must be there already."""
+    """A copy of plain containers with swept scalars set, each of which must be there already unless it is added."""
     values = copy.deepcopy(dict(base))
     for key, value in changes.items():
-        *groups, name = key.split(".")
+        *groups, name = key.removeprefix(ADDED).split(".")
         node: Any = values
         for group in groups:
             node = node.get(group) if isinstance(node, dict) else None
-        if not isinstance(node, dict) or name not in node:
+        if not isinstance(node, dict) or (name not in node and not key.startswith(ADDED)):
             raise ValueError(unknown_key(key, known_keys()))
         node[name] = value
     return values

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-RUN_CONTROL = ("run_dir", "job", "resume", "resume_mixed", "dry_run", "timeout_s", "replicates")
+RUN_CONTROL = ("run_dir", "job", "resume", "resume_mixed", "dry_run", "draw", "timeout_s", "replicates")
 """Root keys that say how a run is made, not what it asks."""
 
 

@@ -53,7 +53,7 @@ def effective(config: Config) -> dict[str, Any]:
         "scenario": _differing(scenario, without=("processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
         "policy": _differing(policy, without=("ignores",)),
-        "model": _differing(config.model, without=("name",) if scenario.models_time else ("name", "num_parameters")),
+        "model": _differing(config.model, without=("name",) if scenario.uses_weights else ("name", "num_parameters")),
         "workload": _workload(config),
         "measure": _differing(config.measure, without=("name",)),
         "device": config.device,

@@ -18,8 +18,10 @@ from bench.units import mib
 NAMED = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
 """Columns that name a row in every table."""
 
-SHOWN = ("decode_us", "decode_us_low", "decode_us_high", "decode_hot_us", "achieved_gbps", "ceiling_ratio", "timer",
-         "l2_mode", "admitted_seqs", "max_rel_error", "fitness")  # fmt: skip
+SHOWN = ("prefill_us", "prefill_us_low", "prefill_us_high", "prefill_tflops", "linear_us", "swap_out_us",
+         "swap_in_us", "copy_pages_us", "page_moves", "decode_us", "decode_us_low", "decode_us_high",
+         "decode_hot_us", "achieved_gbps", "ceiling_ratio", "timer", "l2_mode", "admitted_seqs",
+         "max_rel_error", "fitness")  # fmt: skip
 """Columns of the table of results, those that are null everywhere left out."""
 
 MACHINE = ("cpu_model", "cpu_affinity", "cpu_governor", "gpu", "driver", "gpu_ecc", "gpu_mig", "gpu_power_limit_w",

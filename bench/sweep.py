@@ -183,7 +183,7 @@ def _launch(
     pending = [(point, name) for point, replicate in plan.jobs()
                if is_pending(run_dir, name := f"{point.key}-{replicate}")]  # fmt: skip
     jobs = [_job(run_dir, point, name, control or {}).overrides(point.overrides) for point, name in pending]
-    gave_up = None
+    gave_up, draw = None, request.composed.draw
     try:
         if jobs and request.launcher.is_ours:
             launcher: Any = request.launcher.make(run_dir)
@@ -193,13 +193,13 @@ def _launch(
             machine.close()
             gave_up = launch_foreign(request.launcher, run_dir, [name for _, name in pending], jobs)
     except KeyboardInterrupt:
-        collect(run_dir)
+        collect(run_dir, draw=draw)
         print(f"interrupted; go on with: {resume_command(run_dir)}", flush=True)
         return EXIT_INTERRUPTED
     except OSError as error:  # a full disk, say: what was finished is whole
         print(f"error: {error}; make room and go on with: {resume_command(run_dir)}", file=sys.stderr)
         return EXIT_POINTS_FAILED
-    code = collect(run_dir)
+    code = collect(run_dir, draw=draw)
     if gave_up:
         print(f"error: the launcher gave up: {gave_up}; go on with: {resume_command(run_dir)}", file=sys.stderr)
     return code

@@ -90,7 +90,9 @@ class Plan:
         return in_place / sum(piece.num_slots for piece in self.pieces)
 
 
-def make_plan(groups: Sequence[ChunkGroup], num_seqs: int, dtype: torch.dtype, device: torch.device) -> Plan:
+def make_plan(
+    groups: Sequence[ChunkGroup], num_seqs: int, dtype: torch.dtype, device: torch.device, *, in_place: bool = True
+) -> Plan:
     """Copy a batch's chunks to the device.
 
     Args:
@@ -98,18 +100,19 @@ def make_plan(groups: Sequence[ChunkGroup], num_seqs: int, dtype: torch.dtype, d
         num_seqs: rows of the batch.
         dtype: of the masks, which is that of the scores they are added to.
         device: where attention runs.
+        in_place: whether slots that are one run become a slice; else they are always listed.
     """
     return Plan(
-        pieces=[_piece(group, dtype, device) for group in groups],
+        pieces=[_piece(group, dtype, device, in_place) for group in groups],
         seqs=torch.from_numpy(np.concatenate([group.seqs for group in groups])).to(device),
         chunks=torch.from_numpy(chunks_of_seqs(groups, num_seqs)).to(device),
     )
 
 
-def _piece(group: ChunkGroup, dtype: torch.dtype, device: torch.device) -> Piece:
+def _piece(group: ChunkGroup, dtype: torch.dtype, device: torch.device, in_place: bool) -> Piece:
     num_chunks, width = group.slots.shape
     slots: Tensor | slice
-    if group.is_consecutive:
+    if in_place and group.is_consecutive:
         first = int(group.slots[0, 0])
         slots = slice(first, first + group.slots.size)
     else:

@@ -271,7 +271,11 @@ class PrefillKVCache(KVCache, Protocol):
 
 @runtime_checkable
 class MovingKVCache(KVCache, Protocol):
-    """A paged cache that makes the page copies that its policy asks for, in all layers."""
+    """A paged cache that makes the page copies that its policy asks for, in all layers.
+
+    ``details`` says how, as ``page_moves``. A move may return before its copies are made; what is done later on
+    the device finds them made.
+    """
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
         """Copy pages within the pool: what ``append`` to a shared page asks for (copy-on-write)."""

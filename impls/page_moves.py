@@ -25,14 +25,19 @@ class PageMover:
     Args:
         pool: K of each layer, then V of each layer, ``[num_pages, page_size, num_kv_heads, head_dim]`` of any strides.
         host_pages: pages of the host's pool, as many as the policy has there.
-        move: makes the copies.
+        way: one of ``MOVES``.
+        at_once: makes the copies, if that is the way.
+
+    Attributes:
+        way: as given.
     """
 
-    def __init__(self, pool: Sequence[Tensor], host_pages: int, move: Move) -> None:
+    def __init__(self, pool: Sequence[Tensor], host_pages: int, *, way: str, at_once: Move) -> None:
+        self.way = way
         self._pool = pool
         self._host_pages = host_pages
         self._host = [_on_host(tensor, host_pages) for tensor in pool if host_pages]
-        self._move = move
+        self._move = at_once if way == "at_once" else copy_each
 
     @property
     def host_bytes(self) -> int:

@@ -3,12 +3,15 @@
 A gather of the whole batch writes and re-reads all of K and V: on a CPU that was 22 times slower
 than attention over contiguous memory. So the sequences are cut into chunks, each thread gathers a
 few chunks into a buffer that stays in the processor's cache and runs attention on it, and the
-chunks' results are merged by their log-sum-exp, as flash-decoding merges its splits. A GPU wants
-one large call: there a chunk is a whole sequence, and all of them are gathered together.
+chunks' results are merged by their log-sum-exp, as flash-decoding merges its splits. Where a step
+reads enough to be worth the seconds of compiling, a loop that torch's compiler makes competes, which
+reads K and V where they lie (``impls.fused_chunks``). A GPU wants one large call: there a chunk is a
+whole sequence, and all of them are gathered together.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,15 +22,17 @@ import torch
 from torch import Tensor
 
 from impls import sdpa
+from impls.chunk_merge import merge
+from impls.fused_chunks import FusedChunks
 from impls.gather_plan import Piece, Plan, make_plan
 from impls.interface import Policy, Unsupported
-from impls.page_moves import MOVES, MovesPages, PageMover, copy_each, copy_gathered
+from impls.page_moves import MOVES, MovesPages, PageMover, copy_gathered
 from impls.page_table import PageTable, build_page_table, unique_live_tokens
 from impls.paged_batch import OnPages, to_device
 from impls.policies import PagePool
 from impls.sdpa_prefill import PrefillsWithSdpa, PromptAttention, TorchPrefillBatch
 from impls.spec import ModelSpec
-from impls.storage import SlotStorage, check_options, check_plain, choice_option, positive_option
+from impls.storage import SlotStorage, check_options, check_plain, choice_option, flag_option, positive_option
 from impls.token_chunks import cut
 from impls.tuning import fastest
 from impls.workers import Workers
@@ -36,6 +41,10 @@ CHUNK_TOKENS: Final = (256, 64)
 """Chunk lengths that ``tune`` tries on a CPU: long ones cost less merging, short ones more often lie in one page."""
 GATHER_BYTES: Final = 4 << 20
 """K and V that a thread gathers before attention runs on them: well inside its share of the cache."""
+FUSED: Final = "compiled"
+FUSED_CHUNK_TOKENS: Final = 64
+FUSED_FROM_BYTES: Final = 64 << 20
+"""K and V that a step reads at least before compiling is tried: it takes seconds, once per process."""
 GROUPS_PER_THREAD: Final = 4
 """Groups of chunks that each thread should find, so that no one waits long for the last."""
 
@@ -45,7 +54,7 @@ class Choice(NamedTuple):
 
     Attributes:
         chunk_tokens: tokens of a chunk; ``None``: whole sequences, all in one call.
-        backend: of SDPA, see ``impls.sdpa``.
+        backend: of SDPA, see ``impls.sdpa``; or ``FUSED``.
         num_rows: query rows per KV head, see ``impls.sdpa.row_counts``.
     """
 
@@ -75,18 +84,19 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         device: where the storage lies.
         num_layers: layers that get storage.
         options: ``chunk_tokens``, a chunk length instead of those that ``tune`` tries (on a CPU
-            only), ``gather_bytes`` instead of ``GATHER_BYTES``, and ``page_moves``, see ``PageMover``.
+            only), ``gather_bytes`` instead of ``GATHER_BYTES``, ``compile`` (on a CPU only): ``true``, the
+            compiled loop alone, ``false``, never; and ``page_moves``, see ``PageMover``.
 
     Raises:
         Unsupported: the policy is another one, the model's attention is not plain, or chunks are asked
             for where there are none.
-        ValueError: an unknown option, or one that is not a positive integer.
+        ValueError: an unknown option, or one that is out of range.
     """
 
     def __init__(
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
-        check_options(options, ("chunk_tokens", "gather_bytes", "page_moves"))
+        check_options(options, ("chunk_tokens", "gather_bytes", "compile", "page_moves"))
         if not isinstance(policy, PagePool):
             raise Unsupported(f"paged_torch stands on a page pool, not on {type(policy).__name__}")
         check_plain(model, "paged_torch")
@@ -95,9 +105,10 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         self._device = torch.device(device)
         self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
         self._prompts = PromptAttention(self._storage, self._device)
-        move = copy_gathered if choice_option(options, "page_moves", MOVES) == "at_once" else copy_each
-        self._mover = PageMover(self.tensors, policy.host_pages, move)
+        way = choice_option(options, "page_moves", MOVES)
+        self._mover = PageMover(self.tensors, policy.host_pages, way=way, at_once=copy_gathered)
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
+        self._fused_from_bytes = self._least_fused_bytes(options)
         self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
         self._choice = self._choices[0]
         self._details = {"sdpa_backend": None, "bytes_read": None}
@@ -130,17 +141,19 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         Raises:
             Unsupported: none works but SDPA's math back-end, which is no contender.
         """
-        plans = {choice: self._plan(batch.paged.host, choice) for choice in self._choices}
+        table = batch.paged.host
+        live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
+        plans = {choice: self._plan(table, choice) for choice in self._choices_for(live_bytes)}
         calls = {choice: partial(self._attend, choice, 0, query, plan) for choice, plan in plans.items()}
         self._choice = fastest(calls, self._device)
         batch.plan = plans[self._choice]
-        table = batch.paged.host
-        live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
+        is_fused = self._choice.backend == FUSED
         self._details = {
-            "sdpa_backend": self._choice.backend,
+            "sdpa_backend": None if is_fused else self._choice.backend,
+            "kernel_choice": f"torch {torch.__version__}, compiled" if is_fused else None,
             "chunk_tokens": self._choice.chunk_tokens,
             "query_rows": self._choice.num_rows,
-            "in_place_ratio": batch.plan.in_place_ratio,
+            "in_place_ratio": 1.0 if is_fused else batch.plan.in_place_ratio,
             "bytes_read": live_bytes + 2 * query.nbytes + table.page_table.nbytes,
         }
 
@@ -159,15 +172,40 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``.
 
-        ``sdpa_backend, chunk_tokens, query_rows, in_place_ratio, bytes_read``; the last counts
-        what must be read, not that gathered bytes are written and read once more.
+        ``sdpa_backend`` or ``kernel_choice``, ``chunk_tokens, query_rows, in_place_ratio, bytes_read``; the
+        last counts what must be read, not that gathered bytes are written and read once more. And ``page_moves``.
         """
-        return dict(self._details)
+        return {**self._details, "page_moves": self._mover.way}
 
     @cached_property
     def _workers(self) -> Workers:
         """Made on first use: a GPU needs none."""
         return Workers()
+
+    @cached_property
+    def _fused(self) -> FusedChunks:
+        """Made on first use, by a step that is large enough."""
+        return FusedChunks()
+
+    def _least_fused_bytes(self, options: Mapping[str, object]) -> float:
+        """What a step must read so that the compiled loop competes.
+
+        Raises:
+            Unsupported: it is asked for on another device than a CPU.
+        """
+        is_cpu = self._device.type == "cpu"
+        if not flag_option(options, "compile", True) or not is_cpu or "chunk_tokens" in options:
+            if options.get("compile") and not is_cpu:
+                raise Unsupported("impl.options.compile=true: only a CPU compiles the gather into the attention")
+            return math.inf
+        return 0 if options.get("compile") else FUSED_FROM_BYTES
+
+    def _choices_for(self, live_bytes: int) -> Sequence[Choice]:
+        """What competes for a step that reads so much of K and V."""
+        if live_bytes < self._fused_from_bytes:
+            return self._choices
+        fused = Choice(FUSED_CHUNK_TOKENS, FUSED, self._model.group_size)
+        return [fused] if self._fused_from_bytes == 0 else [*self._choices, fused]
 
     def _contenders(self, chunk_tokens: int | None) -> list[Choice]:
         chunks: Sequence[int | None] = CHUNK_TOKENS if chunk_tokens is None else (chunk_tokens,)
@@ -182,15 +220,20 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         num_seqs = len(table.seq_lens)
         if choice.chunk_tokens is None:
             groups = cut(table, table.max_seq_len, num_seqs * table.max_seq_len)
+        elif choice.backend == FUSED:
+            groups = cut(table, choice.chunk_tokens, (num_seqs + 1) * (table.max_seq_len + choice.chunk_tokens))
         else:
             num_groups = GROUPS_PER_THREAD * self._workers.num_threads
             groups = cut(table, choice.chunk_tokens, self._group_tokens, num_groups)
-        return make_plan(groups, num_seqs, self._storage.keys[0].dtype, self._device)
+        in_place = choice.backend != FUSED
+        return make_plan(groups, num_seqs, self._storage.keys[0].dtype, self._device, in_place=in_place)
 
     def _attend(self, choice: Choice, layer: int, query: Tensor, plan: Plan) -> Tensor:
         rows = sdpa.as_rows(query.index_select(0, plan.seqs), self._model.num_kv_heads, choice.num_rows)
         if choice.chunk_tokens is None:
             out = self._whole_sequences(layer, rows, plan, choice.backend)
+        elif choice.backend == FUSED:
+            out = self._compiled(layer, rows, plan).to(query.dtype)
         else:
             out = self._chunks(layer, rows, plan)
         return out.reshape(query.shape)
@@ -201,6 +244,13 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         with sdpa.only(backend):
             out = sdpa.attend(rows, keys, values, piece.mask)
         return out.index_select(0, plan.chunks[:, 0])
+
+    def _compiled(self, layer: int, rows: Tensor, plan: Plan) -> Tensor:
+        (piece,) = plan.pieces
+        assert isinstance(piece.slots, Tensor)  # planned so
+        keys, values = self._storage.keys[layer], self._storage.values[layer]
+        outs, lses = self._fused(rows, keys, values, piece.slots, piece.mask)
+        return merge(outs, lses, plan.chunks)
 
     def _chunks(self, layer: int, rows: Tensor, plan: Plan) -> Tensor:
         keys, values = self._storage.keys[layer], self._storage.values[layer]
@@ -217,23 +267,3 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         parts = rows.split([piece.num_chunks for piece in plan.pieces])
         outs, lses = zip(*self._workers.map(attend, zip(plan.pieces, parts, strict=True)), strict=True)
         return merge(torch.cat(outs), torch.cat(lses), plan.chunks)
-
-
-def merge(outs: Tensor, lses: Tensor, chunks: Tensor) -> Tensor:
-    """Attention over whole sequences from attention over their chunks (flash-decoding's reduction).
-
-    Args:
-        outs: ``[num_chunks, num_kv_heads, group_size, head_dim]``.
-        lses: log-sum-exp of the scaled scores, float32 ``[num_chunks, num_kv_heads, group_size]``.
-        chunks: int64 ``[num_seqs, max_chunks_per_seq]``, ``num_chunks`` where there is no more.
-
-    Returns:
-        ``[num_seqs, num_kv_heads, group_size, head_dim]``, of the dtype of ``outs``.
-    """
-    if chunks.shape[1] == 1:
-        return outs.index_select(0, chunks[:, 0])
-    # One chunk more, of weight zero, stands where a sequence has fewer than the others.
-    lses = torch.cat([lses, lses.new_full((1, *lses.shape[1:]), -torch.inf)])
-    outs = torch.cat([outs, outs.new_zeros(1, *outs.shape[1:])])
-    weights = torch.softmax(lses[chunks], dim=1)  # [num_seqs, max_chunks_per_seq, num_kv_heads, group_size]
-    return (outs[chunks] * weights.unsqueeze(-1)).sum(dim=1).to(outs.dtype)

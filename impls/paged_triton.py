@@ -11,7 +11,7 @@ from torch import Tensor
 
 from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
-from impls.page_moves import MOVES, MovesPages, PageMover, copy_each
+from impls.page_moves import MOVES, MovesPages, PageMover
 from impls.page_table import build_page_table, unique_live_tokens
 from impls.paged_batch import OnPages, PagedBatch, to_device
 from impls.policies import PagePool
@@ -70,8 +70,8 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
         self.decoder = TritonDecoder(self._setup, options)
         make = partial(_pages, shape, kv_layout, getattr(torch, model.stored_dtype), self._device)
         self._storage = Storage(model, make, num_layers, self._device)
-        move = self._setup.copy_pages if choice_option(options, "page_moves", MOVES) == "at_once" else copy_each
-        self._mover = PageMover(self._storage.tensors, policy.host_pages, move)
+        way = choice_option(options, "page_moves", MOVES)
+        self._mover = PageMover(self.tensors, policy.host_pages, way=way, at_once=self._setup.copy_pages)
         self._details = {"sdpa_backend": None, "bytes_read": None}
 
     @property
@@ -123,8 +123,8 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
         return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, _rows(paged), self._storage.scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
-        return dict(self._details)
+        """Facts about the last ``tune``: ``bytes_read``, the tile and splits that it chose; and ``page_moves``."""
+        return {**self._details, "page_moves": self._mover.way}
 
 
 def _rows(paged: PagedBatch) -> Rows:

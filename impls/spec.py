@@ -85,6 +85,11 @@ class ModelSpec:
         return ", ".join(parts)
 
     @property
+    def element_bytes(self) -> int:
+        """Bytes of one element of a query."""
+        return DTYPE_BYTES[self.dtype]
+
+    @property
     def stored_dtype(self) -> str:
         """What K and V are stored in."""
         return self.kv_dtype or self.dtype

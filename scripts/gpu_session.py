@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 KILL_GRACE_S = 60.0
 SMALL = ("measure=quick", "measure.max_s=0", "num_seqs=2", "model.max_seq_len=1024")
 TESTS = ("tests/impls", "tests/kernels/test_decode_results.py", "tests/kernels/test_paged_triton.py",
-         "tests/kernels/test_prefill.py", "tests/measure/test_gpu.py")  # fmt: skip
+         "tests/kernels/test_prefill.py", "tests/kernels/test_harness.py", "tests/scenarios/test_prefill.py",
+         "tests/scenarios/test_swap.py", "tests/measure/test_gpu.py")  # fmt: skip
 SWEEPS = {
     "default": (),
     "layout": ("experiment=gpu_layout",),
@@ -31,6 +32,10 @@ SWEEPS = {
     "implementations": ("experiment=gpu_implementations",),
     "batch_length": ("experiment=gpu_batch_length",),
     "fig18a": ("experiment=paper_fig18a",),
+    "prefill": ("experiment=gpu_prefill",),
+    "fig19a": ("experiment=paper_fig19a",),
+    "fig19a_recompute": ("experiment=paper_fig19a_recompute",),
+    "swap": ("experiment=gpu_swap",),
     "short_contexts": ("experiment=gpu_short_contexts",),
     "batch": ("experiment=gpu_batch",),
     "length": ("experiment=gpu_length",),
@@ -44,6 +49,15 @@ SMALLEST = {
     "implementations": ("page_size=16", "impl=contiguous,paged_torch,paged_triton"),
     "batch_length": ("num_seqs=2", "workload.length=512"),
     "fig18a": ("num_seqs=2", "workload.length=64"),
+    "prefill": (
+        "workload.length=256",
+        "scenario.cached_tokens=0",
+        "page_size=16",
+        "impl=contiguous,paged_torch,paged_triton",
+    ),
+    "fig19a": ("workload.length=64", "page_size=16"),
+    "fig19a_recompute": ("workload.length=64", "page_size=16", "model.num_parameters=1000000"),
+    "swap": ("workload.length=512", "page_size=16"),
     "short_contexts": ("num_seqs=2", "workload.length=64", "page_size=16"),
     "batch": ("num_seqs=2",),
     "length": ("workload.length=512",),

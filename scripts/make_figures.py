@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
     parser.add_argument("--list", action="store_true", help="print every figure, its question and its command")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="draw this one (may be repeated)")
+    parser.add_argument("--paper", action="store_true", help="draw those of make paper")
     parser.add_argument("--out", type=Path, help="where to write; default: the run's own figures folder")
     arguments = parser.parse_args()
     return run_command(lambda: _draw(arguments))
@@ -25,7 +26,7 @@ def main() -> int:
 
 def _draw(arguments: argparse.Namespace) -> int:
     from bench.config import one_of
-    from bench.figures import FIGURES, draw_figures
+    from bench.figures import FIGURES, PAPER_FIGURES, draw_figures
     from bench.paper import load_tables
 
     if arguments.list:
@@ -35,9 +36,10 @@ def _draw(arguments: argparse.Namespace) -> int:
     for name in arguments.only:
         one_of(name, [figure.name for figure in FIGURES], "--only")
     table = load_tables(arguments.run_dir)
-    drawn = draw_figures(table, arguments.out or arguments.run_dir / "figures", arguments.only)
+    wanted = [*arguments.only, *(figure.name for figure in PAPER_FIGURES if arguments.paper)]
+    drawn = draw_figures(table, arguments.out or arguments.run_dir / "figures", wanted)
     for figure in FIGURES:
-        if arguments.only and figure.name not in arguments.only:
+        if wanted and figure.name not in wanted:
             continue
         path = next((path for path in drawn if path.stem == figure.name), None)
         print(path if path else f"{figure.name}: this run has no rows for it; make them with: {figure.command}")

@@ -62,7 +62,7 @@ def _redraw(arguments: argparse.Namespace) -> int:
     print(
         f"{len(wanted)} sweeps in {time.perf_counter() - started:.0f} s; figures in {display_path(folder / 'figures')}"
     )
-    script = [sys.executable, str(ROOT / "scripts" / "make_figures.py"), str(folder)]
+    script = [sys.executable, str(ROOT / "scripts" / "make_figures.py"), str(folder), "--paper"]
     with (folder / "figures.log").open("w") as log:
         subprocess.run(script, stdout=log, stderr=subprocess.STDOUT, check=True)
     subprocess.run([sys.executable, str(ROOT / "scripts" / "check_claims.py"), str(folder)], check=True)
@@ -78,7 +78,14 @@ def run_step(overrides: tuple[str, ...], folder: Path) -> tuple[int, float]:
     place = [f"resume={folder}"] if begun else [f"run_dir={folder}"]
     started = time.perf_counter()
     with folder.with_suffix(".log").open("a") as log:
-        command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *([] if begun else overrides), *place]
+        command = [
+            sys.executable,
+            str(ROOT / "bench" / "run.py"),
+            "-m",
+            *([] if begun else overrides),
+            *place,
+            "draw=false",
+        ]  # all is drawn once, at the end
         try:
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
         except KeyboardInterrupt:

@@ -70,7 +70,8 @@ def _smallest(name: str) -> list[str]:
     """The first value of each axis, and little to do."""
     first = [f"{key}={axis[0]}" for key, axis in _axes(name).items()]
     short = ["scenario.duration_s=60"] if "scenario.duration_s" in _axes(name) else []
-    return [*_trace_of(name), *first, "num_seqs=2", "measure=quick", "model.max_seq_len=1024", *short]
+    few = ["model.num_parameters=1000000", "workload.length=64"] if "scenario.linear_layers" in _axes(name) else []
+    return [*_trace_of(name), *first, "num_seqs=2", "measure=quick", "model.max_seq_len=1024", *short, *few]
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -16,7 +16,9 @@ from bench.config.scenarios import (
     ChurnScenario,
     LengthsScenario,
     NotebookScenario,
+    PrefillScenario,
     PrefixCacheScenario,
+    SwapScenario,
 )
 from bench.config.serving import ServingScenario
 from bench.config.workloads import (
@@ -40,9 +42,11 @@ __all__ = [
     "MeasureConfig",
     "NotebookScenario",
     "PolicyConfig",
+    "PrefillScenario",
     "PrefixCacheScenario",
     "QuantileWorkload",
     "ServingScenario",
+    "SwapScenario",
     "TraceWorkload",
     "UniformWorkload",
     "Workload",

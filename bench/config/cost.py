@@ -27,6 +27,7 @@ class CostConfig:
     host_gbps: float | None = None  # to the host, one direction: swapping
     host_copy_us: float | None = None  # of every single copy to or from the host, beside its bytes
     step_overhead_us: float | None = None  # of every step, whatever is in it
+    slowdown: float = 1.0  # every step takes so many times as long
     rows: str | None = None  # a run folder of scenario=decode on that GPU: reading K and V takes what it measured
     implementation: str | None = None  # whose rows, where the folder has several
 
@@ -41,6 +42,8 @@ class CostConfig:
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"cost.{name}={value} must be above 0 and at most 1")
         at_least(self, "cost.", host_copy_us=0, step_overhead_us=0)
+        if not 0 < self.slowdown < math.inf:
+            raise ValueError(f"cost.slowdown={self.slowdown} must be above 0 and finite")
 
     def check(self, model: ModelSpec) -> None:
         """Check that all constants are there that a step of this model needs.

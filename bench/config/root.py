@@ -37,6 +37,7 @@ class Config:
     resume: str | None
     resume_mixed: bool
     dry_run: bool
+    draw: bool = True
     job: str | None
     plan: PlanConfig
     impl: ImplConfig

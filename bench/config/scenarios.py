@@ -27,6 +27,11 @@ class AnyScenario:
         return False
 
     @property
+    def uses_weights(self) -> bool:
+        """Whether the number of the model's weights has an effect."""
+        return self.models_time
+
+    @property
     def ignored_roots(self) -> tuple[str, ...]:
         """Root names without effect on it as it is set, null in its key."""
         return self.ignores
@@ -82,6 +87,60 @@ class DecodeScenario(CacheScenario):
     """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
 
     name: typing.Literal["decode"] = "decode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefillScenario(CacheScenario):
+    """Let prompts ask, whole or a chunk of each, over K and V that are cached; check, time and weigh the step."""
+
+    name: typing.Literal["prefill"] = "prefill"
+    chunk_tokens: int = 0  # most tokens of a prompt that ask in the step; 0: all that are not cached
+    cached_tokens: int = 0  # tokens of each prompt that are cached already, at most all but its last
+    linear_layers: bool = False  # time the layer's matrix products, too
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, "scenario.", chunk_tokens=0, cached_tokens=0)
+
+    @property
+    def uses_weights(self) -> bool:
+        """The matrix products are as large as the model's weights."""
+        return self.linear_layers
+
+    def seq_len(self, prompt_len: int) -> int:
+        """Tokens of a prompt that are there in the step, those that ask included.
+
+        >>> [PrefillScenario(chunk_tokens=4, cached_tokens=6).seq_len(tokens) for tokens in (20, 8, 5)]
+        [10, 8, 5]
+        """
+        cached = min(self.cached_tokens, prompt_len - 1)
+        return min(cached + self.chunk_tokens, prompt_len) if self.chunk_tokens else prompt_len
+
+    def num_queries(self, seq_len: int) -> int:
+        """How many of these tokens ask.
+
+        >>> [PrefillScenario(chunk_tokens=4, cached_tokens=6).num_queries(tokens) for tokens in (10, 8, 5)]
+        [4, 2, 1]
+        """
+        return seq_len - min(self.cached_tokens, seq_len - 1)
+
+    def check(self, config: Config) -> None:
+        """What is shared is not computed again, and matrix products need weights."""
+        super().check(config)
+        if config.page_layout == "shared_prefix" and self.cached_tokens < self.shared_prefix_tokens:
+            raise ValueError(
+                f"scenario.cached_tokens={self.cached_tokens} must be at least scenario.shared_prefix_tokens="
+                f"{self.shared_prefix_tokens} with page_layout=shared_prefix: what is shared is cached already"
+            )
+        if self.linear_layers and not config.model.num_parameters:
+            raise ValueError("model.num_parameters=0 must be at least 1 with scenario.linear_layers=true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapScenario(CacheScenario):
+    """Move the pages of sequences in mid-decode to the host and back, check them bit for bit, then time it."""
+
+    name: typing.Literal["swap"] = "swap"
 
 
 MAX_LEGACY_SEED = 2**32 - 1
@@ -171,4 +230,13 @@ class PrefixCacheScenario(AnyScenario):
         at_least(self, "scenario.", cache_pages=0)
 
 
-Scenario = DecodeScenario | NotebookScenario | CapacityScenario | ChurnScenario | LengthsScenario | PrefixCacheScenario
+Scenario = (
+    DecodeScenario
+    | PrefillScenario
+    | SwapScenario
+    | NotebookScenario
+    | CapacityScenario
+    | ChurnScenario
+    | LengthsScenario
+    | PrefixCacheScenario
+)

@@ -86,7 +86,9 @@ class TraceWorkload:
     def __post_init__(self) -> None:
         at_least(self, "workload.", most_prompt_tokens=1, most_output_tokens=0)
         if not self.path:
-            raise ValueError("workload.path is empty; name a trace file, such as workload.path=trace.csv.gz")
+            raise ValueError("workload.path is empty; name a trace file, such as workload.path=traces/NAME.csv; "
+                             "python scripts/fetch_traces.py fetches the published ones, and the second line of "
+                             "conf/experiment/<name>.yaml says which one an experiment takes")  # fmt: skip
 
 
 Workload = FixedWorkload | UniformWorkload | LognormalWorkload | QuantileWorkload | TraceWorkload

@@ -23,7 +23,28 @@ from bench.figures.paper_arithmetic import PAPER_FIG01, PAPER_FIG03, PAPER_FIG11
 from bench.figures.paper_gpu import PAPER_FIG18A, PAPER_FIG18B_KERNEL
 from bench.figures.paper_latency import LATENCY_FIGURES
 from bench.figures.paper_replay import REPLAY_FIGURES
+from bench.figures.paper_sensitivity import SENSITIVITY_FIGURES
+from bench.figures.paper_swap import PAPER_FIG19A
 from bench.figures.style import FigureSpec, save
+
+PAPER_FIGURES: tuple[FigureSpec, ...] = (
+    PAPER_TABLE1,
+    PAPER_FIG01,
+    PAPER_FIG02,
+    PAPER_FIG03,
+    PAPER_FIG11,
+    PAPER_FIG13_QUEUE,
+    *LATENCY_FIGURES,
+    *REPLAY_FIGURES,
+    *SENSITIVITY_FIGURES,
+    PAPER_FIG18A,
+    PAPER_FIG18B_KERNEL,
+    PAPER_FIG18B_PAGES,
+    PAPER_FIG19A,
+    *BEYOND_FIGURES,
+    MOONCAKE_HITS,
+)
+"""What ``make paper`` draws, and what waits for a GPU."""
 
 FIGURES: tuple[FigureSpec, ...] = (
     DECODE_LATENCY,
@@ -38,22 +59,10 @@ FIGURES: tuple[FigureSpec, ...] = (
     MEMORY_LEVELS,
     CHURN_OVER_TIME,
     CHURN_POLICIES,
-    PAPER_TABLE1,
-    PAPER_FIG01,
-    PAPER_FIG02,
-    PAPER_FIG03,
-    PAPER_FIG11,
-    PAPER_FIG13_QUEUE,
-    *LATENCY_FIGURES,
-    *REPLAY_FIGURES,
-    PAPER_FIG18A,
-    PAPER_FIG18B_KERNEL,
-    PAPER_FIG18B_PAGES,
-    *BEYOND_FIGURES,
-    MOONCAKE_HITS,
+    *PAPER_FIGURES,
 )
 
-__all__ = ["FIGURES", "FigureSpec", "draw_figures"]
+__all__ = ["FIGURES", "PAPER_FIGURES", "FigureSpec", "draw_figures"]
 
 
 def draw_figures(table: pd.DataFrame, folder: Path, only: Sequence[str] = ()) -> list[Path]:

@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bench.figures.paper_latency import IDENTITY, draw_curves, draw_ratios, latency_curves, model_and_data
-from bench.figures.paper_rows import SYSTEMS, asked_for
+from bench.figures.paper_rows import SYSTEMS, asked_for, model_name
 from bench.figures.style import MARKERS, FigureSpec, label_bars
 from bench.figures.sustained import sustained_rates
 
@@ -36,19 +36,21 @@ def _select_azure(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_azure(frame: pd.DataFrame) -> Figure:
-    figure, grid = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    units = {"normalized latency": "ms / token", "time to first token, p90": "ms"}
+    figure, grid = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
+    units = {"normalized latency": "s / token", "time to first token, p90": "s"}
     for axes, (column, unit) in zip(grid, units.items(), strict=True):
         for place, name in enumerate(SYSTEMS.values()):
             line = frame[frame["system"].eq(name)]
-            axes.plot(line["offered"], line[column], marker=MARKERS[place], label=name)
+            fill = None if name == SYSTEMS["paged"] else "none"
+            axes.plot(line["offered"], line[column] / 1000, label=name, marker=MARKERS[place],
+                      markersize=9 - 1.5 * place, markerfacecolor=fill)  # fmt: skip
         axes.set_yscale("log")
         axes.set_xlabel("requests per second, mean over the trace")
         axes.set_ylabel(f"{column} ({unit})")
-    grid[0].legend(fontsize="small")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SYSTEMS))
     first = frame.iloc[0]
-    figure.suptitle(f"{first['trace']}, {first['model']}: its own arrivals, at its own pace and denser\n"
-                    "(modelled times, one trace, no error bars)", fontsize="medium")  # fmt: skip
+    figure.suptitle(f"Azure's chats on {model_name(first['model'])}, one H100: their own arrivals, and denser\n"
+                    "(modelled times, one trace, no error bars)")  # fmt: skip
     return figure
 
 
@@ -67,19 +69,24 @@ def _select_mooncake(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_mooncake(frame: pd.DataFrame) -> Figure:
-    figure, grid = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    figure, grid = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
     bars = frame.assign(budget=frame["budget_gib"].map("{:g} GiB".format), seconds=frame["ttft_ms_p50"] / 1000)
-    sns.barplot(bars, x="budget", y="seconds", hue="policy", errorbar=None, ax=grid[0])
-    label_bars(grid[0], fmt="%.3g", fontsize="x-small", padding=2)
+    bars["policy"] = bars["policy"].map({"paged": "pages", "prefix": "pages, prefixes found again"})
+    sns.barplot(bars, x="budget", y="seconds", hue="policy", errorbar=None, saturation=1, ax=grid[0])
+    label_bars(grid[0], fmt="%.2f", fontsize="small", padding=2)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    grid[0].get_legend().remove()
     grid[0].set_ylabel("time to first token, median (s)")
-    found = bars[bars["policy"].eq("prefix")]
-    sns.barplot(found, x="budget", y="found_percent", errorbar=None, color=sns.color_palette()[1], ax=grid[1])
+    found = bars[frame["policy"].eq("prefix")]
+    sns.barplot(found, x="budget", y="found_percent", errorbar=None, color=sns.color_palette()[1], saturation=1,
+                ax=grid[1])  # fmt: skip
     label_bars(grid[1], fmt="%.1f", fontsize="small", padding=2)
-    grid[1].set_ylabel("prompt tokens found in the cache (%)")
+    grid[1].set_ylabel("prompt tokens found again (%)")
     for axes in grid:
         axes.set_xlabel("KV memory")
-    figure.suptitle(f"{frame['trace'].iloc[0]}: prefixes found again while serving (modelled times, one trace, "
-                    "no error bars)", fontsize="medium")  # fmt: skip
+        axes.margins(y=0.12)
+    figure.suptitle("Mooncake's conversations on Llama 3 8B, four H100: prefixes found again while serving\n"
+                    "(modelled times, one trace, no error bars)")  # fmt: skip
     return figure
 
 
@@ -89,7 +96,7 @@ BEYOND_FIGURES = (
         question="The paper's systems with modern models: how does latency grow with the request rate?",
         command="python bench/run.py -m experiment=modern_llama3_8b",
         select=_select_modern,
-        draw=lambda frame: draw_curves(frame, "Grouped heads, H100", model_and_data),
+        draw=lambda frame: draw_curves(frame, "Beyond the paper: grouped heads on H100s", model_and_data),
     ),
     FigureSpec(
         name="modern_models_rates",
@@ -97,7 +104,7 @@ BEYOND_FIGURES = (
         command="python bench/run.py -m experiment=modern_llama3_8b",
         select=_select_modern_rates,
         draw=lambda frame: draw_ratios(
-            frame, "modern_models_rates", "Grouped heads, H100: sustained rates", model_and_data
+            frame, "modern_models_rates", "Beyond the paper: grouped heads on H100s, sustained rates", model_and_data
         ),
     ),
     FigureSpec(

@@ -44,8 +44,8 @@ def _draw(frame: pd.DataFrame) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"cache size (pages of {frame['page_size'].iloc[0]} tokens)")
     axes.set_ylabel("pages found in the cache (%)")
-    legend_with_printed(axes, axes, loc="lower right", fontsize="small")
-    figure.suptitle("Hit rate of a least-recently-used cache of prefixes (exact, no error bars)", fontsize="medium")
+    legend_with_printed(axes, axes, loc="lower right")
+    figure.suptitle("Hit rate of a least-recently-used cache of prefixes (exact, no error bars)")
     return figure
 
 

@@ -8,9 +8,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from bench.figures.paper_rows import (
+    LENGTHS,
     SYSTEMS,
     asked_for,
     bars_with_marks,
+    data_name,
     legend_with_printed,
     over_seeds,
     seeds_text,
@@ -44,14 +46,14 @@ def _draw_fig02(frame: pd.DataFrame) -> Figure:
     panels = list(frame.groupby("lengths", sort=False))
     figure, grid = plt.subplots(len(panels), 1, figsize=(10.5, 3.9 * len(panels)), squeeze=False, layout="constrained")
     parts = list(dict.fromkeys(frame["part"]))
-    for axes, (lengths, rows) in zip(grid.flat, panels, strict=True):
+    for axes, (_, rows) in zip(grid.flat, panels, strict=True):
         order = [name for name in SYSTEMS.values() if name in set(rows["system"])]
         bars_with_marks(axes, rows, x="system", y="share", hue="part", order=order, hues=parts, fmt="%.1f")
         axes.set_ylim(0, 112)
         axes.set_ylabel("share of the KV memory (%)")
-        axes.set_title(f"ShareGPT ({lengths})", fontsize="small")
-    legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=3, fontsize="small")
-    figure.suptitle(f"Figure 2: OPT-13B's 12 GiB while requests wait ({seeds_text(frame)})", fontsize="medium")
+        axes.set_title(data_name(rows.iloc[0]))
+    legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=3)
+    figure.suptitle(f"Figure 2: OPT-13B's 12 GiB while requests always wait ({seeds_text(frame)})")
     return figure
 
 
@@ -72,16 +74,17 @@ def over_vllm(means: pd.DataFrame) -> pd.DataFrame:
 def draw_batches(frame: pd.DataFrame, title: str) -> Figure:
     """Mean batch sizes, a panel for each data set, printed numbers as marks."""
     panels = list(frame.groupby("dataset", sort=False))
-    figure, grid = plt.subplots(1, len(panels), figsize=(6.4 * len(panels), 4.4), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(1, len(panels), figsize=(5.4 * len(panels), 4.4), squeeze=False, layout="constrained")
     for axes, (dataset, rows) in zip(grid.flat, panels, strict=True):
         order = [name for name in SYSTEMS.values() if name in set(rows["system"])]
-        bars_with_marks(axes, rows, x="system", y="batch", hue="lengths", order=order,
-                        hues=list(dict.fromkeys(rows["lengths"])))  # fmt: skip
-        axes.set_title(str(dataset), fontsize="small")
+        named = rows.assign(source=[LENGTHS.get(name, name) for name in rows["lengths"]])
+        bars_with_marks(axes, named, x="system", y="batch", hue="source", order=order,
+                        hues=list(dict.fromkeys(named["source"])))  # fmt: skip
+        axes.set_title(str(dataset))
         axes.margins(y=0.12)
-        legend_with_printed(axes, axes, fontsize="x-small", loc="upper left")
+        legend_with_printed(axes, axes, loc="upper left")
     grid[0, 0].set_ylabel("requests in a batch, mean over time")
-    figure.suptitle(f"{title} ({seeds_text(frame)})", fontsize="medium")
+    figure.suptitle(f"{title}\n({seeds_text(frame)})")
     return figure
 
 
@@ -107,15 +110,13 @@ def _draw_fig18b(frame: pd.DataFrame) -> Figure:
     }
     for axes, (column, label) in zip(grid, labels.items(), strict=True):
         for place, ((dataset, lengths), rows) in enumerate(frame.groupby(["dataset", "lengths"], sort=False)):
-            colour, label_of = sns.color_palette()[place], f"{dataset} ({lengths})"
+            colour, label_of = sns.color_palette()[place], data_name({"dataset": dataset, "lengths": lengths})
             axes.plot(rows["page_size"].astype(int), rows[column], marker=MARKERS[place], label=label_of, color=colour)
         page_size_axis(axes, frame["page_size"])
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
-    grid[0].legend(fontsize="small")
-    figure.suptitle("Figure 18b, the allocation side: what page size costs in memory "
-                    f"({seeds_text(frame)})",
-                    fontsize="medium")  # fmt: skip
+    grid[0].legend()
+    figure.suptitle(f"Figure 18b, the allocation side: what page size costs in memory ({seeds_text(frame)})")
     return figure
 
 

@@ -9,7 +9,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.figures.paper_rows import asked_for, legend_with_printed, mark_printed, with_printed
+from bench.figures.paper_rows import (
+    asked_for,
+    data_name,
+    legend_with_printed,
+    mark_printed,
+    model_name,
+    with_printed,
+)
 from bench.figures.style import FigureSpec, label_bars
 
 TABLE1_BUDGET_GIB = {"opt-13b": 12, "opt-66b": 21, "opt-175b": 264}
@@ -41,12 +48,15 @@ def _draw_table1(frame: pd.DataFrame) -> Figure:
             f"printed: {printed:g}K", (model, printed), xytext=(0, -18), textcoords="offset points", ha="center",
             fontsize="small", color="white",
         )  # fmt: skip
-    names = [f"{model}\n{gib:g} GiB" for model, gib in zip(frame["model"], frame["budget_gib"], strict=True)]
+    names = [
+        f"{model_name(model)}\n{gib:g} GiB" for model, gib in zip(frame["model"], frame["budget_gib"], strict=True)
+    ]
     axes.set_xticks(range(len(frame)), names)
+    axes.grid(visible=False, axis="x")
     axes.set_ylabel("token slots (thousands)")
     axes.margins(y=0.15)
     legend_with_printed(axes, axes)
-    figure.suptitle("Table 1: slots that the printed KV memory holds (arithmetic, no error bars)", fontsize="medium")
+    figure.suptitle("Table 1: slots that the printed KV memory holds (arithmetic, no error bars)")
     return figure
 
 
@@ -63,14 +73,14 @@ def _select_fig01(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_fig01(frame: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(6.0, 4.0), layout="constrained")
-    sns.barplot(frame, x="part", y="share", color=sns.color_palette()[0], width=0.6, ax=axes)
+    sns.barplot(frame, x="part", y="share", color=sns.color_palette()[0], saturation=1, width=0.6, ax=axes)
     label_bars(axes, fmt="%.1f %%", padding=6, fontsize="small")
     mark_printed(axes, range(len(frame)), frame["printed"])
     axes.set_xlabel("")
     axes.set_ylabel("share of the GPU's memory (%)")
     axes.margins(y=0.15)
     legend_with_printed(axes, axes)
-    figure.suptitle("Figure 1 (left): 13B parameters on 40 GB (arithmetic, no error bars)", fontsize="medium")
+    figure.suptitle("Figure 1 (left): 13B parameters on 40 GB (arithmetic, no error bars)")
     return figure
 
 
@@ -89,9 +99,9 @@ def _select_fig03(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_fig03(frame: pd.DataFrame) -> Figure:
-    figure, axes = plt.subplots(figsize=(8.6, 2.8), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.6, 3.2), layout="constrained")
     names = [f"request {name}" for name in frame["request"]]
-    axes.barh(names, frame["tokens"], label="tokens, at the end", color=sns.color_palette()[2], linewidth=0)
+    axes.barh(names, frame["tokens"], label="tokens, at the end", color=sns.color_palette()[0], linewidth=0)
     axes.barh(names, frame["never_used"], left=frame["tokens"], label="never used", color=sns.color_palette()[3],
               linewidth=0)  # fmt: skip
     for place, row in enumerate(frame.itertuples()):
@@ -99,12 +109,15 @@ def _draw_fig03(frame: pd.DataFrame) -> Figure:
         axes.annotate(
             text, (row.reserved, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
         )
-    axes.set_xlim(right=1.75 * frame["reserved"].max())
-    axes.set_xlabel("slots reserved")
+    axes.set_xscale("log")
+    axes.set_xlim(1, 400 * frame["reserved"].max())
+    axes.set_xticks([1, 10, 100, 512, 2048], ["1", "10", "100", "512", "2,048"])
+    axes.minorticks_off()
+    axes.set_xlabel("slots reserved (logarithmic: the used ones could not be seen otherwise)")
     axes.invert_yaxis()
     axes.grid(visible=False)
-    axes.legend(loc="lower right", fontsize="small")
-    figure.suptitle("Figure 3: reservations of two requests (exact, no error bars)", fontsize="medium")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle("Figure 3: reservations of two requests (exact, no error bars)")
     return figure
 
 
@@ -123,22 +136,24 @@ def _select_fig11(table: pd.DataFrame) -> pd.DataFrame:
 
 def _draw_fig11(frame: pd.DataFrame) -> Figure:
     panels = list(frame.groupby(["dataset", "lengths"], sort=False))
-    figure, grid = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 3.9), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 4.4), squeeze=False, layout="constrained")
     colours = sns.color_palette()
-    for axes, ((dataset, lengths), rows) in zip(grid.flat, panels, strict=True):
+    for axes, (_, rows) in zip(grid.flat, panels, strict=True):
+        means = []
         for colour, (which, line) in zip(colours, rows.groupby("which", sort=False), strict=False):
             mean, printed = line["mean"].iloc[0], line["printed"].iloc[0]
             width = line["from_tokens"].diff().iloc[-1]
             axes.bar(line["from_tokens"] + width / 2, 100 * line["share"], width=width, alpha=0.5, color=colour,
-                     label=f"{which}: mean {mean:.1f}, printed {printed:.2f}")  # fmt: skip
+                     label=str(which))  # fmt: skip
+            means.append(f"{which}: mean {mean:.1f}, printed {printed:.2f}")
             axes.axvline(mean, color=colour, linewidth=1.5)
             axes.plot([printed], [0], marker="D", clip_on=False, color="black", markerfacecolor=colour, zorder=5)
-        axes.set_title(f"{dataset} ({lengths})", fontsize="small")
+        axes.set_title("\n".join([data_name(rows.iloc[0]), *means]))
         axes.set_xlabel("tokens")
-        axes.legend(fontsize="small")
     grid[0, 0].set_ylabel("share of the requests (%)")
-    figure.suptitle("Figure 11: lengths of the first seed; lines: our means over the seeds, diamonds: the printed ones "
-                    "(alike by construction; no error bars)", fontsize="medium")  # fmt: skip
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.suptitle("Figure 11: lengths of the first seed; lines: our means over all, diamonds: the printed ones\n"
+                    "(alike by construction, no error bars)")  # fmt: skip
     return figure
 
 

@@ -37,13 +37,11 @@ def _draw(frame: pd.DataFrame) -> Figure:
             marker = MARKERS[place % len(MARKERS)]
             axes.plot(line["context"], line["overhead"], marker=marker, label=f"{name} against {base}")
         axes.axhspan(20, 26, color="black", alpha=0.12)
-        axes.set_title(f"batch {batch} (band: printed, 20 to 26 %)", fontsize="small")
+        axes.set_title(f"batch {batch} (band: printed, 20 to 26 %)")
         axes.set_xlabel("context (tokens)")
         axes.legend(fontsize="x-small")
     grid[0].set_ylabel("slower on pages of 16 tokens (%)")
-    figure.suptitle(
-        "Figure 18a: one decode step on pages (medians of the replicates, no error bars)", fontsize="medium"
-    )
+    figure.suptitle("Figure 18a: one decode step on pages (medians of the replicates, no error bars)")
     return figure
 
 
@@ -68,7 +66,7 @@ def _draw_pages(frame: pd.DataFrame) -> Figure:
     axes.set_ylabel("decode step, by the fastest page size's")
     axes.set_ylim(bottom=0)
     axes.legend()
-    figure.suptitle("Figure 18b, the kernel's side (medians of the replicates, no error bars)", fontsize="medium")
+    figure.suptitle("Figure 18b, the kernel's side (medians of the replicates, no error bars)")
     return figure
 
 

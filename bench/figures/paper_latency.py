@@ -12,19 +12,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.claims.registry import load_claims
-from bench.figures.paper_rows import STAND_IN, SYSTEMS, asked_for
-from bench.figures.style import MARKERS, FigureSpec, move_legend_outside, panel_grid
+from bench.figures.paper_rows import SYSTEMS, asked_for, data_name, model_name
+from bench.figures.style import MARKERS, FigureSpec, panel_grid
 from bench.figures.sustained import CLAIMED_AT, THRESHOLDS, sustained_rates
 
 SLACK = 1.01
 """Two latencies within 1 % are no order: at low rates all systems serve the same batches."""
+
+TOP_S = 10.0
+"""Where latency is cut off, in seconds per token: far beyond what anybody waits for."""
 
 IDENTITY = ["model", "dataset", "lengths", "sampling", "num_samples", "shared_prefix_tokens"]
 
 
 def latency_curves(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
     """One line per system and rate: normalized latency in seconds per token, and who had not finished."""
-    rows = asked_for(table, *experiments)
+    rows = pd.concat([asked_for(table, name) for name in experiments])  # panels stand in that order
     frame = rows[[*IDENTITY, "system", "gpu", "num_gpus"]].assign(
         rate=rows["rate_per_s"].astype(float),
         latency=rows["normalized_latency_ms_per_token"].astype(float) / 1000,
@@ -45,18 +48,18 @@ def with_order(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.merge(ordered.rename("ordered").reset_index(), on=[*IDENTITY, "rate"], how="left")
 
 
-def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], str]) -> Figure:
-    """A panel for each identity, a line per system; the thresholds are grey."""
+def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], str], columns: int = 3) -> Figure:
+    """A panel for each identity, a line per system; the thresholds are dotted."""
     panels = [rows for _, rows in frame.groupby(IDENTITY, sort=False, dropna=False)]
-    figure, grid = panel_grid(len(panels), width=4.3, height=3.7, columns=3)
+    figure, grid = panel_grid(len(panels), width=4.0, height=3.6, columns=columns)
     systems = [name for name in SYSTEMS.values() if name in set(frame["system"])]
     for axes, rows in zip(grid, panels, strict=True):
         _panel(axes, rows, systems)
-        axes.set_title(name_of(rows.iloc[0]), fontsize="small")
-    for axes in grid[::3]:
+        axes.set_title(name_of(rows.iloc[0]))
+    for axes in grid[::columns]:
         axes.set_ylabel("normalized latency (s / token)")
-    move_legend_outside(figure, grid)
-    figure.suptitle(f"{title}\n(modelled times, one seed, no error bars; dotted: thresholds)", fontsize="medium")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(systems))
+    figure.suptitle(f"{title}\n(modelled times, one seed, no error bars; dotted: thresholds; cut off at {TOP_S:g} s)")
     return figure
 
 
@@ -64,13 +67,13 @@ def _panel(axes: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
     for name in systems:
         place = list(SYSTEMS.values()).index(name)
         line = rows[rows["system"].eq(name)].sort_values("rate")
-        axes.plot(line["rate"], line["latency"], marker=MARKERS[place], markersize=4, label=name,
-                  color=sns.color_palette()[place])  # fmt: skip
+        axes.plot(line["rate"], line["latency"], marker=MARKERS[place], label=name, color=sns.color_palette()[place],
+                  markersize=9 - 1.5 * place, markerfacecolor="none" if name != SYSTEMS["paged"] else None)  # fmt: skip
     for threshold in THRESHOLDS:
         axes.axhline(threshold, color="grey", linestyle=":", linewidth=1)
     axes.set_yscale("log")
-    axes.set_ylim(0.007, 10)
-    axes.set_xlim(left=0)
+    axes.set_ylim(0.007, TOP_S)
+    axes.set_xlim(0, 1.04 * rows.loc[rows["latency"].lt(TOP_S), "rate"].max())
     axes.set_xlabel("requests per second")
 
 
@@ -89,7 +92,7 @@ def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callab
     """Ratios of sustained rates against the threshold, a panel per pair; printed ranges are bands."""
     panels = list(frame.groupby("pair", sort=False))
     figure, grid = plt.subplots(
-        1, len(panels), figsize=(4.3 * len(panels) + 0.6, 4.4), squeeze=False, layout="constrained"
+        1, len(panels), figsize=(max(4.0 * len(panels), 6.4), 4.8), squeeze=False, layout="constrained"
     )
     named = frame.assign(name=[group(row) for _, row in frame.iterrows()])
     names = list(dict.fromkeys(named["name"]))
@@ -97,19 +100,33 @@ def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callab
         for place, name in enumerate(names):
             line = named[named["pair"].eq(pair) & named["name"].eq(name)]
             axes.plot(line["threshold"], line["ratio"], marker=MARKERS[place % len(MARKERS)], label=name)
-        tops = [1.0, *rows["ratio"].dropna().astype(float), *_bands(axes, figure_name, named.loc[rows.index])]
-        axes.set_ylim(0, 1.15 * max(tops))
+        shown = rows["ratio"].dropna().astype(float).tolist()
+        _ratio_axis(axes, shown + _bands(axes, figure_name, named.loc[rows.index]))
         axes.set_xscale("log")
         axes.set_xticks(list(THRESHOLDS), [f"{threshold:g}" for threshold in THRESHOLDS])
-        axes.minorticks_off()
         axes.axvline(CLAIMED_AT, color="grey", linestyle=":", linewidth=1)
-        axes.set_title(str(pair), fontsize="small")
+        axes.set_title(str(pair))
         axes.set_xlabel("threshold (s / token)")
+        axes.minorticks_off()
     grid[0, 0].set_ylabel("ratio of sustained rates")
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
-    judged = f"claims are judged at the dotted line, {CLAIMED_AT:g} s / token"
-    figure.suptitle(f"{title}\n(modelled, no error bars; {judged})", fontsize="medium")
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    judged = f"; claims are judged at the dotted line, {CLAIMED_AT:g} s / token" if _has_claims(figure_name) else ""
+    figure.suptitle(f"{title}\n(modelled, one seed, no error bars{judged})")
     return figure
+
+
+def _ratio_axis(axes: Axes, shown: list[float]) -> None:
+    """Equal factors are equally far apart: nothing between 1.2 and 20 is pressed flat."""
+    axes.set_yscale("log")
+    low, high = min([1.0, *shown]), max([2.0, *shown])
+    axes.set_ylim(0.85 * low, 1.25 * high)
+    ticks = [tick for tick in (0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 30, 50) if 0.85 * low <= tick <= 1.25 * high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _has_claims(figure_name: str) -> bool:
+    return any(claim.answer is not None and claim.answer.figure == figure_name for claim in load_claims())
 
 
 def _bands(axes: Axes, figure_name: str, rows: pd.DataFrame) -> list[float]:
@@ -127,15 +144,17 @@ def _bands(axes: Axes, figure_name: str, rows: pd.DataFrame) -> list[float]:
         if len(names) < rows["name"].nunique():
             datasets = set(rows.loc[rows["name"].isin(names), "dataset"])
             text += f" (on {', '.join(sorted(datasets))})" if len(names) > 1 else f" ({names[0]})"
-        axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, 2),
-                      textcoords="offset points", ha="right", fontsize="x-small")  # fmt: skip
+        below = high == low < rows["ratio"].min()
+        axes.annotate(text, (0.98, high), xycoords=("axes fraction", "data"), xytext=(0, -10 if below else 2),
+                      textcoords="offset points", ha="right", fontsize="x-small", zorder=5,
+                      bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5})  # fmt: skip
     return [high for _, high in whose]
 
 
 def model_and_data(row: pd.Series) -> str:
     """Whose lengths a panel has, and whether they stand in for others."""
-    stand_in = ", stand-in" if row["lengths"] == STAND_IN else ""
-    return f"{row['model']}, {row['dataset']}{stand_in}"
+    stand_in = " (stand-in)" if data_name(row).endswith("(stand-in)") else ""
+    return f"{model_name(row['model'])}, {row['dataset']}{stand_in}"
 
 
 def _sampling(row: pd.Series) -> str:
@@ -151,7 +170,7 @@ def _prefix(row: pd.Series) -> str:
     return f"prefix of {row['shared_prefix_tokens']} tokens"
 
 
-FIG12 = [f"paper_fig12_{model}{data}" for model in ("13b", "66b", "175b") for data in ("", "_alpaca")]
+FIG12 = [f"paper_fig12_{model}{data}" for data in ("", "_alpaca") for model in ("13b", "66b", "175b")]
 
 
 def _select_fig12(table: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +178,8 @@ def _select_fig12(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _select_fig14(table: pd.DataFrame) -> pd.DataFrame:
-    return with_order(latency_curves(table, "paper_fig12_13b_alpaca", "paper_fig14", "paper_fig14_beam"))
+    curves = latency_curves(table, "paper_fig12_13b_alpaca", "paper_fig14", "paper_fig14_beam")
+    return with_order(curves[curves["system"].ne(SYSTEMS["reserved_pow2"])])  # with one sequence only
 
 
 def _select_fig16(table: pd.DataFrame) -> pd.DataFrame:
@@ -191,17 +211,18 @@ LATENCY_FIGURES = (
           _rates_of(_select_fig12),
           lambda frame: draw_ratios(frame, "paper_fig12_rates", "Figure 12: sustained rates", model_and_data)),
     _spec("paper_fig14", "Figure 14: the same with parallel sampling and beam search", "paper_fig14", _select_fig14,
-          lambda frame: draw_curves(frame, "Figure 14: several sequences per request, OPT-13B on Alpaca", _sampling)),
+          lambda frame: draw_curves(frame, "Figure 14: several sequences per request, OPT-13B on Alpaca (stand-in)",
+                                    _sampling, columns=4)),
     _spec("paper_fig14_rates", "Figure 14: what rate is sustained with several sequences?", "paper_fig14",
           _rates_of(_select_fig14),
           lambda frame: draw_ratios(frame, "paper_fig14_rates", "Figure 14: sustained rates", _sampling)),
     _spec("paper_fig16", "Figure 16: the same with a shared prefix", "paper_fig16", _select_fig16,
-          lambda frame: draw_curves(frame, "Figure 16: translation behind a shared prefix, LLaMA-13B", _prefix)),
+          lambda frame: draw_curves(frame, "Figure 16: LLaMA-13B behind a shared prefix (lengths assumed)", _prefix)),
     _spec("paper_fig16_rates", "Figure 16: what rate is sustained with a shared prefix?", "paper_fig16",
           _rates_of(_select_fig16),
-          lambda frame: draw_ratios(frame, "paper_fig16_rates", "Figure 16: sustained rates", _prefix)),
+          lambda frame: draw_ratios(frame, "paper_fig16_rates", "Figure 16: rates (lengths assumed)", _prefix)),
     _spec("paper_fig17", "Figure 17: the same for a chatbot", "paper_fig17", _select_fig17,
-          lambda frame: draw_curves(frame, "Figure 17: conversations", model_and_data)),
+          lambda frame: draw_curves(frame, "Figure 17: a chatbot on published conversations", model_and_data)),
     _spec("paper_fig17_rates", "Figure 17: what rate is sustained for a chatbot?", "paper_fig17",
           _rates_of(_select_fig17),
           lambda frame: draw_ratios(frame, "paper_fig17_rates", "Figure 17: sustained rates", model_and_data)),

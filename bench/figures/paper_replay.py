@@ -11,6 +11,8 @@ from bench.figures.paper_allocation import draw_batches, over_vllm
 from bench.figures.paper_rows import (
     asked_for,
     bars_with_marks,
+    data_name,
+    draw_ranges,
     legend_with_printed,
     over_seeds,
     seeds_text,
@@ -33,7 +35,7 @@ def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_fig13(frame: pd.DataFrame) -> Figure:
-    return draw_batches(frame, "Figure 13 by replay, ShareGPT at 2 and Alpaca at 30 requests per second")
+    return draw_batches(frame, "Figure 13 by replay: ShareGPT at 2, Alpaca at 30 requests per second; modelled times")
 
 
 def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
@@ -46,17 +48,18 @@ def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
 def _draw_fig15(frame: pd.DataFrame) -> Figure:
     panels = list(frame.groupby("method", sort=False))
     figure, grid = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.2), squeeze=False, layout="constrained")
-    names = frame["dataset"] + " (" + frame["lengths"] + ")"
+    names = pd.Series([data_name(row) for _, row in frame.iterrows()], index=frame.index)
     for axes, (method, rows) in zip(grid.flat, panels, strict=True):
         numbers = rows["num_samples"].astype(str)
         bars_with_marks(axes, rows.assign(name=names, n=numbers), x="n", y="saved", hue="name",
                         order=sorted(set(numbers)), hues=list(dict.fromkeys(names)))  # fmt: skip
-        axes.set_title(str(method), fontsize="small")
+        draw_ranges(axes, "paper_fig15", "saved", dataset="ShareGPT", method=method)
+        axes.set_title(str(method))
         axes.set_xlabel("sequences per request")
         axes.margins(y=0.15)
     grid[0, 0].set_ylabel("pages saved by sharing (%)")
-    legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=3, fontsize="small")
-    figure.suptitle(f"Figure 15: OPT-13B ({seeds_text(frame)}); beams descend by neutral drift", fontsize="medium")
+    legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=3)
+    figure.suptitle(f"Figure 15: OPT-13B; beams descend by neutral drift\n({seeds_text(frame)})")
     return figure
 
 
@@ -76,15 +79,14 @@ def _draw_fig18b(frame: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
     for place, (_, rows) in enumerate(frame.groupby(["dataset", "lengths"], sort=False)):
         first = rows.iloc[0]
-        label = f"{first['dataset']} ({first['lengths']}), {first['rate']:g} req/s"
+        label = f"{data_name(first)}, {first['rate']:g} requests per second"
         axes.plot(rows["page_size"].astype(int), rows["latency"], marker=MARKERS[place], label=label)
     page_size_axis(axes, frame["page_size"])
     axes.set_yscale("log")
     axes.set_ylabel("normalized latency (ms / token)")
-    axes.legend(fontsize="small")
+    axes.legend()
     how = f"modelled: no kernel is slower on small pages here; {seeds_text(frame)}"
-    figure.suptitle(f"Figure 18b, the allocation side: large pages leave fewer requests at once\n({how})",
-                    fontsize="medium")  # fmt: skip
+    figure.suptitle(f"Figure 18b, the allocation side: large pages leave fewer requests at once\n({how})")
     return figure
 
 
@@ -110,10 +112,10 @@ def _draw_fig19b(frame: pd.DataFrame) -> Figure:
                       color=sns.color_palette()[place])  # fmt: skip
         page_size_axis(axes, rows["page_size"])
         axes.set_yscale("log")
-        axes.set_title(f"{first['dataset']} ({first['lengths']}), {first['rate']:g} req/s", fontsize="small")
-        axes.legend(fontsize="small")
+        axes.set_title(f"{data_name(first)}, {first['rate']:g} requests per second")
+        axes.legend()
     grid[0].set_ylabel("normalized latency (ms / token)")
-    figure.suptitle(f"Figure 19b: recomputation and swapping (modelled; {seeds_text(frame)})", fontsize="medium")
+    figure.suptitle(f"Figure 19b: recomputation and swapping (modelled; {seeds_text(frame)})")
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.claims.registry import printed_values
+from bench.claims.registry import load_claims, printed_values
 
 STAND_IN: Final = "built-in stand-in"
 """Lengths drawn from published quantiles, where the real ones are not at hand."""
@@ -23,6 +23,16 @@ SYSTEMS: Final = {
     "paged": "vLLM",
 }
 """The paper's systems by our policies, in its order."""
+
+MODELS: Final = {"opt-13b": "OPT-13B", "opt-66b": "OPT-66B", "opt-175b": "OPT-175B", "llama-13b": "LLaMA-13B",
+                 "llama-3-8b": "Llama 3 8B", "llama-3-70b": "Llama 3 70B"}  # fmt: skip
+LENGTHS: Final = {
+    STAND_IN: "stand-in",
+    "derived_sharegpt_papermatched5000": "published first turns, resampled",
+    "sharegpt_papermatched": "published first turns, resampled",
+    "sharegpt_8k_filtered_stats_llama2_tokenizer": "published conversations",
+}
+"""What a reader is told about a file of lengths."""
 
 DATASETS: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca"}
 _KNOWN_TRACES: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca", "Azure": "Azure", "conversation_trace": "Mooncake",
@@ -92,7 +102,7 @@ def bars_with_marks(
                 top = bar.get(f"{y}_high", bar[y])
                 near = top <= bar["printed"] <= top + 0.08 * highest  # the diamond would hide the number
                 axes.annotate(fmt % bar[y], (position, bar["printed"] if near else top), xytext=(0, 6),
-                              textcoords="offset points", ha="center", fontsize="xx-small")  # fmt: skip
+                              textcoords="offset points", ha="center", fontsize="x-small")  # fmt: skip
     axes.set_xticks(range(len(order)), order, fontsize="small")
     axes.grid(visible=False, axis="x")
 
@@ -108,6 +118,30 @@ def legend_with_printed(where: Axes | Figure, handles_of: Axes, **how: Any) -> N
     handles, labels = handles_of.get_legend_handles_labels()
     mark = Line2D([], [], linestyle="", marker="D", color="black", markerfacecolor="none")
     where.legend([*handles, mark], [*labels, "printed in the paper"], **how)
+
+
+def model_name(name: Any) -> str:
+    """A model as its authors write it."""
+    return MODELS.get(name, str(name))
+
+
+def data_name(row: Any) -> str:
+    """Whose lengths a row has, and where they come from."""
+    return f"{row['dataset']} ({LENGTHS.get(row['lengths'], row['lengths'])})"
+
+
+def draw_ranges(axes: Axes, figure: str, value: str, **where: Any) -> None:
+    """A grey band for each range that is printed for a column of a figure's frame, where these values belong to it."""
+    for claim in load_claims():
+        answer = claim.answer
+        if answer is None or (answer.figure, answer.value) != (figure, value) or not isinstance(claim.printed, tuple):
+            continue
+        if all(where.get(column) == wanted for column, wanted in answer.where.items()):
+            low, high = claim.printed
+            axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0, zorder=0)
+            said = f"printed on {where['dataset']}: {low:g} to {high:g}"
+            axes.annotate(said, (0.02, high), xytext=(0, 2), xycoords=("axes fraction", "data"),
+                          textcoords="offset points", fontsize="x-small")  # fmt: skip
 
 
 def seeds_text(frame: pd.DataFrame) -> str:

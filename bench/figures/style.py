@@ -19,6 +19,8 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+LOOK = {"figure.titlesize": "medium", "axes.titlesize": "small", "legend.fontsize": "small"}
+"""Sizes that every figure has, so that a title of two lines fits and nothing is smaller than it must be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class FigureSpec:
 
 def save(spec: FigureSpec, selection: pd.DataFrame, folder: Path) -> Path:
     """Write ``<name>.csv``, ``.svg`` and ``.png``; returns the PNG."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=LOOK)
     selection.to_csv(folder / f"{spec.name}.csv", index=False)
     figure = spec.draw(selection)
     for ending in ("svg", "png"):
@@ -70,7 +72,12 @@ def panel_grid(number: int, *, width: float, height: float, columns: int = 4) ->
     across = min(number, columns)
     down = -(-number // across)
     figure, grid = plt.subplots(
-        down, across, figsize=(width * across + 1.8, height * down), squeeze=False, sharey=True, layout="constrained"
+        down,
+        across,
+        figsize=(max(width * across, 6.4), height * down + 0.8),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
     )
     panels = list(grid.flat)
     for axes in panels[number:]:

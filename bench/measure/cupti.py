@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from bench.measure.cuda import SAMPLES_PER_WAIT, Cuda, warm_up
-from bench.measure.host import quiet
+from bench.measure.quiet import quiet
 from bench.measure.samples import Samples
 from bench.measure.stopping import StoppingRule, collect
 from bench.measure.work import Work

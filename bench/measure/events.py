@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from bench.measure.cuda import Cuda, time_between_events, warm_up
-from bench.measure.host import quiet
+from bench.measure.quiet import quiet
 from bench.measure.samples import Samples
 from bench.measure.stopping import StoppingRule, collect
 from bench.measure.work import Work

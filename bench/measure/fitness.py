@@ -19,7 +19,7 @@ class Limits:
 
     Attributes:
         others_ratio: processors that others keep busy / those that we may use.
-        rel_half_width: of the interval around the median of ``decode_us``.
+        rel_half_width: of the interval around the median of what is timed.
         frequency_drop: relative fall of the processor's frequency over a block.
     """
 
@@ -69,11 +69,11 @@ def doubts(
     return found
 
 
-def sample_doubts(rel_half_width: float, discarded_ratio: float) -> dict[str, str]:
-    """Reasons for doubt in the samples themselves."""
+def sample_doubts(name: str, rel_half_width: float, discarded_ratio: float) -> dict[str, str]:
+    """Reasons for doubt in the samples themselves, ``name`` being their column."""
     found = {}
     if rel_half_width > LIMITS.rel_half_width:
-        found["noisy"] = f"the median of decode_us is known to ± {rel_half_width:.0%} only"
+        found["noisy"] = f"the median of {name} is known to ± {rel_half_width:.0%} only"
     if discarded_ratio > 0:
         found["discarded"] = f"{discarded_ratio:.0%} of the samples were discarded"
     return found

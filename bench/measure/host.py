@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import time
 from collections.abc import Callable, Iterator
 
+from bench.measure.quiet import quiet
 from bench.measure.samples import Samples
 from bench.measure.stopping import StoppingRule, collect
 
@@ -72,21 +72,6 @@ def _calls_per_sample(call: Callable[[], object], wait: Callable[[], object], wa
             batch = max(batch + 1, min(10 * batch, int(batch * 1.2 * MIN_SAMPLE_US / max(took_us, 1e-3))))
         elif (time.perf_counter() - began) * 1000 >= warmup_ms:
             return batch, made
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No garbage collection inside; may be nested."""
-    was_enabled = gc.isenabled()
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        if was_enabled:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.answer import Answer
 from bench.config import ChurnScenario, Config, build
-from bench.measure.host import quiet
+from bench.measure.quiet import quiet
 from bench.scenarios.arrivals import OpenQueue, make_queue
 from bench.scenarios.bookkeeping import PARTS, digest
 from bench.scenarios.filling import draw, new_policy

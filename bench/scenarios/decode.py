@@ -6,7 +6,6 @@ Two processes per point: ``time_point`` checks against the reference and takes a
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,18 +13,16 @@ import torch
 
 from bench.answer import Answer
 from bench.config import Config, build
-from bench.measure.memory import MemoryProbe, pids_on_gpus
 from bench.measure.timing import choose_timer
 from bench.scenarios.bookkeeping import bookkeeping
-from bench.scenarios.decode_timing import Step, compare_with_ceiling, seen_layer_bytes, time_step
+from bench.scenarios.decode_timing import Step, moved_bytes, seen_layer_bytes, time_step
 from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors import Inputs, draw_inputs, held_by, make_cache, write_sequence
-from bench.scenarios.weighing import allocate_touched, rehearsal, write_ones
+from bench.scenarios.timed import compare_with_ceiling, describe, judge_error
+from bench.scenarios.weighing import weigh, write_ones
 from impls.interface import Batch, KVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error
 from impls.spec import ModelSpec
-
-DETAILS = ("sdpa_backend", "sdpa_call", "kernel_choice", "bytes_read")
 
 
 def time_point(argument: Mapping[str, Any]) -> Answer:
@@ -52,7 +49,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
         write_sequence(cache, seq_id, keys, values)
     batch = cache.prepare(range(len(filled.seq_lens)))
     cache.tune(inputs.query, batch)
-    _describe(answer, cache, batch)
+    describe(answer, cache, batch.metadata_bytes)
     _check(answer, cache, held, batch, config.model)
     if answer.status == "ok":
         step = Step(
@@ -67,17 +64,8 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
             copies.keys.clear()
             copies.values.clear()
         time_step(answer, step, choice)
-        compare_with_ceiling(answer, step, argument["ceiling_gbps"])
+        compare_with_ceiling(answer, moved_bytes(step), answer.values["decode_us"], argument["ceiling_gbps"])
     return answer
-
-
-def _describe(answer: Answer, cache: KVCache, batch: Batch) -> None:
-    """What the implementation says of itself and of the batch."""
-    details = cache.details()
-    answer.values["metadata_bytes"] = batch.metadata_bytes
-    answer.values |= {name: details.get(name) for name in DETAILS}
-    absent = [name for name in DETAILS if details.get(name) is None]
-    answer.leave_null("the implementation has none", *absent)
 
 
 def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: ModelSpec) -> None:
@@ -87,10 +75,7 @@ def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: Mo
     allowed = allowed_error(held.query, held.keys, held.values, reference, **masking)
     layers = range(len(cache.tensors) // 2)
     error = max(max_rel_error(cache.decode(layer, held.query, batch), reference) for layer in layers)
-    answer.values |= {"max_rel_error": error, "allowed_rel_error": allowed}
-    if not error <= allowed:
-        answer.status = "incorrect"
-        answer.status_reason = f"max_rel_error={error:.3g} is above the allowed {allowed:.3g}; nothing was timed"
+    judge_error(answer, error, allowed)
 
 
 def weigh_point(argument: Mapping[str, Any]) -> Answer:
@@ -99,22 +84,7 @@ def weigh_point(argument: Mapping[str, Any]) -> Answer:
     Args:
         argument: ``config`` (resolved, plain containers).
     """
-    config = build(argument["config"])
-    filled = fill(config, *draw(config))
-    known_pids = pids_on_gpus() if config.device == "cuda" else None
-    small, two_tokens = rehearsal(config)
-    _write_and_decode(small, two_tokens, make_cache(small, two_tokens.policy))
-    gc.collect()
-    probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
-    cache = allocate_touched(config, filled)
-    _write_and_decode(config, filled, cache)
-    reading = probe.read()
-    logical_bytes = filled.policy.pool_bytes // config.model.num_layers * config.layers_allocated
-    return Answer(
-        values={**reading.values, "storage_bytes": cache.storage_bytes, "logical_bytes": logical_bytes},
-        null_reasons=reading.null_reasons,
-        samples={"memory_poll": reading.poll} if reading.poll else {},
-    )
+    return weigh(build(argument["config"]), _write_and_decode)
 
 
 def _write_and_decode(config: Config, filled: Filled, cache: KVCache) -> None:

@@ -7,13 +7,13 @@ come, first served: the first refusal ends it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import CacheScenario, Config, Workload
+from bench.config import CacheScenario, Config, PrefillScenario, Workload
 from bench.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
@@ -62,12 +62,22 @@ class Filled:
 
 
 def draw(config: Config) -> tuple[Requests, NDArray[np.int64]]:
-    """The point's requests and their mid-decode lengths.
+    """The point's requests and the lengths at which they are caught: mid-decode, or as far as prompts have come.
 
     Raises:
         ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
     """
-    return _draw(config.workload, config.num_seqs, config.model.max_seq_len, config.seed)
+    requests, seq_lens = _draw(config.workload, config.num_seqs, config.model.max_seq_len, config.seed)
+    return _prompts(requests, config.scenario) if isinstance(config.scenario, PrefillScenario) else (requests, seq_lens)
+
+
+def _prompts(requests: Requests, scenario: PrefillScenario) -> tuple[Requests, NDArray[np.int64]]:
+    """The requests, of whose prompts only what is there in the step is known to the cache."""
+    seq_lens = np.array([scenario.seq_len(prompt_len) for prompt_len in requests.prompt_lens.tolist()], dtype=np.int64)
+    output_lens = requests.final_lens - seq_lens
+    return replace(
+        requests, prompt_lens=seq_lens, output_lens=output_lens, hash_ids=None, hash_block_tokens=None
+    ), seq_lens
 
 
 @lru_cache(maxsize=32)  # the points of a sweep share few workloads, and a trace takes time to read
@@ -76,25 +86,26 @@ def _draw(workload: Workload, num_seqs: int, max_seq_len: int, seed: int) -> tup
     return requests, mid_decode_lens(requests, seed)
 
 
-def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64]) -> Filled:
+def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64], host_ratio: float = 0.0) -> Filled:
     """Admit the requests in order until the first refusal.
 
     Args:
         config: resolved: a policy by name and a memory budget in bytes.
         requests: what is offered.
-        seq_lens: mid-decode length of each request.
+        seq_lens: length of each request, as ``draw`` has it.
+        host_ratio: see ``new_policy``.
 
     Raises:
         CannotRun: the budget cannot hold even the first sequence, or the layout needs longer pages.
     """
     prefix_tokens = _prefix_tokens(config)
-    trial = new_policy(config, None)
+    trial = new_policy(config, None, host_ratio)
     admitted = _admit(trial, requests, seq_lens, prefix_tokens)
     if admitted == 0:
         raise CannotRun(holds_none(config, trial, int(requests.prompt_lens[0]), int(seq_lens[0])))
     if not isinstance(trial, PagePool):
         return Filled(policy=trial, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=0)
-    policy = new_policy(config, _order(config, trial, requests, seq_lens[:admitted]))
+    policy = new_policy(config, _order(config, trial, requests, seq_lens[:admitted]), host_ratio)
     _admit(policy, requests, seq_lens[:admitted], prefix_tokens)
     return Filled(policy=policy, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=prefix_tokens)
 

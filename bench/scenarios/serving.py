@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.answer import Answer
 from bench.config import Config, ServingScenario, build
-from bench.measure.host import quiet
+from bench.measure.quiet import quiet
 from bench.scenarios.bookkeeping import digest
 from bench.scenarios.filling import new_policy
 from bench.scenarios.serving_cost import FS_PER_S, FS_PER_US, roofline
@@ -76,7 +76,7 @@ def replay(config: Config, load: Load, memory: Memory) -> Record:
     assert isinstance(scenario, ServingScenario)
     beams = Beams(config.seed, scenario.num_samples, scenario.beam_turnover) if scenario.draws_beams else None
     cost = roofline(config.cost, config.model, config.page_size)
-    cost = with_measured_attention(cost, config.cost, config.model, config.page_size)
+    cost = with_measured_attention(cost, config.cost, config.model, config.page_size).slowed(config.cost.slowdown)
     engine = EventReplay if scenario.engine == "events" else PlainReplay
     return engine(load, memory, cost, scenario, beams, end_fs(scenario, load)).run()
 

@@ -1,18 +1,19 @@
 """The requests that run, for the engine that goes by events: most of their sequences grow in lockstep.
 
 Lengths stand on the batch's clock, which moves by one with every step that decodes, so that a step touches only
-those sequences that need a page.
+those sequences that need a page. Beams cross after every step and grow by request (``Family``).
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.scenarios.serving_groups import Group
 from bench.scenarios.serving_memory import Memory
-from impls.policies import Lockstep, PagePool
+from impls.policies import Family, Lockstep, PagePool
 
 
 @dataclass(slots=True)
@@ -43,8 +44,9 @@ class Batch:
         self.clock = 0
         self.sizes = Sizes()
         self.groups: dict[int, Group] = {}
-        self.loose: dict[int, Group] = {}  # whose sequences share a last page: they append one by one
-        self._always_loose = crossing and self.pool is not None
+        self.loose: dict[int, Group] = {}  # whose sequences share a last page: they append one by one, once
+        self.families: dict[int, Family] = {}  # of requests whose beams cross
+        self._family_pool = self.pool if crossing else None
         self._ending: defaultdict[int, list[Group]] = defaultdict(list)  # by the clock then
         self._end_clocks: list[int] = []  # a heap; of those that left before, too
 
@@ -79,7 +81,7 @@ class Batch:
         if end not in self._ending:
             heapq.heappush(self._end_clocks, end)
         self._ending[end].append(group)
-        if self._always_loose or (count > 1 and self.pool and self.pool.shares_last_page(group.seq_ids[0])):
+        if count > 1 and self.pool and self.pool.shares_last_page(group.seq_ids[0]):
             self.loose[group.index] = group
         else:
             self._step_together(group)
@@ -114,6 +116,8 @@ class Batch:
     def pages_for(self, group: Group) -> int:
         """Pages that a request takes in the next step."""
         assert self.pool is not None
+        if group.index in self.families:
+            return self.families[group.index].pages_for_next
         if group.index in self.loose:
             return self.pool.pages_for_next(group.seq_ids)
         stored = group.prompt + group.base + self.clock - 1
@@ -135,12 +139,20 @@ class Batch:
         """A slot for the token that each sequence generated last; the clock moves."""
         self.lockstep.advance(1)
         self.clock += 1
+        for family in self.families.values():
+            family.grow()
         for group in list(self.loose.values()):
             for seq_id in group.seq_ids:
                 self.memory.policy.append(seq_id)
-            if not self._always_loose:
-                del self.loose[group.index]
-                self._step_together(group)
+            del self.loose[group.index]
+            self._step_together(group)
+
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]]) -> int:
+        """Let a running request's beams become copies of others; returns the tokens to be copied for that now."""
+        if group.index in self.families:
+            self.families[group.index].cross(forks)
+            return 0
+        return self.memory.cross(group, forks, self.generated(group))
 
     def advance(self, steps: int) -> None:
         """As many ``grow``, where all grow in lockstep and there is room."""
@@ -151,11 +163,14 @@ class Batch:
         return [next(iter(self.groups.values()))] if self.groups else []
 
     def _next_pages(self) -> int:
-        pages = self.lockstep.due_pages
-        return pages + sum(self.pages_for(group) for group in self.loose.values()) if self.loose else pages
+        pages = self.lockstep.due_pages + sum(family.pages_for_next for family in self.families.values())
+        return pages + sum(self.pages_for(group) for group in self.loose.values())
 
     def _step_together(self, group: Group) -> None:
         """Let a request's sequences grow in lockstep; one that ends with this step grows no more."""
+        if self._family_pool is not None:
+            self.families[group.index] = Family(self._family_pool, group.seq_ids)
+            return
         for seq_id in group.seq_ids:
             self.lockstep.join(seq_id)
 
@@ -164,7 +179,9 @@ class Batch:
         self.sizes.seqs -= count
         self.sizes.base -= count * (group.prompt + group.base)
         del self.groups[group.index]
-        if self.loose.pop(group.index, None) is None:
+        if (family := self.families.pop(group.index, None)) is not None:
+            family.leave()
+        elif self.loose.pop(group.index, None) is None:
             for seq_id in group.seq_ids:
                 self.lockstep.leave(seq_id)
         group.generated = group.base + self.clock

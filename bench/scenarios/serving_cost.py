@@ -6,7 +6,7 @@ time to the last digit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, NamedTuple
 
 from bench.config import CostConfig
@@ -68,6 +68,11 @@ class StepCost:
             + self.copy_fs * copied
             + self.swap_page_fs * swapped_pages
         )
+
+    def slowed(self, factor: float) -> StepCost:
+        """Every term so many times as long."""
+        terms = {term.name: round(factor * getattr(self, term.name)) for term in fields(self)}
+        return StepCost(**terms) if factor != 1 else self
 
     def linear_fs(self, tokens: int) -> int:
         """The part that only the number of tokens decides."""

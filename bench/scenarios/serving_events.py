@@ -7,78 +7,22 @@ and what the pool holds meanwhile, are sums in closed form. Step for step it doe
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from math import isqrt
-from typing import NamedTuple
 
 from bench.config import ServingScenario
 from bench.scenarios.serving_batch import Batch
-from bench.scenarios.serving_cost import StepCost, Work
+from bench.scenarios.serving_cost import StepCost
+from bench.scenarios.serving_engine import Engine
 from bench.scenarios.serving_groups import Beams, Entry, Group
 from bench.scenarios.serving_load import Load
 from bench.scenarios.serving_memory import Memory
 from bench.scenarios.serving_record import Gaps, Record
+from bench.scenarios.serving_runs import Run, evicted_slots, from_then_on
+from bench.scenarios.serving_step import Step
 from impls.policies import PagePool, SlotSplit
 
 
-class Run(NamedTuple):
-    """Some steps of decoding in which nothing happens: each is longer than the one before by the same."""
-
-    first_fs: int
-    slope_fs: int
-
-    def duration_fs(self, steps: int) -> int:
-        """Time of so many steps."""
-        return steps * self.first_fs + self.slope_fs * (steps * (steps - 1) // 2)
-
-    def steps_until(self, time_fs: int) -> int:
-        """The fewest steps that take at least so long."""
-        if time_fs <= 0:
-            return 0
-        if self.slope_fs == 0:
-            return -(-time_fs // self.first_fs)
-        linear = 2 * self.first_fs - self.slope_fs
-        steps = (isqrt(linear * linear + 8 * self.slope_fs * time_fs) - linear) // (2 * self.slope_fs)
-        while self.duration_fs(steps) < time_fs:
-            steps += 1
-        return steps
-
-
-@dataclass(slots=True)
-class Step:
-    """What the scheduler decided for one step.
-
-    Attributes:
-        decodes: whether running sequences get a token; false while prompts go first.
-        entries: requests whose prompts are computed.
-        tokens: tokens of these.
-        found: tokens of these that are in the pool already.
-        pairs: (query, key) pairs of these.
-        late: requests that came back from the host.
-        swapped_pages: pages moved to or from the host.
-        seqs: sequences that decode.
-        context: tokens that these read.
-        may_admit: whether the next step might admit somebody though nobody arrives or leaves.
-    """
-
-    decodes: bool = False
-    entries: list[Group] = field(default_factory=list)
-    tokens: int = 0
-    found: int = 0
-    pairs: int = 0
-    late: list[Group] = field(default_factory=list)
-    swapped_pages: int = 0
-    seqs: int = 0
-    context: int = 0
-    may_admit: bool = False
-
-    def work(self, copied: int) -> Work:
-        """All that the step computes and moves."""
-        return Work(self.seqs + self.tokens, self.context + self.found, self.pairs, copied, self.swapped_pages)
-
-
-class EventReplay:
-    """One replay; the arguments are those of ``PlainReplay``."""
+class EventReplay(Engine):
+    """One replay, from event to event."""
 
     def __init__(
         self,
@@ -89,24 +33,12 @@ class EventReplay:
         beams: Beams | None = None,
         end_fs: int | None = None,
     ) -> None:
-        self.load = load
-        self.memory = memory
-        self.pool = memory.policy if isinstance(memory.policy, PagePool) else None
-        self.cost = cost
-        self.scenario = scenario
-        self.beams = beams
-        self.end_fs = end_fs
-        self.record = Record.of(len(load))
-        self.now_fs = 0
+        super().__init__(load, memory, cost, scenario, beams, end_fs)
         self.batch = Batch(memory, crossing=beams is not None)
-        self.coming: deque[Group] = deque()
-        self.waiting: deque[Group] = deque()
         self.swapped: deque[Group] = deque()  # in order of arrival
         self._decoded_fs = 0  # when the last step that decoded ended
         self._fresh: dict[int, Group] = {}  # prefill=first: those who got their first token since
-        self._crossed = 0  # tokens that crossing beams had copied, charged to the next step
-        self._unadmitted = 0  # requests that were never admitted so far
-        self._take_requests()
+        self._unadmitted = len(self.coming)  # requests that were never admitted so far
 
     def run(self) -> Record:
         """Serve until the end."""
@@ -127,16 +59,6 @@ class EventReplay:
         """Whether all that can happen is that everybody who runs gets a token, as in the step before."""
         in_step = self._decoded_fs == self.now_fs  # not so after prompts that went first
         return in_step and not (self.waiting or self.swapped or self.batch.loose) and self.beams is None
-
-    def _take_requests(self) -> None:
-        count = self.scenario.num_samples
-        for index, (prompt, output) in enumerate(zip(self.load.prompts, self.load.outputs, strict=True)):
-            group = Group(index, prompt, output, range(index * count, (index + 1) * count))
-            if self.memory.fits(group):
-                self.coming.append(group)
-            else:
-                self.record.refused.append(index)
-        self._unadmitted = len(self.coming)
 
     def _close(self) -> None:
         record, batch = self.record, self.batch
@@ -167,7 +89,10 @@ class EventReplay:
         self.record.sample(self.now_fs, requests, len(self.waiting) + len(self.swapped), split)
         self.now_fs += step_fs
         self._give_tokens(step)
-        if not self._finish() and not step.may_admit and self.beams is None and not self.batch.loose:
+        finished = self._finish()
+        if self.beams is not None:
+            self._cross(self.beams, step)
+        elif not finished and not step.may_admit and not self.batch.loose:
             self._go_on(split)
 
     def _schedule(self) -> Step:
@@ -288,7 +213,7 @@ class EventReplay:
         self.record.count["output_tokens"] += step.seqs + count * len(step.entries)
 
     def _finish(self) -> bool:
-        """Let those leave who have all of their tokens, and beams cross; whether anybody left."""
+        """Let those leave who have all of their tokens; whether anybody left."""
         record, batch = self.record, self.batch
         finished = batch.pop_finished()
         for group in finished:
@@ -296,13 +221,17 @@ class EventReplay:
             record.generated[group.index] = group.output
             record.finished[group.index] = True
             self._fresh.pop(group.index, None)
-        if self.beams is not None:
-            for group in finished:
+            if self.beams is not None:
                 self.beams.forget(group)
-            for group in batch.groups.values():
-                generated = batch.generated(group)
-                self._crossed += self.memory.cross(group, self.beams.forks(group, generated), generated)
         return bool(finished)
+
+    def _cross(self, beams: Beams, step: Step) -> None:
+        """Let beams cross of all who got a token in the step."""
+        batch = self.batch
+        groups = batch.groups.values() if step.decodes else [g for g in step.entries if g.index in batch.groups]
+        for group in groups:
+            if forks := beams.forks(group, batch.generated(group)):
+                self._crossed += batch.cross(group, forks)
 
     def _go_on(self, split: SlotSplit) -> bool:
         """All further steps in which nobody arrives who could enter, nobody ends, and pages suffice; whether any."""
@@ -345,11 +274,11 @@ class EventReplay:
         internal, cached, free = split.internal * duration_fs, split.cached * duration_fs, split.free * duration_fs
         if self.pool is not None:
             size = self.pool.page_size
-            taken = size * _from_then_on(run, duration_fs, pages)
+            taken = size * from_then_on(run, duration_fs, pages)
             held, free = held + taken, free - taken
-            internal += _from_then_on(run, duration_fs, self.batch.lockstep.next_unused(steps))
+            internal += from_then_on(run, duration_fs, self.batch.lockstep.next_unused(steps))
             if split.cached:
-                evicted = _evicted(run, [count * size for count in pages], split.free)
+                evicted = evicted_slots(run, [count * size for count in pages], split.free)
                 cached, free = cached - evicted, free + evicted
         external = split.external * duration_fs
         parts = (live, held - live - internal, internal, external, cached, free)
@@ -382,23 +311,3 @@ class EventReplay:
     def _token_fs(self, group: Group) -> int:
         """When a running request got its newest token."""
         return group.token_fs if group.index in self._fresh else self._decoded_fs
-
-
-def _from_then_on(run: Run, duration_fs: int, amounts: list[int]) -> int:
-    """What each step adds, summed over the time from that step to the end of all."""
-    total, left_fs, step_fs = 0, duration_fs, run.first_fs
-    for amount in amounts:
-        if amount:
-            total += amount * left_fs
-        left_fs -= step_fs
-        step_fs += run.slope_fs
-    return total
-
-
-def _evicted(run: Run, slots: list[int], free: int) -> int:
-    """Slots of cached pages that give way once the free ones are taken, summed over time."""
-    total = evicted = 0
-    for step, count in enumerate(slots):
-        total += count
-        evicted += max(total - free, 0) * (run.duration_fs(step + 1) - run.duration_fs(step))
-    return evicted

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from bench.workload.streams import Stream
+
+Forks = tuple[tuple[int, int], ...]
+"""(parent, child) of each beam that dies and becomes a copy of a parent."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,39 +100,49 @@ class Beams:
         self._seed = seed
         self._width = width
         self._turnover = turnover
-        self._drawn: dict[int, list[list[int]]] = {}
+        self._drawn: dict[int, list[Forks]] = {}
 
-    def forks(self, group: Group, generated: int) -> list[tuple[int, int]]:
+    def forks(self, group: Group, generated: int) -> Forks:
         """(parent, child) of each beam that dies after token ``generated`` and becomes a copy of a parent.
 
         Beams first differ by their first token, so that before the second nothing is copied.
         """
         if generated < 2:
-            return []
+            return ()
         drawn = self._drawn.get(group.index)
         if drawn is None:
             drawn = self._drawn[group.index] = self._draw(group)
-        parents = drawn[generated]
-        survivors = set(parents)
-        dead = [beam for beam in range(self._width) if beam not in survivors]
-        twice = []
-        for parent in parents:
-            if parent in survivors:
-                survivors.remove(parent)
-            else:
-                twice.append(parent)
-        return list(zip(twice, dead, strict=True))
+        return drawn[generated]
 
     def forget(self, group: Group) -> None:
         """Drop what was drawn for a request that has ended."""
         self._drawn.pop(group.index, None)
 
-    def _draw(self, group: Group) -> list[list[int]]:
-        """Parents of each beam, by token."""
+    def _draw(self, group: Group) -> list[Forks]:
+        """Who dies after each token."""
         rng = np.random.default_rng([self._seed, int(Stream.BEAMS), group.index])
         shape = (group.output + 1, self._width)
         crosses = rng.random(shape) < self._turnover
-        parents: list[list[int]] = np.where(
-            crosses, rng.integers(self._width, size=shape), np.arange(self._width)
-        ).tolist()
-        return parents
+        parents = np.where(crosses, rng.integers(self._width, size=shape), np.arange(self._width))
+        return [forks_of(tuple(row)) for row in parents.tolist()]
+
+
+@lru_cache(maxsize=2**16)
+def forks_of(parents: tuple[int, ...]) -> Forks:
+    """(parent, child) of each beam that nobody descends from and that becomes a copy of one that two or more do.
+
+    Args:
+        parents: the beam from which each beam descends.
+
+    >>> forks_of((1, 1, 2, 1))
+    ((1, 0), (1, 3))
+    """
+    survivors = set(parents)
+    dead = [beam for beam in range(len(parents)) if beam not in survivors]
+    twice = []
+    for parent in parents:
+        if parent in survivors:
+            survivors.remove(parent)
+        else:
+            twice.append(parent)
+    return tuple(zip(twice, dead, strict=True))

@@ -163,5 +163,6 @@ def asked_columns(config: Config) -> dict[str, Any]:
         "preemption_kind": None if "preemption" in idle else "swap" if scenario.swaps else "recompute",
         "gpu": config.cost.gpu,
         "num_gpus": config.cost.num_gpus,
+        "slowdown_ratio": config.cost.slowdown,
         "measured_rows": rows_digest(config.cost, config.model, config.page_size),
     }

@@ -8,28 +8,17 @@ a token; (6) the finished leave, and beams cross.
 
 from __future__ import annotations
 
-from collections import deque
-
 from bench.config import ServingScenario
 from bench.scenarios.serving_cost import StepCost, Work
+from bench.scenarios.serving_engine import Engine
 from bench.scenarios.serving_groups import Beams, Entry, Group
 from bench.scenarios.serving_load import Load
 from bench.scenarios.serving_memory import Memory
 from bench.scenarios.serving_record import Gaps, Record
-from impls.policies import PagePool
 
 
-class PlainReplay:
-    """One replay, a step and a sequence at a time.
-
-    Args:
-        load: what is to be served.
-        memory: where it is held.
-        cost: how long a step takes.
-        scenario: limits, and how it is preempted.
-        beams: which beam descends from which, where requests have several.
-        end_fs: when to stop, whoever is left; ``None``: when all is served.
-    """
+class PlainReplay(Engine):
+    """One replay, a step and a sequence at a time."""
 
     def __init__(
         self,
@@ -40,27 +29,10 @@ class PlainReplay:
         beams: Beams | None = None,
         end_fs: int | None = None,
     ) -> None:
-        self.load = load
-        self.memory = memory
-        self.pool = memory.policy if isinstance(memory.policy, PagePool) else None
-        self.cost = cost
-        self.scenario = scenario
-        self.beams = beams
-        self.end_fs = end_fs
-        self.record = Record.of(len(load))
-        self.now_fs = 0
-        self.coming: deque[Group] = deque()
-        self.waiting: deque[Group] = deque()
+        super().__init__(load, memory, cost, scenario, beams, end_fs)
         self.running: list[Group] = []  # in order of arrival
         self.swapped: list[Group] = []  # likewise
         self.thrown_out = False  # somebody was, in this step
-        count = scenario.num_samples
-        for index, (prompt, output) in enumerate(zip(load.prompts, load.outputs, strict=True)):
-            group = Group(index, prompt, output, range(index * count, (index + 1) * count))
-            if memory.fits(group):
-                self.coming.append(group)
-            else:
-                self.record.refused.append(index)
 
     def run(self) -> Record:
         """Serve until the end."""
@@ -114,11 +86,10 @@ class PlainReplay:
         )
         self._note(step_fs, was_loaded)
         self.now_fs += step_fs
-        for group in (*decoding, *(group for group, _ in entries)):
+        in_step = [*decoding, *(group for group, _ in entries)]
+        for group in in_step:
             self._get_token(group)
-        self._finish()
-
-    _crossed = 0
+        self._finish(in_step)
 
     def _arrival_fs(self, group: Group) -> int:
         return self.load.arrivals_fs[group.index]
@@ -228,8 +199,9 @@ class PlainReplay:
         self.record.count["output_tokens"] += len(group.seq_ids)
         self.record.add_token(group.index, self.now_fs)
 
-    def _finish(self) -> None:
-        for group in list(self.running):
+    def _finish(self, in_step: list[Group]) -> None:
+        """Of those who got a token, let the finished leave and beams cross."""
+        for group in in_step:
             if group.generated == group.output:
                 self.memory.free(group)
                 self.running.remove(group)

@@ -17,10 +17,10 @@ from impls.spec import ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One decode step's inputs, and what the cache should hold.
+    """One step's inputs, and what the cache should hold.
 
     Attributes:
-        query: ``[num_seqs, num_query_heads, head_dim]``.
+        query: ``[num_seqs, num_query_heads, head_dim]``; in a prefill step all sequences' queries.
         keys: per sequence ``[seq_len, num_kv_heads, head_dim]``.
         values: as ``keys``.
     """
@@ -60,11 +60,17 @@ def make_cache(
     return cache
 
 
-def draw_inputs(config: Config, filled: Filled) -> Inputs:
-    """Standard normal K, V and queries; sequences on the shared prefix begin with the same tokens."""
+def draw_inputs(config: Config, filled: Filled, num_queries: int | None = None) -> Inputs:
+    """Standard normal K, V and queries; sequences on the shared prefix begin with the same tokens.
+
+    Args:
+        config: resolved.
+        filled: the sequences.
+        num_queries: queries of all sequences together; one of each if ``None``.
+    """
     generator = torch.Generator(device=config.device).manual_seed(config.seed)
     drawn = list(_drawn(config, filled, generator))
-    query = _normal(len(filled.seq_lens), config.model.num_query_heads, config, generator)
+    query = _normal(num_queries or len(filled.seq_lens), config.model.num_query_heads, config, generator)
     return Inputs(query=query, keys=[keys for keys, _ in drawn], values=[values for _, values in drawn])
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 
+from bench.answer import Answer
 from bench.config import Config
-from bench.scenarios.filling import Filled, draw, new_policy
+from bench.measure.memory import MemoryProbe, pids_on_gpus
+from bench.scenarios.filling import Filled, draw, fill, new_policy
 from bench.scenarios.tensors import make_cache
 from impls.interface import KVCache
 
@@ -30,6 +34,30 @@ def rehearsal(config: Config) -> tuple[Config, Filled]:
     policy = new_policy(small, None)
     policy.admit(0, 2, 2)
     return small, Filled(policy=policy, seq_lens=np.array([2]), requests=draw(config)[0], prefix_tokens=0)
+
+
+def weigh(config: Config, write_and_compute: Callable[[Config, Filled, KVCache], None]) -> Answer:
+    """Read memory around allocating, touching, writing and computing; nothing else is held here.
+
+    Args:
+        config: resolved.
+        write_and_compute: fills the cache and makes one step; it is rehearsed on two tokens.
+    """
+    filled = fill(config, *draw(config))
+    known_pids = pids_on_gpus() if config.device == "cuda" else None
+    small, two_tokens = rehearsal(config)
+    write_and_compute(small, two_tokens, make_cache(small, two_tokens.policy))
+    gc.collect()
+    probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
+    cache = allocate_touched(config, filled)
+    write_and_compute(config, filled, cache)
+    reading = probe.read()
+    logical_bytes = filled.policy.pool_bytes // config.model.num_layers * config.layers_allocated
+    return Answer(
+        values={**reading.values, "storage_bytes": cache.storage_bytes, "logical_bytes": logical_bytes},
+        null_reasons=reading.null_reasons,
+        samples={"memory_poll": reading.poll} if reading.poll else {},
+    )
 
 
 def allocate_touched(config: Config, filled: Filled) -> KVCache:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from impls.interface import Policy
+from impls.policies.family import Family
 from impls.policies.ledger import SlotSplit, check_at_least
 from impls.policies.lockstep import Lockstep, Request
 from impls.policies.pages import PagePool
@@ -19,6 +20,7 @@ POLICIES: Final = ("reserved_max", "reserved_pow2", "reserved_oracle", "paged", 
 
 __all__ = [
     "POLICIES",
+    "Family",
     "Lockstep",
     "PagePool",
     "PrefixPool",

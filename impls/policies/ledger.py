@@ -114,6 +114,14 @@ class Ledger(Generic[StateT]):
         """
         return self._state(seq_id).num_tokens
 
+    def final_len(self, seq_id: int) -> int:
+        """Tokens of the sequence when it ends; 0 where nobody knows.
+
+        Raises:
+            KeyError: no such sequence.
+        """
+        return self._state(seq_id).final_len
+
     def split(self, head_tokens: int | None = None, head_final_len: int | None = None) -> SlotSplit:
         """The parts of the pool now, in slots; the arguments are those of ``usage``."""
         raise NotImplementedError

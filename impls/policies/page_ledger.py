@@ -148,6 +148,59 @@ class PageLedger(Ledger[PagedState]):
             table.append(page)
         self._count["pages_taken_append"] += len(tables)
 
+    def adopt(self, table: list[int], other: list[int], stop: int) -> None:
+        """Let a page table share another's full pages before place ``stop``; for ``Family``.
+
+        Beams that share a page share all before it, so that they differ from some place on.
+        """
+        start = stop - 1
+        while start and table[start - 1] != other[start - 1]:
+            start -= 1
+        ownerless = self._references.drop(table[start:stop])
+        self._references.add(other[start:stop])
+        table[start:stop] = other[start:stop]
+        self._saved += len(ownerless) * self.page_size
+        self._release(ownerless)
+        self._count["pages_freed"] += len(ownerless)
+
+    def share_tails(self, given_up: list[int], tokens: int, unused: int) -> None:
+        """Account for sequences that give up their last pages and share others' instead; for ``Family``.
+
+        Args:
+            given_up: their pages, which nobody else owned.
+            tokens: in each of them.
+            unused: slots of each that would never have been filled.
+        """
+        count = len(given_up)
+        self._saved += count * tokens
+        self._unused -= count * unused
+        self._references.extra += count
+        self._release(given_up)
+        self._count["pages_freed"] += count
+
+    def copy_tails(self, tables: list[list[int]], tokens: int, unused: int) -> None:
+        """Undo ``share_tails`` for sequences that are about to write: each gets a copy of its last page."""
+        count = len(tables)
+        for table, page in zip(tables, self._take(count), strict=True):
+            table[-1] = page
+        self._saved -= count * tokens
+        self._unused += count * unused
+        self._references.extra -= count
+        self._count["pages_copied"] += count
+        self._count["pages_taken_append"] += count
+
+    def own_tails(self, pairs: Collection[tuple[PagedState, PagedState]]) -> None:
+        """Note, one by one, the owners of last pages that ``share_tails`` accounted for: (heir, owner) each."""
+        self._references.extra -= len(pairs)  # which ``add`` counts
+        self._references.add(heir.pages[-1] for heir, _ in pairs)
+        for heir, owner in pairs:
+            self._tail_owners.setdefault(heir.pages[-1], [owner]).append(heir)
+
+    def count_crossed(self, sequences: int) -> None:
+        """Count sequences that became copies of others: each was freed and forked; for ``Family``."""
+        self._count["forks"] += sequences
+        self._count["frees"] += sequences
+
     def _check_joins(self, seq_id: int, state: PagedState) -> None:
         super()._check_joins(seq_id, state)
         if state.pages[-1] in self._tail_owners:

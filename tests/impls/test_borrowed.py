@@ -126,7 +126,7 @@ def test_a_package_that_cannot_be_imported_is_a_refusal(monkeypatch: pytest.Monk
     assert refusal("paged_flashinfer", dtype="float16").startswith("paged_flashinfer cannot import what it needs: ")
 
 
-@pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex"])
+@pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex", "paged_torch"])
 def test_compile_is_true_or_false(name: str) -> None:
     impl = BY_NAME[name]
     with pytest.raises(ValueError, match=r"impl\.options\.compile=1 must be true or false"):

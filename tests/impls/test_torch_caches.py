@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -49,6 +49,73 @@ def test_each_call_of_contiguous(
     query_and_output = 2 * case.query(4).nbytes
     assert details["sdpa_call"] == kind
     assert details["bytes_read"] == num_tokens * case.setup.model.token_bytes_per_layer + query_and_output
+
+
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop that torch's compiler is given, run as it stands: the compiler itself takes seconds."""
+    monkeypatch.setattr("impls.fused_chunks.torch.compile", lambda function: function)
+
+
+@ON_CPU
+@pytest.mark.parametrize("page_size", [1, 16])
+@pytest.mark.parametrize("heads", [(6, 2), (4, 4)], ids=["grouped", "single"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_compiled_loop_is_attention(
+    page_size: int, heads: tuple[int, int], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uncompiled(monkeypatch)
+    case = ragged(PAGED, "paged", page_size=page_size, heads=heads, dtype=dtype, options={"compile": True})
+    case.check(case.cache.prepare(range(4)), range(4))
+    details = case.cache.details()
+    assert details["kernel_choice"] == f"torch {torch.__version__}, compiled"
+    assert details["sdpa_backend"] is None
+    case.check(case.cache.prepare([1]), [1])  # a single chunk, of one token
+
+
+@ON_CPU
+def test_compiling_is_tried_by_large_steps_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(function: Callable[..., object]) -> Callable[..., object]:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr("impls.fused_chunks.torch.compile", no_compiler)
+    tried: list[Sequence[Hashable]] = []
+
+    def choose(calls: Mapping[Hashable, Callable[[], object]], device: torch.device) -> Hashable:
+        tried.append(list(calls))
+        return fastest(calls, device)
+
+    monkeypatch.setattr("impls.paged_torch.fastest", choose)
+    case = ragged(PAGED, "paged")
+    assert details_after(case)["sdpa_backend"] == "flash"
+    read_bytes = (150 + 1 + 200 + 64) * case.setup.model.token_bytes_per_layer
+    for least_bytes in (read_bytes + 1, read_bytes):
+        monkeypatch.setattr("impls.paged_torch.FUSED_FROM_BYTES", least_bytes)
+        assert details_after(ragged(PAGED, "paged"))["sdpa_backend"] == "flash"  # what else works is kept
+    monkeypatch.setattr("impls.paged_torch.FUSED_FROM_BYTES", 1)
+    details_after(ragged(PAGED, "paged", options={"compile": False}))
+    details_after(ragged(PAGED, "paged", options={"chunk_tokens": 64}))
+    assert [sum("compiled" in choice for choice in choices) for choices in tried] == [0, 0, 1, 0, 0]  # type: ignore[operator]
+    with pytest.raises(Unsupported, match=r"no C\+\+ compiler"):
+        details_after(ragged(PAGED, "paged", options={"compile": True}))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+@pytest.mark.parametrize("heads", [(8, 2), (8, 8)], ids=["grouped", "single"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_compiled_loop_is_compiled_once_for_any_lengths(heads: tuple[int, int], dtype: str) -> None:
+    torch._dynamo.reset()
+    setup = Setup(target=PAGED, policy="paged", page_size=4, heads=heads, head_dim=64, dtype=dtype, max_seq_len=1000,
+                  num_layers=2, options={"compile": True})  # fmt: skip
+    case = CacheCase(setup)
+    for seq_id, num_tokens in enumerate((900, 64, 300)):
+        case.admit(seq_id, num_tokens)
+    case.check(case.cache.prepare(range(3)), range(3))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        case.append(1, 90)
+        for seq_ids in ([2, 0], [0, 1, 2]):
+            case.check(case.step(seq_ids), seq_ids)
 
 
 def test_contiguous_pads_only_what_lies_in_equal_regions_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

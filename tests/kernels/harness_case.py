@@ -1,4 +1,4 @@
-"""Scenario ``decode`` through a Triton cache, as a point's process runs it, in a worker that interprets."""
+"""Scenarios through a Triton cache, as a point's process runs them, in a worker that interprets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from bench.answer import Answer
 from bench.config import build
 from bench.plan import resolve
-from bench.scenarios import tensors
+from bench.scenarios import prefill, swap, tensors
 from bench.scenarios.decode import time_point
 from bench.scenarios.decode_timing import seen_layer_bytes
 from bench.scenarios.filling import draw, fill
@@ -21,10 +21,10 @@ from tests.bench.points import values
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _config(impl: str, model: dict[str, Any]) -> Any:
+def _config(name: str, model: dict[str, Any], kind: str = "decode", **changes: Any) -> Any:
     shape = {"max_seq_len": 64, "head_dim": 32, "num_query_heads": 4, "num_kv_heads": 2, "dtype": "float16", **model}
-    config = resolve(build(values(f"impl={impl}", "measure=quick", num_seqs=2, page_size=4, device=DEVICE,
-                                  model={"name": "tiny", **shape})), DEVICE)  # fmt: skip
+    config = resolve(build(values(f"impl={name}", f"scenario={kind}", "measure=quick", num_seqs=2, page_size=4,
+                                  device=DEVICE, model={"name": "tiny", **shape}, **changes)), DEVICE)  # fmt: skip
     workload = replace(config.workload, low=10, high=40)  # type: ignore[call-arg]
     return replace(config, workload=workload, measure=replace(config.measure, max_s=0.0))
 
@@ -32,6 +32,20 @@ def _config(impl: str, model: dict[str, Any]) -> Any:
 def time_model(impl: str, model: dict[str, Any]) -> Answer:
     """The answer of the timing process for a model whose attention is not plain."""
     return time_point({"config": _config(impl, model).to_json(), "ceiling_gbps": 1.0})
+
+
+def time_prompts(impl: str, model: dict[str, Any]) -> Answer:
+    """The same of a chunk of each prompt, behind a prefix."""
+    chunks = {"chunk_tokens": 6, "cached_tokens": 5}
+    return prefill.time_point(
+        {"config": _config(impl, model, "prefill", scenario=chunks).to_json(), "ceiling_gbps": 1.0}
+    )
+
+
+def time_moves(impl: str, options: dict[str, Any]) -> Answer:
+    """The same of moving all pages."""
+    config = _config(impl, {"kv_dtype": "float8_e4m3fn"}, "swap", impl={"options": options})
+    return swap.time_point({"config": config.to_json(), "ceiling_gbps": 1.0})
 
 
 def time_wrongly_scaled(impl: str) -> Answer:

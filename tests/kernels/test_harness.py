@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernels.harness_case import seen_bytes, time_model, time_wrongly_scaled
+from tests.kernels.harness_case import seen_bytes, time_model, time_moves, time_prompts, time_wrongly_scaled
 
 FP8 = {"kv_dtype": "float8_e4m3fn"}
 
@@ -22,6 +22,24 @@ def test_it_is_checked_against_the_same_attention(
     assert 0 < answer.values["max_rel_error"] <= answer.values["allowed_rel_error"]
     assert answer.values["decode_us"] > 0
     assert "splits" in answer.values["kernel_choice"]
+
+
+@pytest.mark.parametrize(("impl", "model"), [("paged_triton", FP8 | {"sliding_window": 8}), ("triton_contiguous", {})])
+def test_prompts_are_checked_against_the_same_attention(
+    kernels: ProcessPoolExecutor, impl: str, model: dict[str, Any]
+) -> None:
+    answer = kernels.submit(time_prompts, impl, model).result()
+    assert answer.status == "ok", answer.status_reason
+    assert 0 < answer.values["max_rel_error"] <= answer.values["allowed_rel_error"]
+    assert answer.values["prefill_us"] > 0
+    assert "the only one" in answer.values["kernel_choice"]
+
+
+@pytest.mark.parametrize("options", [{}, {"page_moves": "each", "kv_layout": "HND"}], ids=str)
+def test_pages_move_bit_for_bit(kernels: ProcessPoolExecutor, options: dict[str, Any]) -> None:
+    answer = kernels.submit(time_moves, "paged_triton", options).result()
+    assert answer.status == "ok", answer.status_reason
+    assert min(answer.values[f"{name}_us"] for name in ("swap_out", "swap_in", "copy_pages")) > 0
 
 
 def test_scales_are_metadata(kernels: ProcessPoolExecutor) -> None:

@@ -31,7 +31,7 @@ def test_correctness_comes_first_then_calibration_then_the_sweeps(session: Modul
     names = [step.name for step in planned if not step.name.endswith("report")]
     assert names == [
         "tests", "calibration", "default", "layout", "page_size", "implementations", "batch_length", "fig18a",
-        "short_contexts", "batch", "length", "capacity",
+        "prefill", "fig19a", "fig19a_recompute", "swap", "short_contexts", "batch", "length", "capacity",
     ]  # fmt: skip
     assert all("device=cuda" in step.command for step in planned if "bench/run.py" in step.command)
     root = Path(session.ROOT)

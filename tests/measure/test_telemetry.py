@@ -121,9 +121,9 @@ def test_a_gpu_that_nobody_watches_is_doubted() -> None:
 
 
 def test_noise_and_discards_are_doubted() -> None:
-    assert sample_doubts(0.01, 0.0) == {}
-    assert list(sample_doubts(0.2, 0.1)) == ["noisy", "discarded"]
-    columns = fitness_columns(sample_doubts(0.2, 0.1))
+    assert sample_doubts("decode_us", 0.01, 0.0) == {}
+    assert list(sample_doubts("decode_us", 0.2, 0.1)) == ["noisy", "discarded"]
+    columns = fitness_columns(sample_doubts("decode_us", 0.2, 0.1))
     assert columns["fitness"] == "doubtful"
     assert columns["fitness_reasons"].startswith("noisy: ")
 

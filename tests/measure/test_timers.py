@@ -15,7 +15,8 @@ import torch
 from bench.measure.cupti import load_cupti, spans_us, time_with_cupti
 from bench.measure.events import time_with_events
 from bench.measure.graph import NotCapturable, capture, time_with_graph
-from bench.measure.host import quiet, time_on_host
+from bench.measure.host import time_on_host
+from bench.measure.quiet import quiet
 from bench.measure.samples import Samples
 from bench.measure.stopping import StoppingRule
 from bench.measure.timing import Timer, choose_timer, settle

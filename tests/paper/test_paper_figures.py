@@ -179,6 +179,28 @@ def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> No
     assert judge(claim, figure.select(rows)).ours == 0.5
 
 
+def test_swapping_is_set_against_computing_the_same_tokens_again(tmp_path: Path) -> None:
+    (figure,) = [figure for figure in FIGURES if figure.name == "paper_fig19a"]
+    common = {"status": "ok", "replicate": 0, "implementation": "paged_triton", "device": "cuda", "live_tokens": 512}
+    swaps = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a", "page_moves": "each"}
+    again = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a_recompute", "prefill_us": 100.0,
+                      "append_us": 50.0, "linear_us": 850.0}  # fmt: skip
+    lines = [swaps | {"key": f"s{size}", "page_size": size, "swap_out_us": us, "swap_in_us": us}
+             for size, us in {1: 2000.0, 16: 400.0, 32: 500.0}.items()]  # fmt: skip
+    lines += [again | {"key": f"r{size}", "page_size": size} for size in (1, 16)]
+    lines += [again | {"key": "other", "page_size": 32, "live_tokens": 99}]
+    rows = pd.DataFrame(lines, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
+    assert figure.select(rows.assign(device="cpu")).empty, "a CPU says nothing of that link"
+    drawn = figure.select(rows).set_index("pages")
+    assert drawn["recompute_over_swap"].to_dict() == {1: 0.25, 16: 1.25}, "equal tokens only"
+    assert drawn["recompute_ms"].tolist() == [40.0, 40.0]
+    assert drawn["swap_ms"].to_dict() == {1: 160.0, 16: 32.0}
+    assert draw_figures(rows, tmp_path, only=["paper_fig19a"])
+    (claim,) = [claim for claim in load_claims() if claim.id == "fig19a"]
+    assert judge(claim, figure.select(rows)).verdict == "disputed"
+    assert judge(claim, figure.select(rows[rows["page_size"].eq(1)])).verdict == "reproduced"
+
+
 @given(st.floats(0.05, 0.9), st.lists(st.floats(0.01, 3), min_size=2, max_size=6))
 def test_the_sustained_rate_lies_where_the_latency_crosses(threshold: float, latencies: list[float]) -> None:
     rates = pd.Series(np.arange(1.0, len(latencies) + 1))

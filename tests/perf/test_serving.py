@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench.config import Config
-from bench.measure.host import quiet
+from bench.measure.quiet import quiet
 from bench.scenarios.serving import answer_of, make_memory, replay
 from bench.scenarios.serving_load import make_load
 from tests.bench.points import Composed, plan_of

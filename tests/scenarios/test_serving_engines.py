@@ -6,10 +6,12 @@ import random
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.scenarios.serving_events import EventReplay
+from bench.scenarios.serving_groups import Group
 from bench.scenarios.serving_plain import PlainReplay
 from tests.scenarios.serving_cases import Case, comparable
 
@@ -101,3 +103,20 @@ def test_both_engines_agree_where_requests_are_thrown_out() -> None:
             record.count["recomputed_tokens"] > 0
         )
     assert min(seen.values()) >= 5, seen
+
+
+@pytest.mark.parametrize("prefill", ["mixed", "first"])
+@pytest.mark.parametrize("kind", [EventReplay, PlainReplay])
+def test_beams_cross_once_after_each_token_but_the_first_and_last(
+    kind: type[EventReplay] | type[PlainReplay], prefill: str
+) -> None:
+    lengths = [(3, 9), (5, 6), (2, 7)]
+    case = Case(policy="paged", lengths=lengths, arrivals_fs=[0, 4000, 9000], slots=400,
+                scenario={"num_samples": 3, "sampling": "beam", "prefill": prefill})  # fmt: skip
+    engine = case.engine(kind)
+    engine.run()
+    assert engine.beams is not None
+    assert engine.pool is not None
+    groups = [Group(index, prompt, output, range(3)) for index, (prompt, output) in enumerate(lengths)]
+    deaths = sum(len(engine.beams.forks(group, token)) for group in groups for token in range(2, group.output))
+    assert engine.pool.counters["forks"] == deaths + 2 * len(lengths)
