@@ -32,13 +32,14 @@ def main() -> int:
 
 def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from bench.compare import compare
-    from bench.compare.command import check_rounds, present, rules_of
+    from bench.compare.command import check_out, check_rounds, present, rules_of
     from bench.compare.load import load_side
     from bench.compare.noise import measured_floor, write_floor
     from bench.compare.rounds import Arm, run_rounds
     from bench.compare.rules import EXIT_OK, EXIT_REGRESSED
 
     rules = rules_of(arguments)
+    check_out(arguments.out)
     check_rounds("--replicates", arguments.replicates, rules)
     out = arguments.runs or ROOT / "results" / "runs" / time.strftime("aa-%Y%m%d-%H%M%S")
     arms = (Arm(name="base", root=ROOT), Arm(name="candidate", root=ROOT))

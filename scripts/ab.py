@@ -36,12 +36,13 @@ def main() -> int:
 
 
 def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from bench.compare.command import check_rounds, present, rules_of
+    from bench.compare.command import check_out, check_rounds, present, rules_of
     from bench.compare.confirm import confirmed, flagged
     from bench.compare.rounds import Arm, compared_rounds, requests_of
     from bench.compare.worktrees import has_changes, worktree
 
     rules = rules_of(arguments)
+    check_out(arguments.out)
     check_rounds("--replicates", arguments.replicates, rules)
     if arguments.confirm:
         check_rounds("--confirm", arguments.confirm, rules)

@@ -29,11 +29,12 @@ def main() -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from bench.compare.command import compared, present, rules_of
+    from bench.compare.command import check_out, compared, present, rules_of
     from bench.compare.load import load_side
     from bench.compare.rules import EXIT_INCOMPLETE, EXIT_OK
 
     rules = rules_of(arguments)
+    check_out(arguments.out)
     candidate = load_side(arguments.candidate)
     if not arguments.base.exists():
         print(f"there is no baseline {arguments.base}: nothing was compared")

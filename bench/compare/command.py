@@ -44,6 +44,19 @@ def rules_of(arguments: argparse.Namespace) -> Rules:
     )
 
 
+def check_out(out: Path | None) -> None:
+    """Make the folder of ``--out`` before anything is run or told.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be written: {error.strerror}") from error
+
+
 def compared(base: Side, candidate: Side, rules: Rules) -> Comparison:
     """Compare with the noise floor of the candidate's machine, if one was measured."""
     return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))

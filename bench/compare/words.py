@@ -38,12 +38,12 @@ def headline(comparison: Comparison) -> str:
     if code == EXIT_NOT_COMPARABLE:
         why = f": the machines differ ({'; '.join(comparison.machines.refused)})"
     elif comparison.is_empty:
-        matched = comparison.counts[COMPARED]
-        why = (
-            ": nothing was decided, no metric had pairs enough"
-            if matched
-            else ": nothing was compared, no point matched"
-        )
+        if not comparison.counts[COMPARED]:
+            why = ": nothing was compared, no point matched"
+        elif comparison.verdicts.empty:
+            why = ": nothing was decided, the base measured none of the metrics to judge"
+        else:
+            why = ": nothing was decided, no metric had pairs enough"
     return f"{MEANING[code]} (exit {code}){why}"
 
 

@@ -188,6 +188,22 @@ def test_bad_options(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_file_in_the_place_of_out_is_found_before_anything_is_told(
+    base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(base, base, "--out", base / "plan.json") == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "plan.json cannot be written: File exists" in said.err
+
+
+def test_a_metric_that_nobody_measured_says_so(
+    base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(base, base, "--metric", "append_us") == 4
+    assert "the base measured none of the metrics to judge" in capsys.readouterr().out
+
+
 def test_a_mistake_of_ours_is_exit_1(
     base: Path, compare: Compare, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
