@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from bench.compare.words import change
 from bench.figures.style import FigureSpec
 
 MOST_ROWS = 40
@@ -19,6 +20,12 @@ MOST_ROWS = 40
 
 WIDE = 8
 """From this ratio of both ends on, ticks stand at powers of ten."""
+
+EVEN = 1.4
+"""Up to this ratio of both ends a logarithmic axis is straight enough for even steps."""
+
+ROUND = (0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 8)
+"""Ticks in between."""
 
 VERDICTS = ("regressed", "inconclusive", "insufficient", "same", "improved")
 
@@ -34,7 +41,7 @@ def _draw(selection: pd.DataFrame) -> Figure:
     panels = list(rows.groupby("metric", sort=False))
     heights = [len(group) for _, group in panels]
     figure, grid = plt.subplots(
-        len(panels), 1, figsize=(9, 0.34 * sum(heights) + 0.75 * len(panels) + 1.2), squeeze=False, sharex=True,
+        len(panels), 1, figsize=(11, 0.34 * sum(heights) + 0.75 * len(panels) + 1.2), squeeze=False, sharex=True,
         gridspec_kw={"height_ratios": heights}, layout="constrained",
     )  # fmt: skip
     colours = dict(zip(VERDICTS, [sns.color_palette()[place] for place in (3, 1, 7, 0, 2)], strict=True))
@@ -44,7 +51,12 @@ def _draw(selection: pd.DataFrame) -> Figure:
     _ratio_axis(grid.flat[-1], rows)
     present = [verdict for verdict in VERDICTS if verdict in set(rows["verdict"])]
     handles: list[Artist] = [Line2D([], [], color=colours[v], marker="o", label=v) for v in present]
-    handles.append(Patch(color="0.85", label="floor"))
+    handles.append(
+        Patch(
+            color="0.85",
+            label=f"floor (± {100 * rows['floor'].min():.3g} %)" if rows["floor"].nunique() == 1 else "floor",
+        )
+    )
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     pairs = " to ".join(str(number) for number in sorted({rows["pairs"].min(), rows["pairs"].max()}))
     cut = f"\nthe worst {len(rows)} of {len(selection)} rows" if len(selection) > len(rows) else ""
@@ -57,7 +69,9 @@ def _ratio_axis(axes: Axes, rows: pd.DataFrame) -> None:
     low, high = float(rows["ratio_low"].min()), float(rows["ratio_high"].max())
     axes.set_xscale("log")
     if high / low < WIDE:
-        axes.xaxis.set_major_locator(MaxNLocator(8))
+        # Steps of a log axis, or even ones where so little is shown that a log axis is straight.
+        even = high / low < EVEN
+        axes.xaxis.set_major_locator(MaxNLocator(6) if even else FixedLocator(ROUND))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:.4g}"))
     axes.set_xlabel("candidate / base")
@@ -75,6 +89,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, colours: dict[str, tuple[float, float
     axes.set_yticks(range(len(rows)), list(rows["point"]))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
+    for place, (low, middle, high) in enumerate(zip(lows, middles, highs, strict=True)):
+        told = f"{change(middle)}  [{change(low)}, {change(high)}]"
+        axes.annotate(told, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize="small")
 
 
 FOREST = FigureSpec(
