@@ -19,7 +19,7 @@ from bench.scenarios.decode_timing import Step, moved_bytes, seen_layer_bytes, t
 from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors import Inputs, draw_inputs, held_by, make_cache, write_sequence
 from bench.scenarios.timed import compare_with_ceiling, describe, judge_error
-from bench.scenarios.weighing import weigh, write_ones
+from bench.scenarios.weighing import weigh
 from impls.interface import Batch, KVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error
 from impls.spec import ModelSpec
@@ -84,11 +84,10 @@ def weigh_point(argument: Mapping[str, Any]) -> Answer:
     Args:
         argument: ``config`` (resolved, plain containers).
     """
-    return weigh(build(argument["config"]), _write_and_decode)
+    return weigh(build(argument["config"]), _step)
 
 
-def _write_and_decode(config: Config, filled: Filled, cache: KVCache) -> None:
-    write_ones(config, filled, cache)
+def _step(config: Config, filled: Filled, cache: KVCache) -> None:
     batch = cache.prepare(range(len(filled.seq_lens)))
     shape = (len(filled.seq_lens), config.model.num_query_heads, config.model.head_dim)
     query = torch.ones(shape, dtype=getattr(torch, config.model.dtype), device=config.device)

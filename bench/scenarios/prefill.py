@@ -22,7 +22,7 @@ from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.prefill_timing import PrefillStep, time_prefill
 from bench.scenarios.tensors import Inputs, draw_inputs, held_by, make_cache, write_sequence
 from bench.scenarios.timed import describe, judge_error
-from bench.scenarios.weighing import weigh, write_ones
+from bench.scenarios.weighing import weigh
 from impls.interface import KVCache, PrefillBatch, PrefillKVCache, Unsupported
 from impls.reference import allowed_error, max_rel_error, prefill_attention
 
@@ -156,11 +156,10 @@ def weigh_point(argument: Mapping[str, Any]) -> Answer:
     Args:
         argument: ``config`` (resolved, plain containers).
     """
-    return weigh(build(argument["config"]), _write_and_compute)
+    return weigh(build(argument["config"]), _step)
 
 
-def _write_and_compute(config: Config, filled: Filled, cache: KVCache) -> None:
-    write_ones(config, filled, cache)
+def _step(config: Config, filled: Filled, cache: KVCache) -> None:
     cache = prefilling(cache, config)
     num_queries = queries_of(config, filled)
     batch = cache.prepare_prefill(range(len(filled.seq_lens)), num_queries)

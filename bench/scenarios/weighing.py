@@ -12,6 +12,7 @@ import torch
 from bench.answer import Answer
 from bench.config import Config
 from bench.measure.memory import MemoryProbe, pids_on_gpus
+from bench.measure.resident import give_back_freed
 from bench.scenarios.filling import Filled, draw, fill, new_policy
 from bench.scenarios.tensors import make_cache
 from impls.interface import KVCache
@@ -36,21 +37,28 @@ def rehearsal(config: Config) -> tuple[Config, Filled]:
     return small, Filled(policy=policy, seq_lens=np.array([2]), requests=draw(config)[0], prefix_tokens=0)
 
 
-def weigh(config: Config, write_and_compute: Callable[[Config, Filled, KVCache], None]) -> Answer:
+def weigh(config: Config, compute: Callable[[Config, Filled, KVCache], None]) -> Answer:
     """Read memory around allocating, touching, writing and computing; nothing else is held here.
+
+    What is loaded or compiled once is no part of the cache: a step of two tokens is rehearsed, and on a CPU, where
+    what is compiled may depend on the size, one of the whole batch. It reads storage that nobody has written, which
+    a host does not back with memory.
 
     Args:
         config: resolved.
-        write_and_compute: fills the cache and makes one step; it is rehearsed on two tokens.
+        compute: tunes and makes one step of a cache that is filled.
     """
     filled = fill(config, *draw(config))
     known_pids = pids_on_gpus() if config.device == "cuda" else None
     small, two_tokens = rehearsal(config)
-    write_and_compute(small, two_tokens, make_cache(small, two_tokens.policy))
+    _write_and_compute(small, two_tokens, make_cache(small, two_tokens.policy), compute)
+    if config.device == "cpu":
+        compute(config, filled, make_cache(config, filled.policy))
     gc.collect()
+    give_back_freed()
     probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
     cache = allocate_touched(config, filled)
-    write_and_compute(config, filled, cache)
+    _write_and_compute(config, filled, cache, compute)
     reading = probe.read()
     logical_bytes = filled.policy.pool_bytes // config.model.num_layers * config.layers_allocated
     return Answer(
@@ -58,6 +66,13 @@ def weigh(config: Config, write_and_compute: Callable[[Config, Filled, KVCache],
         null_reasons=reading.null_reasons,
         samples={"memory_poll": reading.poll} if reading.poll else {},
     )
+
+
+def _write_and_compute(
+    config: Config, filled: Filled, cache: KVCache, compute: Callable[[Config, Filled, KVCache], None]
+) -> None:
+    write_ones(config, filled, cache)
+    compute(config, filled, cache)
 
 
 def allocate_touched(config: Config, filled: Filled) -> KVCache:
