@@ -114,7 +114,7 @@ def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: st
     [
         (
             {"splits": 2},
-            "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits, kv_layout, host_pages",
+            "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits, kv_layout, page_moves",
         ),
         ({"block_tokens": 48}, "block_tokens=48 must be a power of two"),
         ({"block_tokens": 8}, "block_tokens=8 must be from 16 to 256"),
