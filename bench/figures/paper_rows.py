@@ -140,8 +140,8 @@ def draw_ranges(axes: Axes, figure: str, value: str, **where: Any) -> None:
             low, high = claim.printed
             axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0, zorder=0)
             said = f"printed on {where['dataset']}: {low:g} to {high:g}"
-            axes.annotate(said, (0.02, high), xytext=(0, 2), xycoords=("axes fraction", "data"),
-                          textcoords="offset points", fontsize="x-small")  # fmt: skip
+            axes.annotate(said, (0.98, high), xytext=(0, -2), xycoords=("axes fraction", "data"), ha="right",
+                          va="top", textcoords="offset points", fontsize="x-small")  # fmt: skip
 
 
 def seeds_text(frame: pd.DataFrame) -> str:

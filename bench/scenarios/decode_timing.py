@@ -17,7 +17,7 @@ from bench.measure.telemetry import Telemetry
 from bench.measure.timing import Timer, settle
 from bench.measure.work import Work
 from bench.scenarios.filling import Filled, new_policy
-from bench.scenarios.timed import add_fitness, add_hot, add_main, layer_copies, median_us
+from bench.scenarios.timed import add_fitness, add_hot, add_main, append_work, layer_copies, median_us
 from impls.interface import Batch, KVCache, Policy
 
 
@@ -51,12 +51,7 @@ class Step:
 
     def append(self, copies: int) -> Work:
         """Writing the newest token of each sequence into one layer."""
-        keys, values = self.newest
-        return Work(
-            call=lambda layer: self.cache.write(layer, self.batch.slot_mapping, keys, values),
-            copies=layer_copies(self.cache, copies),
-            bytes_per_call=2 * (keys.nbytes + values.nbytes),
-        )
+        return append_work(self.cache, self.batch.slot_mapping, self.newest, copies)
 
 
 def seen_layer_bytes(config: Config, filled: Filled, num_queries: Sequence[int] | None = None) -> int:

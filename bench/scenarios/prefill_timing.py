@@ -15,7 +15,15 @@ from bench.measure.telemetry import Telemetry
 from bench.measure.timing import Timer, settle
 from bench.measure.work import Work
 from bench.scenarios.filling import Filled
-from bench.scenarios.timed import add_fitness, add_hot, add_main, compare_with_ceiling, layer_copies, median_us
+from bench.scenarios.timed import (
+    add_fitness,
+    add_hot,
+    add_main,
+    append_work,
+    compare_with_ceiling,
+    layer_copies,
+    median_us,
+)
 from impls.interface import PrefillBatch, PrefillKVCache
 from impls.spec import ModelSpec, ceil_div
 
@@ -53,12 +61,7 @@ class PrefillStep:
 
     def append(self, copies: int) -> Work:
         """Writing the K and V of all tokens that ask into one layer."""
-        keys, values = self.newest
-        return Work(
-            call=lambda layer: self.cache.write(layer, self.batch.slot_mapping, keys, values),
-            copies=layer_copies(self.cache, copies),
-            bytes_per_call=2 * (keys.nbytes + values.nbytes),
-        )
+        return append_work(self.cache, self.batch.slot_mapping, self.newest, copies)
 
     def linear(self) -> Work:
         """One layer's matrix products of all tokens that ask, as a single product with as many weights."""

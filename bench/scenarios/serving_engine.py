@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
+from dataclasses import dataclass
 
 from bench.config import ServingScenario
 from bench.scenarios.serving_cost import StepCost
@@ -13,10 +15,11 @@ from bench.scenarios.serving_record import Record
 from impls.policies import PagePool
 
 
-class Engine:
+@dataclass(eq=False)
+class Engine(ABC):
     """One replay; requests that could never fit are refused beforehand.
 
-    Args:
+    Attributes:
         load: what is to be served.
         memory: where it is held.
         cost: how long a step takes.
@@ -25,35 +28,28 @@ class Engine:
         end_fs: when to stop, whoever is left; ``None``: when all is served.
     """
 
-    def __init__(
-        self,
-        load: Load,
-        memory: Memory,
-        cost: StepCost,
-        scenario: ServingScenario,
-        beams: Beams | None = None,
-        end_fs: int | None = None,
-    ) -> None:
-        self.load = load
-        self.memory = memory
-        self.pool = memory.policy if isinstance(memory.policy, PagePool) else None
-        self.cost = cost
-        self.scenario = scenario
-        self.beams = beams
-        self.end_fs = end_fs
-        self.record = Record.of(len(load))
+    load: Load
+    memory: Memory
+    cost: StepCost
+    scenario: ServingScenario
+    beams: Beams | None = None
+    end_fs: int | None = None
+
+    def __post_init__(self) -> None:
+        self.pool = self.memory.policy if isinstance(self.memory.policy, PagePool) else None
+        self.record = Record.of(len(self.load))
         self.now_fs = 0
         self.coming: deque[Group] = deque()
         self.waiting: deque[Group] = deque()
         self._crossed = 0  # tokens that crossing beams had copied, charged to the next step
-        count = scenario.num_samples
-        for index, (prompt, output) in enumerate(zip(load.prompts, load.outputs, strict=True)):
+        count = self.scenario.num_samples
+        for index, (prompt, output) in enumerate(zip(self.load.prompts, self.load.outputs, strict=True)):
             group = Group(index, prompt, output, range(index * count, (index + 1) * count))
-            if memory.fits(group):
+            if self.memory.fits(group):
                 self.coming.append(group)
             else:
                 self.record.refused.append(index)
 
+    @abstractmethod
     def run(self) -> Record:
         """Serve until the end."""
-        raise NotImplementedError

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from bench.config import ServingScenario
 from bench.scenarios.serving_batch import Batch
-from bench.scenarios.serving_cost import StepCost
 from bench.scenarios.serving_engine import Engine
 from bench.scenarios.serving_groups import Beams, Entry, Group
-from bench.scenarios.serving_load import Load
-from bench.scenarios.serving_memory import Memory
 from bench.scenarios.serving_record import Gaps, Record
 from bench.scenarios.serving_runs import Run, evicted_slots, from_then_on
 from bench.scenarios.serving_step import Step
@@ -24,17 +20,9 @@ from impls.policies import PagePool, SlotSplit
 class EventReplay(Engine):
     """One replay, from event to event."""
 
-    def __init__(
-        self,
-        load: Load,
-        memory: Memory,
-        cost: StepCost,
-        scenario: ServingScenario,
-        beams: Beams | None = None,
-        end_fs: int | None = None,
-    ) -> None:
-        super().__init__(load, memory, cost, scenario, beams, end_fs)
-        self.batch = Batch(memory, crossing=beams is not None)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.batch = Batch(self.memory, crossing=self.beams is not None)
         self.swapped: deque[Group] = deque()  # in order of arrival
         self._decoded_fs = 0  # when the last step that decoded ended
         self._fresh: dict[int, Group] = {}  # prefill=first: those who got their first token since

@@ -8,28 +8,17 @@ a token; (6) the finished leave, and beams cross.
 
 from __future__ import annotations
 
-from bench.config import ServingScenario
-from bench.scenarios.serving_cost import StepCost, Work
+from bench.scenarios.serving_cost import Work
 from bench.scenarios.serving_engine import Engine
-from bench.scenarios.serving_groups import Beams, Entry, Group
-from bench.scenarios.serving_load import Load
-from bench.scenarios.serving_memory import Memory
+from bench.scenarios.serving_groups import Entry, Group
 from bench.scenarios.serving_record import Gaps, Record
 
 
 class PlainReplay(Engine):
     """One replay, a step and a sequence at a time."""
 
-    def __init__(
-        self,
-        load: Load,
-        memory: Memory,
-        cost: StepCost,
-        scenario: ServingScenario,
-        beams: Beams | None = None,
-        end_fs: int | None = None,
-    ) -> None:
-        super().__init__(load, memory, cost, scenario, beams, end_fs)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.running: list[Group] = []  # in order of arrival
         self.swapped: list[Group] = []  # likewise
         self.thrown_out = False  # somebody was, in this step

@@ -43,6 +43,23 @@ def layer_copies(cache: KVCache, count: int) -> Sequence[tuple[Tensor, ...]]:
     return [(tensors[layer], tensors[len(tensors) // 2 + layer]) for layer in range(count)]
 
 
+def append_work(cache: KVCache, slot_mapping: Tensor, newest: tuple[Tensor, Tensor], copies: int) -> Work:
+    """Writing K and V of some tokens into one layer.
+
+    Args:
+        cache: whose layers are copies to rotate among.
+        slot_mapping: the slot of each token.
+        newest: their K and V.
+        copies: layers to take in turn.
+    """
+    keys, values = newest
+    return Work(
+        call=lambda layer: cache.write(layer, slot_mapping, keys, values),
+        copies=layer_copies(cache, copies),
+        bytes_per_call=2 * (keys.nbytes + values.nbytes),
+    )
+
+
 def median_us(samples: Samples) -> float:
     """The median of some samples."""
     return median_interval(samples.values_us).median
