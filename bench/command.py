@@ -1,11 +1,11 @@
-"""How a command ends: one sentence for bad input, quietly when nobody listens any more, and a meaningful exit code."""
+"""How a command begins and ends: whose the arguments are, one sentence for bad input, and a meaningful exit code."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 EXIT_INTERNAL = 1
 EXIT_BAD_INPUT = 2
@@ -44,6 +44,13 @@ def run_command(command: Callable[[], int]) -> int:
         print(f"internal error: {type(error).__name__}: {error}; please report it with all of this", file=sys.stderr)
         return EXIT_INTERNAL
     return code
+
+
+def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command's own arguments, and what stands behind ``--``: overrides of ``bench/run.py``."""
+    own = list(arguments)
+    place = own.index("--") if "--" in own else len(own)
+    return own[:place], own[place + 1 :]
 
 
 def discard_output() -> None:

@@ -183,6 +183,8 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="every step in a small form, to try the script out")
     parser.add_argument("--dry-run", action="store_true", help="plan every sweep and collect the tests, run nothing")
     arguments = parser.parse_args()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it: no step could then be cut
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     deadline = time.monotonic() + 60 * arguments.minutes - KILL_GRACE_S
     out = arguments.out.absolute()
     (out / "logs").mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,13 @@
-"""Redraw the PagedAttention paper on this machine, without a GPU, and check its claims: ``make paper``."""
+"""Redraw the PagedAttention paper on this machine, without a GPU, and check its claims: ``make paper``.
+
+What stands behind ``--`` overrides every step: the way to ask whether a claim hangs on an assumption of ours, as in
+``python scripts/paper.py --only paper_fig12_175b -- cost.compute_ratio=1``.
+"""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import subprocess
 import sys
@@ -18,20 +23,21 @@ PLACES = (ROOT / "traces", ROOT.parent / "shared" / "traces")
 
 def main() -> int:
     """Exit 0, 2 for bad input, 4 if a sweep failed, 130 if interrupted."""
-    from bench.command import run_command
+    from bench.command import run_command, split_overrides
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, help="folder of published traces; default: $BENCH_TRACES, traces/, or "
                         "shared/traces beside the checkout")  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder for the runs; default: a new results/runs/paper-<time>. "
                         "One that holds some of them already is completed")  # fmt: skip
     parser.add_argument("--only", action="append", default=[], metavar="STEP", help="this step (may be repeated)")
     parser.add_argument("--list", action="store_true", help="print the steps and stop")
-    arguments = parser.parse_args()
-    return run_command(lambda: _redraw(arguments))
+    own, overrides = split_overrides(sys.argv[1:])
+    arguments = parser.parse_args(own)
+    return run_command(lambda: _redraw(arguments, tuple(overrides)))
 
 
-def _redraw(arguments: argparse.Namespace) -> int:
+def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     from bench.command import EXIT_INTERRUPTED
     from bench.config import one_of
     from bench.paper import PREFIX, steps
@@ -45,12 +51,18 @@ def _redraw(arguments: argparse.Namespace) -> int:
         one_of(name, [step.name for step in wanted], "--only")
     for sentence in said:
         print(sentence)
-    wanted = [step for step in wanted if not arguments.only or step.name in arguments.only]
+    wanted = [
+        dataclasses.replace(step, overrides=step.overrides + overrides)
+        for step in wanted
+        if not arguments.only or step.name in arguments.only
+    ]
     if arguments.list:
         for step in wanted:
             print(f"{step.name:32}python bench/run.py -m {' '.join(step.overrides)}")
         return 0
     folder = (arguments.out or RUNS / time.strftime(f"{PREFIX}%Y%m%d-%H%M%S")).absolute()
+    if overrides and any((folder / step.name / "plan.json").exists() for step in wanted):
+        raise ValueError(f"--out={folder} has sweeps that began without {' '.join(overrides)}; name another folder")
     failed, started = 0, time.perf_counter()
     for place, step in enumerate(wanted, 1):
         code, took_s = run_step(step.overrides, folder / step.name)

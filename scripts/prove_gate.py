@@ -35,8 +35,7 @@ LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
 def main() -> int:
     """Exit 0 when the table is printed; the judgement is the reader's."""
-    from bench.command import run_command
-    from bench.compare.command import split_overrides
+    from bench.command import run_command, split_overrides
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proof", choices=["aa", "power", "synthetic", "speed"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from bench.compare.comparison import Comparison, compare
@@ -70,13 +69,6 @@ def present(comparison: Comparison, out: Path | None, *, everything: bool) -> in
         write_comparison(comparison, out)
         print(f"written  {out}")
     return comparison.exit_code
-
-
-def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command's own arguments, and what stands behind ``--``: overrides of ``bench/run.py``."""
-    own = list(arguments)
-    place = own.index("--") if "--" in own else len(own)
-    return own[:place], own[place + 1 :]
 
 
 def check_rounds(name: str, rounds: int, rules: Rules) -> None:

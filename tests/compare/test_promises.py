@@ -115,17 +115,36 @@ def test_a_flagged_point_is_asked_again_alone(tmp_path: Path) -> None:
     assert asked == [["--config-dir=/elsewhere", "impl=paged_torch", "page_size=4", "device=cpu"]]
 
 
-def test_confirming_has_the_last_word_on_what_was_flagged() -> None:
-    def side(scales: dict[str, float]) -> Side:
-        values = np.array([[scale * (100 + run % 2) for run in range(10)] for scale in scales.values()])
-        made = made_side(values)
-        made.table["key"] = np.repeat(list(scales), 10)
-        return Side(name="made", table=made.table, planned=dict.fromkeys(scales, 10), interleaved="made")
+def made_of(values: dict[str, list[float]]) -> Side:
+    made = made_side(np.array(list(values.values())))
+    made.table["key"] = np.repeat(list(values), 10)
+    return Side(name="made", table=made.table, planned=dict.fromkeys(values, 10), interleaved="made")
 
-    first = compare(side({"a": 1, "b": 1, "c": 1}), side({"a": 1.2, "b": 1.2, "c": 1}), Rules())
-    assert sorted(flagged(first)) == ["a", "b"]
-    second = compare(side({"a": 1, "b": 1}), side({"a": 1.2, "b": 1.0}), Rules())
+
+def test_confirming_has_the_last_word_on_what_was_flagged() -> None:
+    def side(**scales: float) -> Side:
+        return made_of({key: [scale * (100 + run % 2) for run in range(10)] for key, scale in scales.items()})
+
+    first = compare(side(a=1, b=1, c=1), side(a=1.2, b=1.2, c=1), Rules())
+    assert sorted(flagged(first)) == ["a", "b", "c"], "the geometric mean over them is flagged, too"
+    second = compare(side(a=1, b=1, c=1), side(a=1.2, b=1.0, c=1.2), Rules())
     last = confirmed(first, second)
     assert last.verdicts.set_index("key")["verdict"].to_dict() == {"a": "regressed", "b": "same", "c": "same"}
     assert len(last.points) == 3
     assert any("run again" in note for note in last.notes)
+
+
+def test_a_geometric_mean_is_confirmed_by_all_its_points() -> None:
+    def side(scale: float) -> Side:
+        """Two points whose noise cancels in the mean: neither is flagged, the mean is."""
+        noise = [0.8 + 0.2 * (run % 3) for run in range(10)] if scale > 1 else [1.0] * 10
+        return made_of({"a": [100 * scale * n for n in noise], "b": [100 * scale / n for n in noise]})
+
+    first = compare(side(1), side(1.1), Rules())
+    assert first.means["verdict"].tolist() == ["regressed"]
+    assert "regressed" not in set(first.verdicts["verdict"])
+    assert sorted(flagged(first)) == ["a", "b"]
+    assert confirmed(first, compare(side(1), side(1.1), Rules())).exit_code == 3
+    cleared = confirmed(first, compare(side(1), side(1), Rules()))
+    assert cleared.means["verdict"].tolist() == ["same"]
+    assert cleared.exit_code == 0

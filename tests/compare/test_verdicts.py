@@ -71,9 +71,7 @@ def test_the_floor_is_the_larger_of_two_percent_and_the_measured_one() -> None:
 
 
 def test_direction_is_a_property_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    import bench.columns
-
-    monkeypatch.setattr(bench.columns, "DERIVED", ())
+    monkeypatch.setattr("bench.columns.column.DERIVED", ())
     assert verdict(judged(0.10, metric="achieved_gbps", metrics=("achieved_gbps",))) == "improved"
     slower = judged(-0.10, metric="achieved_gbps", metrics=("achieved_gbps",))
     assert verdict(slower) == "regressed"
