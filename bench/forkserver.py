@@ -8,6 +8,7 @@ closed it or died, however suddenly, the running child is killed and the server 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -24,6 +25,8 @@ def main(preload: list[str]) -> None:
     for name in preload:
         importlib.import_module(name)
     resolve_types()
+    gc.collect()
+    gc.freeze()  # no child's collector walks through what was imported, which would also copy its pages
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_read, False)
     os.set_blocking(wake_write, False)

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.bias import causal_lower_right
 
 from impls.spec import ModelSpec
 
@@ -90,6 +89,9 @@ def causal_mask(num_queries: int, seq_len: int, dtype: torch.dtype, device: torc
     if num_queries in (1, seq_len):
         return None
     if device.type != "cpu":
+        # It loads torch's compiler: 2 s and more, which no process pays that has no prompt on a GPU.
+        from torch.nn.attention.bias import causal_lower_right
+
         lower_right: Tensor = causal_lower_right(num_queries, seq_len)
         return lower_right
     hidden = torch.ones((num_queries, seq_len), dtype=torch.bool).triu(seq_len - num_queries + 1)

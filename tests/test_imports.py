@@ -30,11 +30,11 @@ BLOCKED = {
     "bench.compare.command": "torch triton pynvml hydra matplotlib",
     "bench.environment": "torch triton pynvml hydra",
     "bench.execute": "torch triton pynvml hydra",
-    "bench.scenarios.decode": "triton pynvml hydra",
-    "bench.measure.memory": "triton pynvml hydra",
-    "impls.contiguous": "triton pynvml hydra",
-    "impls.paged_torch": "triton pynvml hydra",
-    "impls.reference": "triton pynvml hydra",
+    "bench.scenarios.decode": "triton pynvml hydra torch._dynamo",
+    "bench.measure.memory": "triton pynvml hydra torch._dynamo",
+    "impls.contiguous": "triton pynvml hydra torch._dynamo",
+    "impls.paged_torch": "triton pynvml hydra torch._dynamo",
+    "impls.reference": "triton pynvml hydra torch._dynamo",
 }
 
 
@@ -42,7 +42,7 @@ BLOCKER = """
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked}:
+        if any(name == heavy or name.startswith(heavy + ".") for heavy in {blocked}):
             raise ImportError(name + " is blocked")
 sys.meta_path.insert(0, Blocker())
 """
