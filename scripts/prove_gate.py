@@ -5,9 +5,10 @@ power      this machine, 5 % and 10 % more work planted into paged_torch's decod
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
-aa and power take the points of the default sweep that run here, with 8 sequences and measure=quick, timed but not
-weighed, each round under a fork server of its own; other points may stand behind --. They go on where they were cut
-off, if given the same --pool.
+aa and power take points of the default sweep that run here, with 8 sequences and measure=quick, timed but not weighed,
+each round under a fork server of its own; other points may stand behind --. power takes one page size and 700 samples,
+seconds of them: its decode_us_min finds the moments at which nothing else slows the machine down. They go on where they
+were cut off, if given the same --pool.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 PLANTED = ROOT / "scripts" / "planted"
 SWEEP = ("page_size=4,16,64", "device=cpu", "measure=quick", "num_seqs=8")
+POWER_SWEEP = (
+    "impl=paged_torch",
+    "page_size=16",
+    "device=cpu",
+    "measure=quick",
+    "num_seqs=8",
+    "measure.min_samples=700",
+    "measure.rel_half_width=0.5",
+)
 METRICS = ("decode_us", "append_us", "prepare_us", "policy_ns_per_op")
 LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
@@ -51,7 +61,7 @@ def prove_aa(arguments: argparse.Namespace) -> int:
     """Rounds of one arm, cut into A B, B A, …; no round is in two comparisons of the same size."""
     from bench.compare.pool import arm_plan, halves, load_arm, run_pool
 
-    pool, plan = _pool(arguments, ())
+    pool, plan = _pool(arguments, SWEEP)
     run_pool({"plain": arm_plan(plan, None, PLANTED)}, pool, 20 * arguments.comparisons)
     base, candidate = halves(load_arm(pool, "plain"))
     for pairs in (10, 5):
@@ -63,25 +73,25 @@ def prove_power(arguments: argparse.Namespace) -> int:
     """Three arms in turn: paged_torch as it is, and with 5 % and 10 % more work; decode steps only."""
     from bench.compare.pool import arm_plan, load_arm, run_pool
 
-    pool, plan = _pool(arguments, ("impl=paged_torch",))
+    pool, plan = _pool(arguments, POWER_SWEEP)
     targets = {"plain": None, "+5 %": "planted.FivePercentMore", "+10 %": "planted.TenPercentMore"}
     plans = {arm: arm_plan(plan, target, PLANTED) for arm, target in targets.items()}
     run_pool(plans, pool, 10 * arguments.comparisons)
     plain = load_arm(pool, "plain")
     for arm in ("+10 %", "+5 %"):
         for pairs in (10, 5):
-            _print_rates(arm, plain, load_arm(pool, arm), pairs, METRICS[:1])
+            _print_rates(arm, plain, load_arm(pool, arm), pairs, ("decode_us", "decode_us_min"))
     return 0
 
 
-def _pool(arguments: argparse.Namespace, narrowed: tuple[str, ...]) -> tuple[Path, Plan]:
+def _pool(arguments: argparse.Namespace, sweep: tuple[str, ...]) -> tuple[Path, Plan]:
     """The folder of the rounds, and the plan that one short run makes of the sweep; it warms caches, too."""
     from bench.plan import read_plan
 
     pool = arguments.pool or ROOT / "results" / "runs" / time.strftime(f"prove-{arguments.proof}-%Y%m%d-%H%M%S")
     first = pool / "first"
     if not (first / "plan.json").exists():
-        overrides = [*(arguments.overrides or SWEEP), *narrowed, f"run_dir='{first.absolute()}'"]
+        overrides = [*(arguments.overrides or sweep), f"run_dir='{first.absolute()}'"]
         command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

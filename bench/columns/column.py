@@ -37,11 +37,16 @@ class Column:
     @property
     def judged(self) -> bool:
         """Whether comparing two runs gives a verdict on it."""
-        return self.kind == "exact" or (self.better is not None and self.name not in DERIVED)
+        return self.kind == "exact" or (self.better is not None and self.name not in DERIVED and not self.on_request)
+
+    @property
+    def on_request(self) -> bool:
+        """Whether it is judged only where it is asked for by name: it tells again what another column tells."""
+        return self.name.endswith("_us_min")
 
 
-FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps", "_tflops",
-             "_error", "_s", "_p50", "_p90", "_p99", "_per_token")  # fmt: skip
+FRACTIONS = ("_mean", "_us", "_us_low", "_us_high", "_us_min", "_us_per_ktoken", "_ns_per_op", "_ratio", "_gbps",
+             "_tflops", "_error", "_s", "_p50", "_p90", "_p99", "_per_token")  # fmt: skip
 WHOLE = ("_bytes", "_seqs", "_tokens", "_requests", "_samples", "_calls", "_retries", "bytes_read", "page_size",
          "replicate", "seed", "layers_allocated", "admissions", "appends", "frees", "preemptions", "steps", "_pages",
          "pages_taken_admit", "pages_taken_append", "num_gpus")  # fmt: skip
@@ -52,6 +57,7 @@ UNITS = {
     "_us": "µs",
     "_us_low": "µs",
     "_us_high": "µs",
+    "_us_min": "µs",
     "_ms": "ms",
     "_ms_mean": "ms",
     "_ms_p50": "ms",

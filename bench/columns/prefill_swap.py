@@ -26,6 +26,7 @@ PREFILL_SWAP: tuple[Column, ...] = (
         prefill_us="scenario=prefill: median time of the step's causal attention in one layer",
         prefill_us_low="lower end of the 95 % order-statistic interval of that median",
         prefill_us_high="upper end of it",
+        prefill_us_min="the fastest of its samples; judged only where --metric names it",
         prefill_us_per_ktoken="1,000 · prefill_us / prefill_tokens",
         prefill_spread_ratio="interquartile range of the samples behind prefill_us / their median",
         prefill_enqueue_us="median host time to enqueue it outside of a graph; null on a CPU",

@@ -38,6 +38,7 @@ TIMING: tuple[Column, ...] = (
         decode_us="median decode step of one layer",
         decode_us_low="lower end of the 95 % order-statistic interval of that median",
         decode_us_high="upper end of it",
+        decode_us_min="the fastest of its samples; judged only where --metric names it",
         decode_spread_ratio="interquartile range of the samples behind decode_us / their median",
         decode_enqueue_us="median host time to enqueue one decode step outside of a graph; null on a CPU",
     ),

@@ -61,7 +61,7 @@ class Rules:
         for kind in self.kinds:
             one_of(kind, KINDS, "kind")
         for name in (*self.metrics, *self.ignore):
-            one_of(name, [column.name for column in COLUMNS if column.judged], "metric")
+            one_of(name, [column.name for column in COLUMNS if column.judged or column.on_request], "metric")
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -69,10 +69,9 @@ class Rules:
         return tuple(
             column
             for column in COLUMNS
-            if column.judged
+            if (column.name in self.metrics if self.metrics else column.judged)
             and column.kind in self.kinds
             and column.name not in self.ignore
-            and (not self.metrics or column.name in self.metrics)
         )
 
     @property

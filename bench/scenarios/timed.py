@@ -72,6 +72,7 @@ def add_main(answer: Answer, name: str, samples: Samples) -> None:
         f"{name}_us": median,
         f"{name}_us_low": low,
         f"{name}_us_high": high,
+        f"{name}_us_min": min(samples.values_us),
         f"{name}_spread_ratio": rel_spread(samples.values_us),
         f"{name}_samples": len(samples.values_us),
         f"{name}_sample_calls": samples.calls_per_sample,
