@@ -1,4 +1,4 @@
-"""Effects, intervals and p-values of many points at once: arrays ``[points, pairs]`` in, a frame out.
+"""Effects, intervals and p-values of many points at once: runs in, a frame out.
 
 All numbers are natural logarithms of ratios, turned so that above 0 is worse. Intervals and tests
 are scipy's: Student t on the mean below ``rules.bootstrap_from`` pairs, the BCa bootstrap of the
@@ -9,14 +9,15 @@ level of ``bootstrap_level``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from bench.compare.designs import Design
 from bench.compare.rules import Rules
 
 Floats = NDArray[np.float64]
@@ -33,12 +34,11 @@ CHUNK = 2_000_000
 COLUMNS = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable")
 
 
-def estimate(samples: Sequence[Floats], floor: float, rules: Rules) -> pd.DataFrame:
+def estimate(runs: Design, floor: float, rules: Rules) -> pd.DataFrame:
     """Effect, interval and one-sided p-values of every point.
 
     Args:
-        samples: one array ``[points, pairs]`` of paired log ratios; or, where the runs were not
-            interleaved, the logs of the candidate ``[points, n]`` and of the base ``[points, m]``.
+        runs: logs, by how they were made.
         floor: log of the ratio below which no difference counts.
         rules: how to compare.
 
@@ -47,19 +47,16 @@ def estimate(samples: Sequence[Floats], floor: float, rules: Rules) -> pd.DataFr
         ``spread`` between runs of one side; ``detectable``, the effect that would be found with
         ``POWER``; ``interval``, the method. All but the effect are null below two pairs.
     """
-    pairs = min(values.shape[1] for values in samples)
-    centre = np.median if pairs >= rules.bootstrap_from else np.mean
-    middles = [cast("Floats", centre(values, axis=1)) for values in samples]
-    effect = middles[0] - (middles[1] if len(samples) == 2 else 0.0)
+    by_bootstrap = runs.pairs >= rules.bootstrap_from
+    effect = _difference(np.median if by_bootstrap else np.mean, runs.values, axis=1)
     out = pd.DataFrame({name: np.full(len(effect), np.nan) for name in COLUMNS})
     out["effect"], out["interval"] = effect, pd.Series("none", out.index, dtype=object)
-    if pairs < 2:
+    if runs.pairs < 2:
         return out
-    constant = np.logical_and.reduce([np.ptp(values, axis=1) <= IDENTICAL for values in samples])
+    constant = np.logical_and.reduce([np.ptp(values, axis=1) <= IDENTICAL for values in runs.values])
     _fill_constant(out, constant, floor)
-    varying = [values[~constant] for values in samples]
-    if len(varying[0]):
-        _fill_varying(out, ~constant, varying, floor, rules, by_bootstrap=pairs >= rules.bootstrap_from)
+    if not constant.all():
+        _fill_varying(out, ~constant, runs.take(~constant), floor, rules, by_bootstrap=by_bootstrap)
     return out
 
 
@@ -75,58 +72,43 @@ def _fill_constant(out: pd.DataFrame, rows: NDArray[np.bool_], floor: float) -> 
 
 
 def _fill_varying(
-    out: pd.DataFrame,
-    rows: NDArray[np.bool_],
-    samples: Sequence[Floats],
-    floor: float,
-    rules: Rules,
-    *,
-    by_bootstrap: bool,
+    out: pd.DataFrame, rows: NDArray[np.bool_], runs: Design, floor: float, rules: Rules, *, by_bootstrap: bool
 ) -> None:
-    out.loc[rows, "p_worse"] = _t_test(samples, floor, "greater").pvalue
-    out.loc[rows, "p_better"] = _t_test(samples, -floor, "less").pvalue
+    out.loc[rows, "p_worse"] = runs.p_value(floor, "greater")
+    out.loc[rows, "p_better"] = runs.p_value(-floor, "less")
     if by_bootstrap:
-        low, high, method = _bootstrap(samples, rules)
+        low, high, method = _bootstrap(runs, rules)
     else:
-        interval = _t_test(samples, 0.0, "two-sided").confidence_interval(rules.confidence)
-        low, high, method = interval.low, interval.high, np.full(len(interval.low), "t", dtype=object)
+        low, high = runs.interval(rules.confidence)
+        method = np.full(len(low), "t", dtype=object)
     out.loc[rows, "low"], out.loc[rows, "high"], out.loc[rows, "interval"] = low, high, method
-    variances = [values.var(axis=1, ddof=1) for values in samples]
-    # A paired difference holds the noise of two runs, so one side's is its half.
-    out.loc[rows, "spread"] = np.sqrt(sum(variances) / 2)
-    error = np.sqrt(sum(v / values.shape[1] for v, values in zip(variances, samples, strict=True)))
-    out.loc[rows, "detectable"] = floor + _reach(min(s.shape[1] for s in samples), rules, by_bootstrap) * error
+    out.loc[rows, "spread"] = np.sqrt(runs.variance())
+    out.loc[rows, "detectable"] = floor + _reach(runs.degrees, rules, by_bootstrap) * runs.error()
 
 
-def _reach(pairs: int, rules: Rules, by_bootstrap: bool) -> float:
+def _reach(degrees: int, rules: Rules, by_bootstrap: bool) -> float:
     """Standard errors that a true effect must lie beyond the floor to be found with ``POWER``."""
-    t = stats.t(pairs - 1)
+    t = stats.t(degrees)
     # The median of normal noise scatters more than its mean, by the root of π / 2.
     return float((t.ppf((1 + rules.confidence) / 2) + t.ppf(POWER)) * (np.sqrt(np.pi / 2) if by_bootstrap else 1))
 
 
-def _t_test(samples: Sequence[Floats], above: float, alternative: Any) -> Any:
-    """Student's on paired differences, Welch's on two sides, of the hypothesis that the effect is ``above``."""
-    with warnings.catch_warnings():
-        # Runs that agree to a few digits make scipy warn of lost precision, which the floor makes harmless.
-        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
-        if len(samples) == 1:
-            return stats.ttest_1samp(samples[0], above, axis=1, alternative=alternative)
-        return stats.ttest_ind(samples[0] - above, samples[1], axis=1, equal_var=False, alternative=alternative)
-
-
-def _median_difference(*samples: Floats, axis: int = -1) -> Any:
-    middles = [np.median(values, axis=axis) for values in samples]
+def _difference(centre: Callable[..., Any], values: Sequence[Floats], axis: int) -> Any:
+    middles = [centre(side, axis=axis) for side in values]
     return middles[0] - middles[1] if len(middles) == 2 else middles[0]
 
 
-def _bootstrap(samples: Sequence[Floats], rules: Rules) -> tuple[Floats, Floats, NDArray[Any]]:
+def _median_difference(*values: Floats, axis: int = -1) -> Any:
+    return _difference(np.median, values, axis)
+
+
+def _bootstrap(runs: Design, rules: Rules) -> tuple[Floats, Floats, NDArray[Any]]:
     """BCa interval of the median; where ties leave it undefined, the percentile interval, which says so."""
-    low, high = _interval(samples, rules, "BCa")
+    low, high = _interval(runs, rules, "BCa")
     method = np.full(len(low), "bca", dtype=object)
     undefined = ~(np.isfinite(low) & np.isfinite(high))
     if undefined.any():
-        low[undefined], high[undefined] = _interval([values[undefined] for values in samples], rules, "percentile")
+        low[undefined], high[undefined] = _interval(runs.take(undefined), rules, "percentile")
         method[undefined] = "percentile"
     return low, high, method
 
@@ -140,7 +122,7 @@ def bootstrap_level(confidence: float, degrees: int) -> float:
 
     Args:
         confidence: what is asked for.
-        degrees: runs less one, summed over the samples.
+        degrees: of freedom.
 
     >>> round(bootstrap_level(0.95, 9), 4), round(bootstrap_level(0.95, 10_000), 4)
     (0.9763, 0.95)
@@ -148,8 +130,8 @@ def bootstrap_level(confidence: float, degrees: int) -> float:
     return float(2 * stats.norm.cdf(stats.t.ppf((1 + confidence) / 2, degrees)) - 1)
 
 
-def _interval(samples: Sequence[Floats], rules: Rules, method: Any) -> tuple[Floats, Floats]:
-    level = bootstrap_level(rules.confidence, sum(values.shape[1] - 1 for values in samples))
+def _interval(runs: Design, rules: Rules, method: Any) -> tuple[Floats, Floats]:
+    samples, level = runs.values, bootstrap_level(rules.confidence, runs.degrees)
     points = max(1, CHUNK // (rules.resamples * max(values.shape[1] for values in samples)))
     lows, highs = [], []
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.columns import Column
 from bench.compare.arrays import Rows, codes
+from bench.compare.designs import Apart, Design, Interleaved
 from bench.compare.estimates import adjusted, estimate
 from bench.compare.rules import IMPROVED, INCONCLUSIVE, INSUFFICIENT, REGRESSED, SAME, Rules
 
@@ -44,12 +45,12 @@ def judge_noisy(
         samples = _samples(base, candidate, column, paired=paired)
         blocked = unlike[column.kind][frame.index] if len(frame) else unlike[column.kind][:0]
         testable = (blocked == "").to_numpy() & ~frame["lost"].to_numpy()
-        _estimate(frame, [values[frame.index[testable]] for values in samples], testable, rules)
+        _estimate(frame, [values[frame.index[testable]] for values in samples], testable, rules, paired=paired)
         _decide(frame, blocked, rules)
         points.append(frame)
         complete = np.logical_and.reduce([np.isfinite(values[frame.index]).all(axis=1) for values in samples])
         whole = frame.index[testable & complete]
-        means.append(_mean(frame, [values[whole] for values in samples], rules))
+        means.append(_mean(frame, [values[whole] for values in samples], rules, paired=paired))
     averaged = _stacked(means)
     if len(averaged):
         # One family over the metrics: a gate that looks at several means must not cry wolf more often for it.
@@ -91,29 +92,34 @@ def _measured(base: Rows, candidate: Rows, column: Column, floor: float) -> pd.D
 
 
 def _samples(base: Rows, candidate: Rows, column: Column, *, paired: bool) -> list[Floats]:
-    """Logs, above 0 is worse: of the pairs' ratios, or of the candidate and of the base."""
+    """Logs, above 0 is worse, by which side of a pair ran first, or by side."""
     sign = 1.0 if column.better == "lower" else -1.0
-    if paired:
-        replicates = pd.Index(base.table["replicate"].unique()).intersection(candidate.table["replicate"].unique())
-        return [sign * (candidate.logs(column.name, replicates) - base.logs(column.name, replicates))]
-    return [sign * rows.logs(column.name, pd.Index(rows.table["replicate"].unique())) for rows in (candidate, base)]
+    if not paired:
+        return [sign * rows.logs(column.name, pd.Index(rows.table["replicate"].unique())) for rows in (candidate, base)]
+    replicates = pd.Index(base.table["replicate"].unique()).intersection(candidate.table["replicate"].unique())
+    # Rounds were taken A B, B A, A B, …: the base came first in the even ones.
+    orders = [replicates[replicates % 2 == parity] for parity in (0, 1)]
+    return [sign * (candidate.logs(column.name, order) - base.logs(column.name, order)) for order in orders]
 
 
-def _estimate(frame: pd.DataFrame, samples: list[Floats], testable: NDArray[np.bool_], rules: Rules) -> None:
+def _estimate(
+    frame: pd.DataFrame, samples: list[Floats], testable: NDArray[np.bool_], rules: Rules, *, paired: bool
+) -> None:
     """Fill ``pairs`` and what was estimated, points of equally many runs together."""
     counts = np.stack([np.isfinite(values).sum(axis=1) for values in samples], axis=1)
     frame["pairs"] = 0
-    frame.loc[testable, "pairs"] = counts.min(axis=1)
     for name in TESTED:
         frame[name] = pd.Series("none", frame.index, dtype=object) if name == "interval" else np.nan
     places = frame.index[testable]
     for group in np.unique(counts, axis=0):
         chosen = (counts == group).all(axis=1)
-        if group.min() == 0:
-            continue
         compact = [values[chosen][np.isfinite(values[chosen])].reshape(chosen.sum(), -1) for values in samples]
+        runs: Design = Interleaved(*compact) if paired else Apart(*compact)
+        frame.loc[places[chosen], "pairs"] = runs.pairs
+        if runs.pairs == 0:
+            continue
         floor = float(np.log1p(frame["floor"].iloc[0]))
-        found = estimate(compact, floor, rules)
+        found = estimate(runs, floor, rules)
         for name in TESTED:
             frame.loc[places[chosen], name] = found[name].to_numpy()
 
@@ -151,7 +157,7 @@ def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
     ]
 
 
-def _mean(frame: pd.DataFrame, samples: list[Floats], rules: Rules) -> pd.DataFrame:
+def _mean(frame: pd.DataFrame, samples: list[Floats], rules: Rules, *, paired: bool) -> pd.DataFrame:
     """The geometric mean over the points that have every pair: one ratio per pair of rounds, estimated like a point."""
     number = len(samples[0])
     if number < 2:
@@ -159,5 +165,5 @@ def _mean(frame: pd.DataFrame, samples: list[Floats], rules: Rules) -> pd.DataFr
     out = frame.head(1).reset_index(drop=True).assign(key=f"geometric mean of {number} points", lost=False)
     out[["base", "candidate"]] = np.nan
     means = [cast("Floats", values.mean(axis=0, keepdims=True)) for values in samples]
-    _estimate(out, means, np.array([True]), rules)
+    _estimate(out, means, np.array([True]), rules, paired=paired)
     return out

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.compare import Comparison, Rules, Side, compare
+from bench.compare.designs import Floats, Interleaved
+from bench.compare.synthetic import interleaved
 from tests.compare.sides import row, side_of, timed
 
 NOISE = np.random.default_rng(0).normal(0, 0.003, (2, 40))
@@ -45,7 +47,7 @@ def test_plain_cases(paired: bool, runs: int, change: float, expected: str) -> N
 
 
 def test_an_interval_across_the_floor_is_inconclusive_and_fails_only_if_asked() -> None:
-    sides = timed(np.full((1, 10), 100.0)), timed(np.array([[99.0, 106.0] * 5]))
+    sides = timed(np.full((1, 10), 100.0)), timed(np.array([[99.0, 99.0, 106.0, 106.0, 99.0] * 2]))
     comparison = compare(*sides, Rules())
     assert verdict(comparison) == "inconclusive"
     assert comparison.exit_code == 0
@@ -79,14 +81,40 @@ def test_direction_is_a_property_of_the_metric(monkeypatch: pytest.MonkeyPatch) 
     assert found["ratio_low"] < found["ratio"] < found["ratio_high"] < 1, "the ratio is the plain one"
 
 
-def test_below_ten_pairs_the_interval_is_students() -> None:
+def regression(logs: Floats) -> tuple[float, float]:
+    """The interval of the constant, by least squares of pairs on it and on which side ran first."""
+    runs = len(logs)
+    design = np.stack([np.ones(runs), np.where(np.arange(runs) % 2 == 0, 1.0, -1.0)], axis=1)
+    coefficients, (residual,), _, _ = np.linalg.lstsq(design, logs)
+    error = np.sqrt(residual / (runs - 2) * np.linalg.inv(design.T @ design)[0, 0])
+    low, high = stats.t.interval(0.95, runs - 2, loc=coefficients[0], scale=error)
+    return low, high
+
+
+def test_below_ten_pairs_the_interval_is_students_with_the_order_taken_out() -> None:
     base, candidate = 100 * np.exp(NOISE[:, :7])
     found = compare(timed(base[None]), timed(1.04 * candidate[None]), Rules()).verdicts.iloc[0]
     logs = np.log(1.04 * candidate / base)
-    low, high = stats.t.interval(0.95, 6, loc=logs.mean(), scale=stats.sem(logs))
-    assert np.log(found["ratio_low"]) == pytest.approx(low)
-    assert np.log(found["ratio_high"]) == pytest.approx(high)
+    assert (np.log(found["ratio_low"]), np.log(found["ratio_high"])) == pytest.approx(regression(logs))
     assert found["p_value"] == pytest.approx(stats.ttest_1samp(logs, np.log(1.02), alternative="greater").pvalue)
+
+
+@pytest.mark.parametrize("pairs", [6, 12])
+def test_a_steady_drift_moves_neither_effect_nor_interval(pairs: int) -> None:
+    base, candidate = NOISE[:, :pairs]
+    drift = interleaved(np.linspace(0, 0.5, 2 * pairs))
+    steady = compare(timed(np.exp(base)[None]), timed(np.exp(candidate)[None]), Rules()).verdicts.iloc[0]
+    drifting = (np.exp(side + slow)[None] for side, slow in zip((base, candidate), drift, strict=True))
+    found = compare(*map(timed, drifting), Rules()).verdicts.iloc[0]
+    for name in ("ratio", "ratio_low", "ratio_high", "spread"):
+        assert found[name] == pytest.approx(steady[name])
+
+
+def test_without_one_order_pairs_are_one_sample() -> None:
+    logs = np.log(1.04) + NOISE[0, :7]
+    runs = Interleaved(logs[None], np.empty((1, 0)))
+    low, high = runs.interval(0.95)
+    assert (low[0], high[0]) == pytest.approx(stats.t.interval(0.95, 6, loc=logs.mean(), scale=stats.sem(logs)))
 
 
 def test_pairing_removes_a_drift_that_two_blocks_cannot() -> None:
@@ -139,7 +167,7 @@ def test_a_geometric_mean_finds_what_no_point_can() -> None:
     assert mean["verdict"] == "regressed"
     assert mean["key"] == "geometric mean of 60 points"
     logs = np.log(1.05 * candidate / base).mean(axis=0)
-    assert np.log(mean["ratio"]) == pytest.approx(logs.mean())
+    assert np.log(mean["ratio"]) == pytest.approx((logs[::2].mean() + logs[1::2].mean()) / 2)
     assert comparison.exit_code == 3
 
 

@@ -1,0 +1,161 @@
+"""How the runs were made, and the t-test that belongs to it: pairs run A B B A, or two sides run apart.
+
+Arrays are ``[points, runs]`` of natural logarithms, turned so that above 0 is worse.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+Alternative = Literal["greater", "less"]
+
+
+class Design(Protocol):
+    """Runs of many points, of equally many runs each.
+
+    Attributes:
+        values: what a bootstrap resamples: one array of paired log ratios, or those of the candidate and of the base.
+        pairs: runs of the side that has fewer.
+        degrees: of freedom.
+    """
+
+    values: list[Floats]
+    pairs: int
+    degrees: int
+
+    def take(self, rows: NDArray[np.bool_]) -> Design:
+        """Some of the points."""
+
+    def variance(self) -> Floats:
+        """Between runs of one side."""
+
+    def error(self) -> Floats:
+        """Standard error of the mean effect."""
+
+    def p_value(self, effect: float, alternative: Alternative) -> Floats:
+        """One-sided, of the hypothesis that the mean effect is ``effect`` or less (``less``: or more)."""
+
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
+        """Of the mean effect."""
+
+
+class Interleaved:
+    """Paired log ratios of runs that took turns: A B, B A, and so on.
+
+    This is an AB/BA crossover. A steady drift adds to the ratio where the base ran first and takes as much from it
+    where the candidate did, so the effect is the mean of the two orders' means, and scatter is counted about the mean
+    of each order, for one degree of freedom (Hills and Armitage 1979, British Journal of Clinical Pharmacology 8:7-20).
+    The p-value is that of the plain pairs: the very small ones that many points need hang on degrees of freedom far
+    more than an interval does, and drift can only make them larger.
+
+    Args:
+        base_first: of pairs in which the base ran first.
+        candidate_first: of the others. Where one order is absent, or there are only two pairs, nothing is known of
+            drift, and the pairs are one sample.
+    """
+
+    def __init__(self, base_first: Floats, candidate_first: Floats) -> None:
+        self._orders = base_first, candidate_first
+        self._ratios = np.concatenate(self._orders, axis=1)
+        counts = base_first.shape[1], candidate_first.shape[1]
+        self.pairs = sum(counts)
+        self._tells_orders = min(counts) > 0 and self.pairs > 2
+        if self._tells_orders:
+            drift = (base_first.mean(axis=1, keepdims=True) - candidate_first.mean(axis=1, keepdims=True)) / 2
+            self.values = [np.concatenate([base_first - drift, candidate_first + drift], axis=1)]
+            self.degrees, self._per_pair = self.pairs - 2, sum(1 / count for count in counts) / 4
+        else:
+            self.values = [self._ratios]
+            self.degrees, self._per_pair = self.pairs - 1, 1 / max(self.pairs, 1)
+
+    def take(self, rows: NDArray[np.bool_]) -> Interleaved:
+        """See ``Design``."""
+        return Interleaved(*(values[rows] for values in self._orders))
+
+    def variance(self) -> Floats:
+        """See ``Design``: a paired ratio holds the noise of two runs, so one side's is its half."""
+        return self._scatter() / 2
+
+    def error(self) -> Floats:
+        """See ``Design``."""
+        error: Floats = np.sqrt(self._scatter() * self._per_pair)
+        return error
+
+    def p_value(self, effect: float, alternative: Alternative) -> Floats:
+        """See ``Design``."""
+        with _small_differences():
+            return np.asarray(stats.ttest_1samp(self._ratios, effect, axis=1, alternative=alternative).pvalue)
+
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
+        """See ``Design``."""
+        with _small_differences():
+            if not self._tells_orders:
+                plain: Any = stats.ttest_1samp(self._ratios, 0.0, axis=1).confidence_interval(confidence)
+                return plain.low, plain.high
+            # The difference of the orders' means, the second with its sign turned, is twice the effect.
+            base_first, candidate_first = self._orders
+            twice: Any = stats.ttest_ind(base_first, -candidate_first, axis=1).confidence_interval(confidence)
+            return twice.low / 2, twice.high / 2
+
+    def _scatter(self) -> Floats:
+        values = self.values[0]
+        scatter: Floats = ((values - values.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / self.degrees
+        return scatter
+
+
+class Apart:
+    """Two sides that were not interleaved: Welch's test.
+
+    Args:
+        candidate: logs of its runs.
+        base: logs of its runs.
+    """
+
+    def __init__(self, candidate: Floats, base: Floats) -> None:
+        self.values = [candidate, base]
+        self.pairs = min(values.shape[1] for values in self.values)
+        self.degrees = sum(values.shape[1] - 1 for values in self.values)
+
+    def take(self, rows: NDArray[np.bool_]) -> Apart:
+        """See ``Design``."""
+        return Apart(*(values[rows] for values in self.values))
+
+    def variance(self) -> Floats:
+        """See ``Design``: the mean of both sides'."""
+        mean: Floats = np.mean(self._variances(), axis=0)
+        return mean
+
+    def error(self) -> Floats:
+        """See ``Design``."""
+        parts = [v / values.shape[1] for v, values in zip(self._variances(), self.values, strict=True)]
+        error: Floats = np.sqrt(np.sum(parts, axis=0))
+        return error
+
+    def p_value(self, effect: float, alternative: Alternative) -> Floats:
+        """See ``Design``."""
+        p: Floats = self._t_test(effect, alternative).pvalue
+        return p
+
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
+        """See ``Design``."""
+        found = self._t_test(0.0, "two-sided").confidence_interval(confidence)
+        return found.low, found.high
+
+    def _variances(self) -> list[Floats]:
+        return [values.var(axis=1, ddof=1) for values in self.values]
+
+    def _t_test(self, effect: float, alternative: Any) -> Any:
+        with _small_differences():
+            candidate, base = self.values
+            return stats.ttest_ind(candidate - effect, base, axis=1, equal_var=False, alternative=alternative)
+
+
+def _small_differences() -> warnings.catch_warnings[None]:
+    """Runs that agree to a few digits make scipy warn of lost precision, which the floor makes harmless."""
+    return warnings.catch_warnings(action="ignore", category=RuntimeWarning)
