@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    from bench.command import EXIT_INTERRUPTED
+    from bench.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED
     from bench.config import one_of
     from bench.paper import PREFIX, steps
     from bench.run_folder import RUNS, display_path
@@ -70,6 +70,9 @@ def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         print(f"[{place}/{len(wanted)}] {step.name}: {ended} ({took_s:.0f} s)", flush=True)
         if code == EXIT_INTERRUPTED:
             return code
+        if code == EXIT_BAD_INPUT:  # in the words of the sweep, which wrote nothing
+            said = (folder / f"{step.name}.log").read_text(encoding="utf-8").strip().splitlines()[-1]
+            raise ValueError(f"{step.name}: {said.removeprefix('error: ')}")
         failed += code != 0
     print(
         f"{len(wanted)} sweeps in {time.perf_counter() - started:.0f} s; figures in {display_path(folder / 'figures')}"

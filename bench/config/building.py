@@ -71,10 +71,12 @@ def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The sentence for a key that does not exist, with the nearest that does."""
+    """The sentence for a key that does not exist, with the nearest that does, or those of its group."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+    group, _, _ = key.rpartition(".")
+    siblings = [name for name in known if name.rpartition(".")[0] == group] or [n for n in known if "." not in n]
+    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(siblings)}"
     return f"{key} is not a configuration key; {hint}"
 
 

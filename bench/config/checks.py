@@ -6,6 +6,9 @@ import difflib
 import math
 from collections.abc import Iterable
 
+MANY = 40
+"""Options that fit into one sentence."""
+
 
 def at_least(obj: object, path: str, **least: float) -> None:
     """Check lower bounds of an object's fields.
@@ -34,10 +37,11 @@ def one_of(value: str, allowed: Iterable[str], path: str) -> None:
     """Check a choice.
 
     Raises:
-        ValueError: names field, value, the options and the nearest one.
+        ValueError: names field, value, the options (those like it, of more than ``MANY``) and the nearest one.
     """
     allowed = list(allowed)
     if value not in allowed:
-        near = difflib.get_close_matches(value, allowed, n=1)
+        near = difflib.get_close_matches(value, allowed, n=5)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"{path}={value} is not known{hint}; choose one of {', '.join(allowed)}")
+        options = ", ".join(allowed if len(allowed) <= MANY else [*near, f"… ({len(allowed)} are known)"])
+        raise ValueError(f"{path}={value} is not known{hint}; choose one of {options}")

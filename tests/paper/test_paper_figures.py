@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -256,3 +258,23 @@ def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
     assert len(names) == len(found), "no two share a folder"
     for part in PARTS:
         assert (ROOT / "conf" / "experiment" / f"{part.experiment}.yaml").is_file()
+
+
+def paper(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "scripts/paper.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_an_assumption_is_overridden_behind_dashes(tmp_path: Path) -> None:
+    listed = paper("--list", "--only", "paper_fig14_beam", "--", "cost.compute_ratio=1")
+    assert listed.stdout.splitlines()[-1].endswith("experiment=paper_fig14_beam cost.compute_ratio=1")
+    wrong = paper("--only", "paper_table1", "--out", str(tmp_path), "--", "cost.compute=1")
+    assert wrong.returncode == 2
+    assert wrong.stderr.strip() == (
+        "error: paper_table1: cost.compute is not a configuration key; did you mean cost.compute_ratio?"
+    )
+    (tmp_path / "paper_table1").mkdir()
+    (tmp_path / "paper_table1" / "plan.json").write_text("{}")
+    begun = paper("--only", "paper_table1", "--out", str(tmp_path), "--", "seed=1")
+    assert begun.returncode == 2
+    assert "has sweeps that began without seed=1" in begun.stderr
