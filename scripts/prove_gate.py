@@ -1,6 +1,7 @@
 """How often the comparison cries wolf, and how often it finds what is there: ``python scripts/prove_gate.py aa``.
 
-aa         this machine, the same code on both sides: 20 disjoint comparisons of 10 interleaved pairs, and of 5
+aa         this machine, the same code on both sides: 20 disjoint comparisons of 10 interleaved pairs, and of 5; then
+           the candidate's times multiplied: what can be found under this machine's own noise
 power      this machine, 5 % and 10 % more work planted into paged_torch's decode step
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
@@ -40,6 +41,7 @@ POWER_SWEEP = (
     "measure.rel_half_width=0.5",
 )
 METRICS = ("decode_us", "append_us", "prepare_us", "policy_ns_per_op")
+FACTORS = (1.05, 1.1, 1.25, 1.5, 2.0)
 LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
 
@@ -66,6 +68,9 @@ def prove_aa(arguments: argparse.Namespace) -> int:
     base, candidate = halves(load_arm(pool, "plain"))
     for pairs in (10, 5):
         _print_rates("A/A", base, candidate, pairs)
+        for factor in FACTORS:
+            slower = candidate.assign(**{metric: candidate[metric] * factor for metric in METRICS})
+            _print_rates(f"the candidate's times x {factor}", base, slower, pairs)
     return 0
 
 
