@@ -53,7 +53,7 @@ def _draw_fig15(frame: pd.DataFrame) -> Figure:
         numbers = rows["num_samples"].astype(str)
         bars_with_marks(axes, rows.assign(name=names, n=numbers), x="n", y="saved", hue="name",
                         order=sorted(set(numbers)), hues=list(dict.fromkeys(names)))  # fmt: skip
-        draw_ranges(axes, "paper_fig15", "saved", dataset="ShareGPT", method=method)
+        draw_ranges(axes, "paper_fig15", "saved", "left", dataset="ShareGPT", method=method)
         axes.set_title(str(method))
         axes.set_xlabel("sequences per request")
         axes.margins(y=0.15)

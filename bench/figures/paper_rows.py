@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pandas as pd
 import seaborn as sns
@@ -130,8 +130,16 @@ def data_name(row: Any) -> str:
     return f"{row['dataset']} ({LENGTHS.get(row['lengths'], row['lengths'])})"
 
 
-def draw_ranges(axes: Axes, figure: str, value: str, **where: Any) -> None:
-    """A grey band for each range that is printed for a column of a figure's frame, where these values belong to it."""
+def draw_ranges(axes: Axes, figure: str, value: str, side: Literal["left", "right"], **where: Any) -> None:
+    """A grey band for each range that is printed for a column of a figure's frame, where these values belong to it.
+
+    Args:
+        axes: to draw on.
+        figure: whose claims.
+        value: the column.
+        side: where the band has room for its words.
+        where: values of other columns.
+    """
     for claim in load_claims():
         answer = claim.answer
         if answer is None or (answer.figure, answer.value) != (figure, value) or not isinstance(claim.printed, tuple):
@@ -140,7 +148,8 @@ def draw_ranges(axes: Axes, figure: str, value: str, **where: Any) -> None:
             low, high = claim.printed
             axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0, zorder=0)
             said = f"printed on {where['dataset']}: {low:g} to {high:g}"
-            axes.annotate(said, (0.98, high), xytext=(0, -2), xycoords=("axes fraction", "data"), ha="right",
+            place = {"left": 0.02, "right": 0.98}[side]
+            axes.annotate(said, (place, high), xytext=(0, -2), xycoords=("axes fraction", "data"), ha=side,
                           va="top", textcoords="offset points", fontsize="x-small")  # fmt: skip
 
 

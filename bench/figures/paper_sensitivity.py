@@ -69,7 +69,7 @@ def _draw_turnover(frame: pd.DataFrame) -> Figure:
             if line["printed"].notna().any():
                 axes.axhline(line["printed"].iloc[0], color=colour, linestyle="--", linewidth=1)
                 mark_printed(axes, [frame["turnover"].max()], line["printed"].head(1))
-        draw_ranges(axes, "paper_fig15", "saved", dataset=rows["dataset"].iloc[0], method="beam search")
+        draw_ranges(axes, "paper_fig15", "saved", "right", dataset=rows["dataset"].iloc[0], method="beam search")
         axes.set_xscale("log")
         axes.set_xticks(sorted(set(rows["turnover"])), [f"{value:g}" for value in sorted(set(rows["turnover"]))])
         axes.minorticks_off()
