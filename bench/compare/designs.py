@@ -5,7 +5,9 @@ Arrays are ``[points, runs]`` of natural logarithms, turned so that above 0 is w
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -156,6 +158,9 @@ class Apart:
             return stats.ttest_ind(candidate - effect, base, axis=1, equal_var=False, alternative=alternative)
 
 
-def _small_differences() -> warnings.catch_warnings[None]:
+@contextlib.contextmanager
+def _small_differences() -> Iterator[None]:
     """Runs that agree to a few digits make scipy warn of lost precision, which the floor makes harmless."""
-    return warnings.catch_warnings(action="ignore", category=RuntimeWarning)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
+        yield
