@@ -111,6 +111,12 @@ class TritonDecoder:
             BLOCK_TOKENS=plan.tile.block_tokens,
             NUM_STAGES=plan.tile.num_stages,
             num_warps=plan.tile.num_warps,
+            maxnreg=heuristics.register_limit(
+                plan.tile,
+                head_dim=head_dim,
+                element_bytes=self._model.element_bytes,
+                stored_bytes=self._model.stored_bytes,
+            ),
             **self._setup.constants,
         )
         if plan.parts is not None:

@@ -17,8 +17,8 @@ scales of a quantised cache leave no instruction behind where they are off.
 import triton
 import triton.language as tl
 
-from impls.kernels.online_softmax import LOWEST, attend_group, attend_single, join_lanes
-from impls.kernels.tiles import first_token, load_pages, tile_offsets
+from impls.kernels.online_softmax import LOWEST, attend_group, attend_pairs, attend_single, join_lanes
+from impls.kernels.tiles import first_token, load_pages, load_pairs, tile_offsets
 
 
 @triton.jit(do_not_specialize=["table_stride"])
@@ -76,7 +76,12 @@ def decode_kernel(
     NUM_LANES: tl.constexpr = BLOCK_GROUP if BLOCK_GROUP > 1 else BLOCK_TOKENS
     lane_max = tl.full([NUM_LANES], LOWEST, tl.float32)
     lane_sum = tl.zeros([NUM_LANES], tl.float32)
-    acc = tl.zeros([NUM_LANES, BLOCK_DIM], tl.float32)
+    # V of 8 bits goes to tensor cores in pairs (see load_pairs), unless an odd HEAD_DIM puts tokens at odd addresses.
+    STORED_BITS: tl.constexpr = v_cache_ptr.dtype.element_ty.primitive_bitwidth
+    ON_TENSOR_CORES: tl.constexpr = BLOCK_GROUP > 1 and query.dtype.primitive_bitwidth == 16
+    IN_PAIRS: tl.constexpr = ON_TENSOR_CORES and STORED_BITS == 8 and HEAD_DIM % 2 == 0
+    acc = tl.zeros([NUM_LANES, BLOCK_DIM // 2 if IN_PAIRS else BLOCK_DIM], tl.float32)  # IN_PAIRS: of the even dims
+    odd_acc = acc
     pages = load_pages(table_row_ptr, start, stop, PAGED, PAGE_SIZE, BLOCK_TOKENS)
     for first in tl.range(start, stop, BLOCK_TOKENS, num_stages=NUM_STAGES):
         tokens = first + tl.arange(0, BLOCK_TOKENS)
@@ -85,12 +90,21 @@ def decode_kernel(
         if WINDOW:
             live &= tokens >= seq_len - WINDOW
         mask = live[:, None] if HEAD_DIM == BLOCK_DIM else live[:, None] & (dims < HEAD_DIM)[None, :]
-        offset = tile_offsets(pages, tokens, PAGED, PAGE_SIZE, PAGE_STRIDE, TOKEN_STRIDE)[:, None] + dims[None, :]
+        starts = tile_offsets(pages, tokens, PAGED, PAGE_SIZE, PAGE_STRIDE, TOKEN_STRIDE)
+        offset = starts[:, None] + dims[None, :]
         keys = tl.load(k_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
-        values = tl.load(v_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
+        if IN_PAIRS:
+            even, odd = load_pairs(v_head_ptr, starts, live, HEAD_DIM, BLOCK_DIM)
+        else:
+            values = tl.load(v_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
         # One step ahead, so that the next addresses do not wait for the page table.
         pages = load_pages(table_row_ptr, first + BLOCK_TOKENS, stop, PAGED, PAGE_SIZE, BLOCK_TOKENS)
-        if BLOCK_GROUP > 1:
+        if IN_PAIRS:
+            even, odd, visible = even.to(query.dtype), odd.to(query.dtype), live[None, :]
+            lane_max, lane_sum, acc, odd_acc = attend_pairs(
+                query, keys, even, odd, visible, scale, SOFT_CAP, lane_max, lane_sum, acc, odd_acc
+            )
+        elif BLOCK_GROUP > 1:
             visible = live[None, :]
             lane_max, lane_sum, acc = attend_group(
                 query, keys, values, visible, scale, SOFT_CAP, lane_max, lane_sum, acc
@@ -100,6 +114,8 @@ def decode_kernel(
 
     if BLOCK_GROUP == 1:
         lane_max, lane_sum, acc = join_lanes(lane_max, lane_sum, acc)
+    if IN_PAIRS:
+        acc = tl.interleave(acc, odd_acc)
     out = acc / lane_sum[:, None]
     if kv_scales_ptr is not None:
         out *= tl.load(kv_scales_ptr + NUM_KV_HEADS + kv_head)

@@ -139,6 +139,24 @@ def max_group_size(element_bytes: int) -> int:
     return 16 if element_bytes == 4 else 32
 
 
+def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_bytes: int) -> int | None:
+    """Registers of a thread that the assembler is told to stay within; ``None``: it chooses.
+
+    Without a limit it makes room for one program more per multiprocessor, and for e4m3 with several
+    query heads per KV head, whose loop holds pairs and both their halves, it spills some bytes for
+    that. Told of the registers that four programs leave, it spills nothing (seen in the machine
+    code, under test).
+
+    Args:
+        tile: those of more query rows, or of more tokens than ``default_tile`` gives, need more.
+        head_dim: elements per head; where it is odd there are no pairs.
+        element_bytes: bytes of one element of the query.
+        stored_bytes: bytes of one element of K and V.
+    """
+    in_pairs = element_bytes == 2 and stored_bytes == 1 and head_dim % 2 == 0
+    return 128 if in_pairs and tile.block_group == 16 and tile.block_tokens <= 64 else None
+
+
 def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
     """A tile that keeps an H100's memory busy: 16 or 32 KiB of K and V per loop step.
 

@@ -26,6 +26,7 @@ _POINTERS = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
+_OPTIONS = ("num_warps", "maxnreg")  # of the compiler, not of the kernel
 _TOOLS = Path(triton.backends.nvidia.__file__).parent / "bin"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(?P<name>[A-Z][\w.]*)(?P<operands>.*)")
 _LABEL = re.compile(r"^(\.L_x_\d+):")
@@ -83,7 +84,7 @@ def assemble(launch: Launch, capability: int) -> MachineCode:
         capability: of the target; 90 for an H100.
     """
     kernel, keywords = launch.kernel, dict(launch.keywords)
-    options = {"num_warps": keywords.pop("num_warps")} if "num_warps" in keywords else {}
+    options = {name: keywords.pop(name) for name in _OPTIONS if name in keywords}
     names = kernel.arg_names
     given = dict(zip(names, launch.arguments, strict=False))
     unspecialised = {parameter.name for parameter in kernel.params if parameter.do_not_specialize}
@@ -125,7 +126,7 @@ def _facts(launch: Launch, compiled: Any) -> MachineCode:
         raise ValueError(f"cuobjdump -res-usage tells no registers: {usage!r}")
     return MachineCode(
         name=launch.kernel.__name__,
-        constants={name: value for name, value in launch.keywords.items() if name != "num_warps"},
+        constants={name: value for name, value in launch.keywords.items() if name not in _OPTIONS},
         num_warps=compiled.metadata.num_warps,
         registers=int(found[1]),
         stack_bytes=int(found[2]),

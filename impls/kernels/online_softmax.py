@@ -17,12 +17,17 @@ _LOG2_E = tl.constexpr(1.4426950408889634)
 @triton.jit
 def attend_group(query, keys, values, visible, scale, SOFT_CAP: tl.constexpr, lane_max, lane_sum, acc):
     """One tile, a lane per row of ``query``: ``visible`` is ``[rows, tokens]``, or ``[1, tokens]`` for all rows."""
-    scores = _scores(dot(query, tl.trans(keys), None), visible, scale, SOFT_CAP)
-    new_max = tl.maximum(lane_max, tl.max(scores, axis=1))
-    rescale = tl.exp2(lane_max - new_max)
-    weights = tl.exp2(scores - new_max[:, None])
-    lane_sum = lane_sum * rescale + tl.sum(weights, axis=1)
-    return new_max, lane_sum, dot(weights.to(values.dtype), values, acc * rescale[:, None])
+    weights, rescale, lane_max, lane_sum = _weigh(query, keys, visible, scale, SOFT_CAP, lane_max, lane_sum)
+    return lane_max, lane_sum, dot(weights.to(values.dtype), values, acc * rescale[:, None])
+
+
+@triton.jit
+def attend_pairs(query, keys, even, odd, visible, scale, SOFT_CAP: tl.constexpr, lane_max, lane_sum, acc, odd_acc):
+    """``attend_group`` with the even and the odd dims of the values apart, a product and an ``acc`` for each."""
+    weights, rescale, lane_max, lane_sum = _weigh(query, keys, visible, scale, SOFT_CAP, lane_max, lane_sum)
+    weights = weights.to(even.dtype)
+    acc = dot(weights, even, acc * rescale[:, None])
+    return lane_max, lane_sum, acc, dot(weights, odd, odd_acc * rescale[:, None])
 
 
 @triton.jit
@@ -52,6 +57,16 @@ def dot(left, right, acc):
     if _INTERPRETED:  # Triton's interpreter multiplies bfloat16 as integers (triton issue 11584).
         left, right = left.to(tl.float32), right.to(tl.float32)
     return tl.dot(left, right, acc, input_precision="ieee")
+
+
+@triton.jit
+def _weigh(query, keys, visible, scale, SOFT_CAP: tl.constexpr, lane_max, lane_sum):
+    """Weights of a tile's tokens, by what the output so far shrinks, and the lanes' new maxima and sums."""
+    scores = _scores(dot(query, tl.trans(keys), None), visible, scale, SOFT_CAP)
+    new_max = tl.maximum(lane_max, tl.max(scores, axis=1))
+    rescale = tl.exp2(lane_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    return weights, rescale, new_max, lane_sum * rescale + tl.sum(weights, axis=1)
 
 
 @triton.jit

@@ -55,3 +55,28 @@ def tile_offsets(
     else:
         offsets = tokens.to(tl.int64) * TOKEN_STRIDE
     return offsets
+
+
+@triton.jit
+def load_pairs(
+    head_ptr,  # one KV head of the cache, of 8-bit elements; HEAD_DIM and all strides are even
+    starts,  # where each token begins, in elements
+    live,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):
+    """The even and the odd dims of a tile, ``[BLOCK_TOKENS, BLOCK_DIM / 2]`` each, loaded as pairs of 16 bits.
+
+    On its way from shared memory to the right side of a product a tile is transposed, which
+    processors do with elements of 16 bits. Those of 8 would be copied in pieces of 8 bytes, not 16,
+    and read one by one. Each half goes to a product of its own: joined before it, they would be
+    loaded into registers, and every step would wait for memory.
+    """
+    pairs = tl.arange(0, BLOCK_DIM // 2)
+    mask = live[:, None] if HEAD_DIM == BLOCK_DIM else live[:, None] & (pairs < HEAD_DIM // 2)[None, :]
+    token_ptr = (head_ptr + starts).to(tl.pointer_type(tl.uint16), bitcast=True)
+    both = tl.load(token_ptr[:, None] + pairs[None, :], mask=mask, other=0)
+    element: tl.constexpr = head_ptr.dtype.element_ty
+    even = both.to(tl.uint8).to(element, bitcast=True)
+    odd = (both >> 8).to(tl.uint8).to(element, bitcast=True)
+    return even, odd

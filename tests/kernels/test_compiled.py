@@ -17,6 +17,7 @@ WARP = 32
 SMALLEST_SHARED_LIMIT_BYTES = 163 * 1024  # of one program, on sm_80
 TENSOR_CORES = ("HMMA", "HGMMA", "UTCHMMA")  # of a warp, of four warps on sm_90, on sm_100
 ONE_TO_ONE, GROUPED = (8, 8), (32, 8)  # query heads, KV heads
+FP8 = "float8_e4m3fn"
 
 USUAL = [Variant(heads=heads, dtype=dtype) for heads, dtype in product((ONE_TO_ONE, GROUPED), ("float16", "float32"))]
 USUAL += [Variant(heads=GROUPED, head_dim=64), Variant(heads=GROUPED, head_dim=80)]
@@ -24,8 +25,11 @@ USUAL += [Variant(heads=GROUPED, dtype="bfloat16", page_size=page_size) for page
 USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64)]
 USUAL += [Variant(heads=heads, page_size=None) for heads in (ONE_TO_ONE, GROUPED)]
 USUAL += [Variant(heads=GROUPED, kv_layout="HND"), Variant(heads=GROUPED, sliding_window=1000, soft_cap=30.0)]
-USUAL += [Variant(heads=heads, kv_dtype="float8_e4m3fn") for heads in (ONE_TO_ONE, GROUPED)]
-USUAL += [Variant(heads=GROUPED, kv_dtype="float8_e4m3fn", capability=89)]
+USUAL += [Variant(heads=ONE_TO_ONE, kv_dtype=FP8)]
+USUAL += [
+    Variant(heads=GROUPED, kv_dtype=FP8, page_size=page_size, capability=capability)
+    for capability, page_size in product((89, 90, 100), (16, 64))
+]
 USUAL += [Variant(heads=GROUPED, capability=capability) for capability in (80, 100)]
 USUAL += [Variant(heads=ONE_TO_ONE, dtype="float32", head_dim=64, capability=capability) for capability in (80, 100)]
 
@@ -45,6 +49,19 @@ ALL += [
         (80, 90, 100), (ONE_TO_ONE, GROUPED), (("float16", 1), ("float16", 1024), ("bfloat16", 4))
     )
 ]
+ALL += [
+    Variant(heads=GROUPED, kv_dtype=FP8, dtype=dtype, head_dim=head_dim, page_size=page_size, capability=capability)
+    for capability, dtype, head_dim, page_size in product(
+        (89, 90, 100), ("float16", "bfloat16"), (64, 80, 96, 128, 256), (1, 16, 64, None)
+    )
+]
+ALL += [
+    Variant(heads=GROUPED, kv_dtype=FP8, page_size=64, capability=capability, **options)
+    for capability, options in product(
+        (89, 90, 100), ({"kv_layout": "HND"}, {"sliding_window": 1000, "soft_cap": 30.0})
+    )
+]
+ALL += [Variant(heads=(32, 1), kv_dtype=FP8, capability=capability) for capability in (89, 90, 100)]
 
 
 def check(compiled: MachineCode, variant: Variant) -> None:
@@ -63,14 +80,12 @@ def check(compiled: MachineCode, variant: Variant) -> None:
 
 
 def _check_loads(compiled: MachineCode, stored_bytes: int) -> None:
-    """K and V of a loop step in pieces of 16 bytes per thread; of e4m3, the shared layout of one is in pieces of 8."""
+    """K and V of a loop step are copied past the registers, 16 bytes per thread at a time, and not read bytewise."""
     tile = tile_of(compiled)
-    wide, narrow = compiled.in_loop("LDGSTS.E.BYPASS.128"), compiled.in_loop("LDGSTS.E.64")
-    bytes_per_thread = 2 * tile.block_tokens * tile.block_dim * stored_bytes // (tile.num_warps * WARP)
-    assert 16 * wide + 8 * narrow == bytes_per_thread
-    assert compiled.in_loop("LDGSTS") == wide + narrow
-    grouped_e4m3 = stored_bytes == 1 and tile.block_group > 1
-    assert narrow == (bytes_per_thread // 2 // 8 if grouped_e4m3 else 0)
+    wide = compiled.in_loop("LDGSTS.E.BYPASS.128")
+    assert 16 * wide == 2 * tile.block_tokens * tile.block_dim * stored_bytes // (tile.num_warps * WARP)
+    assert compiled.in_loop("LDGSTS") == wide
+    assert compiled.in_loop("LDS.U8") == 0
 
 
 def _check_products(compiled: MachineCode, variant: Variant) -> None:
@@ -121,7 +136,7 @@ def test_merge_write_and_copy_kernels(compiler: ProcessPoolExecutor, capability:
 
 PREFILLS = [Variant(heads=GROUPED, capability=capability) for capability in (80, 90, 100)]
 PREFILLS += [Variant(heads=ONE_TO_ONE, dtype="float32"), Variant(heads=GROUPED, head_dim=256, dtype="bfloat16")]
-PREFILLS += [Variant(heads=GROUPED, kv_dtype="float8_e4m3fn", kv_layout="HND", sliding_window=1000, soft_cap=30.0)]
+PREFILLS += [Variant(heads=GROUPED, kv_dtype=FP8, kv_layout="HND", sliding_window=1000, soft_cap=30.0)]
 
 
 @pytest.mark.parametrize("variant", PREFILLS, ids=str)

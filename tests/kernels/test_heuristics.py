@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impls.kernels.heuristics import Splits, Tile, choose_splits, default_tile, even_splits, tile_contenders
+from impls.kernels.heuristics import (
+    Splits,
+    Tile,
+    choose_splits,
+    default_tile,
+    even_splits,
+    register_limit,
+    tile_contenders,
+)
 
 H100_SLOTS = 132 * 3
 
@@ -92,6 +100,17 @@ def test_contenders_begin_with_the_default_and_differ() -> None:
     first, *others = tile_contenders(tile)
     assert first == tile
     assert tile not in others
+
+
+@pytest.mark.parametrize(
+    ("group_size", "head_dim", "stored_bytes", "expected"),
+    [(4, 128, 1, 128), (4, 128, 2, None), (20, 128, 1, None), (1, 128, 1, None), (4, 129, 1, None)],
+)
+def test_only_pairs_and_16_rows_are_held_to_registers(
+    group_size: int, head_dim: int, stored_bytes: int, expected: int | None
+) -> None:
+    tile = default_tile(group_size=group_size, head_dim=head_dim, element_bytes=2)
+    assert register_limit(tile, head_dim=head_dim, element_bytes=2, stored_bytes=stored_bytes) == expected
 
 
 def test_shared_memory_is_buffers_query_and_weights() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,25 @@ def test_quantised_cache_is_read_as_it_was_rounded(
     assert is_rounded_as_torch_does
     assert error <= allowed
     assert scales_bytes == 2 * 2 * 4
+
+
+@pytest.mark.parametrize("head_dim", [16, 33, 80, 96, 128, 256])
+def test_quantised_cache_of_any_head_dim(kernels: ProcessPoolExecutor, head_dim: int) -> None:
+    case = Case(seq_lens=(3, 37), page_size=4, head_dim=head_dim, dtype="float16", semantics=FP8)
+    error, allowed, *_ = kernels.submit(quantised, case, 0.01).result()
+    assert error <= allowed
+
+
+@pytest.mark.parametrize("semantics", [{}, {"sliding_window": 19, "soft_cap": 2.0}], ids=str)
+@pytest.mark.parametrize("page_size", [1, 64])
+@pytest.mark.parametrize("kv_layout", ["NHD", "HND"])
+def test_quantised_cache_of_any_layout(
+    kernels: ProcessPoolExecutor, kv_layout: str, page_size: int, semantics: dict[str, float]
+) -> None:
+    options = {"kv_layout": kv_layout, "num_splits": 2, "block_tokens": 16}
+    case = Case(seq_lens=(1, 70), page_size=page_size, heads=(6, 3), dtype="bfloat16", options=options)
+    error, allowed, *_ = kernels.submit(quantised, replace(case, semantics=FP8 | semantics), 0.01).result()
+    assert error <= allowed
 
 
 @pytest.mark.parametrize(("capability", "answer"), [(80, "8.0"), (86, "8.6"), (89, None), (90, None)])
