@@ -16,6 +16,7 @@ from bench.progress import Progress
 from bench.record import is_pending
 from bench.round import Round
 from bench.session import Session
+from bench.turns import VARIABLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +77,13 @@ def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, serv
 
 
 def _run_light(jobs: Sequence[Job], session: Session, progress: Progress) -> None:
-    """One round, in as many processes as there are cores: nothing here is timed against anything else."""
+    """One round, in as many processes as there are cores, nothing being timed against anything else; or in turn."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if VARIABLE in os.environ:
+        cores = 1  # the other side's times are compared with ours, one point at a time
     stop = threading.Event()
     problems: list[BaseException] = []
 

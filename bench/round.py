@@ -21,6 +21,7 @@ from bench.isolation import Outcome, Server, ServerLost
 from bench.plan import Plan, Point
 from bench.record import write_json, write_row
 from bench.session import Session
+from bench.turns import visit
 
 PROBE = "bench.environment:probe_device"
 CEILING = "bench.measure.ceiling:measure_ceiling"
@@ -57,26 +58,33 @@ class Round:
     def run(self, point: Point, replicate: int) -> str:
         """Run one job and store its row; returns the row's status."""
         config, log = point.config, Path("logs") / f"{point.key}-{replicate}.log"
+        facts: dict[str, Any] = {"harness_s": 0.0, "measured_s": 0.0}
         answer = self._without_running(point)
-        runs = answer is None
-        fingerprint = self._fingerprint(config) if runs else None
-        if runs and config.scenario.tensors:
-            self._measure_ceiling(config, self.session.run_dir / log)
-        started, measured_s = time.perf_counter(), 0.0
         if answer is None:
-            answer, measured_s = self._run_processes(config, self.session.run_dir / log)
+            answer, facts = self._run_point(point, config, log)
         self.dominance.note(point, answer.status)
-        facts: dict[str, Any] = {
-            "server_id": self._server(config).server_id if runs else None,
-            "fingerprint": fingerprint,
-            "harness_s": time.perf_counter() - started - measured_s,
-            "measured_s": measured_s,
-            "log": str(log) if runs else None,
-        }
         for name, content in answer.artifacts.items():
             write_json(self.session.run_dir / self._artifact_name(name, point), content)
         self._store(point, replicate, answer, facts)
         return answer.status
+
+    def _run_point(self, point: Point, config: Config, log: Path) -> tuple[Answer, dict[str, Any]]:
+        """The point's answer, and what is known of how it was found; in turn with the other side, if there is one."""
+        fingerprint = self._fingerprint(config)
+        with visit(point.key, os.environ | self.env) as took_turns:
+            if config.scenario.tensors:
+                self._measure_ceiling(config, self.session.run_dir / log)
+            started = time.perf_counter()
+            answer, measured_s = self._run_processes(config, self.session.run_dir / log)
+            harness_s = time.perf_counter() - started - measured_s
+        return answer, {
+            "server_id": self._server(config).server_id,
+            "fingerprint": fingerprint,
+            "took_turns": took_turns,
+            "harness_s": harness_s,
+            "measured_s": measured_s,
+            "log": str(log),
+        }
 
     def refuse(self, point: Point, replicate: int, reason: str) -> None:
         """Store the row of a job that could not even be started."""

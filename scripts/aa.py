@@ -1,6 +1,6 @@
 """Measure the noise floor: this checkout against itself, ``python scripts/aa.py -- page_size=4,16 …``.
 
-The same points are run A B B A … in fresh processes, both sides the same code. The floor of a metric is the difference
+The same points are run in pairs as by scripts/ab.py, both sides the same code. The floor of a metric is the difference
 that equal code stays below in 95 % of its points; it is stored under the machine's fingerprint in results/noise/, where
 later comparisons find it. Exit codes: 0 stored; 2 bad input; 4 points are missing or failed.
 """
@@ -35,8 +35,9 @@ def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from bench.compare.command import check_out, check_rounds, present, rules_of
     from bench.compare.load import load_side
     from bench.compare.noise import measured_floor, write_floor
-    from bench.compare.rounds import Arm, run_rounds
+    from bench.compare.rounds import run_rounds
     from bench.compare.rules import EXIT_OK, EXIT_REGRESSED
+    from bench.compare.sweeps import Arm
 
     rules = rules_of(arguments)
     check_out(arguments.out)

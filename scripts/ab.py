@@ -1,7 +1,9 @@
 """Compare two revisions on this machine: ``python scripts/ab.py BASE_REV [CANDIDATE_REV] -- page_size=4,16 …``.
 
-Both are checked out beside the working tree and asked the same points A B B A …, in fresh processes; then their runs
-are compared in pairs. This is the gate to use in CI: a stored baseline of another machine says nothing about time.
+Both are checked out beside the working tree and asked the same points, in fresh processes; then their runs are compared
+in pairs. On a CPU both sweeps run at once and take turns, a block of samples each, so that what slows the machine down
+slows both down (give them time: measure=gate); on a GPU, whose memory they cannot share, rounds go A B B A. This is the
+gate to use in CI: a stored baseline of another machine says nothing about time.
 Exit codes as of scripts/compare_runs.py. CANDIDATE_REV is HEAD unless given.
 """
 
@@ -38,7 +40,8 @@ def main() -> int:
 def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from bench.compare.command import check_out, check_rounds, present, rules_of
     from bench.compare.confirm import confirmed, flagged
-    from bench.compare.rounds import Arm, compared_rounds, requests_of
+    from bench.compare.rounds import compared_rounds, requests_of
+    from bench.compare.sweeps import Arm
     from bench.compare.worktrees import has_changes, worktree
 
     rules = rules_of(arguments)

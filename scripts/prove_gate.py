@@ -1,14 +1,13 @@
 """How often the comparison cries wolf, and how often it finds what is there: ``python scripts/prove_gate.py aa``.
 
-aa         this machine, the same code on both sides: 20 disjoint comparisons of 10 interleaved pairs, and of 5; then
+aa         this machine, the same code on both sides, taking turns: 20 disjoint comparisons of 10 pairs, and of 5; then
            the candidate's times multiplied: what can be found under this machine's own noise
-power      this machine, 5 % and 10 % more work planted into paged_torch's decode step
+power      this machine, in the same way: 5 % and 10 % more work planted into paged_torch's decode step
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
-aa and power take points of the default sweep that run here, with 8 sequences and measure=quick, timed but not weighed,
-each round under a fork server of its own; other points may stand behind --. power takes one page size and 700 samples,
-seconds of them: its decode_us_min finds the moments at which nothing else slows the machine down. They go on where they
+aa and power take one point: the default sweep's of paged_torch, with 8 sequences and measure=gate, timed but not
+weighed, each side of a round under a fork server of its own; other points may stand behind --. They go on where they
 were cut off, if given the same --pool.
 """
 
@@ -30,17 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
 PLANTED = ROOT / "scripts" / "planted"
-SWEEP = ("page_size=4,16,64", "device=cpu", "measure=quick", "num_seqs=8")
-POWER_SWEEP = (
-    "impl=paged_torch",
-    "page_size=16",
-    "device=cpu",
-    "measure=quick",
-    "num_seqs=8",
-    "measure.min_samples=700",
-    "measure.rel_half_width=0.5",
-)
+SWEEP = ("impl=paged_torch", "page_size=16", "device=cpu", "measure=gate", "num_seqs=8")
 METRICS = ("decode_us", "append_us", "prepare_us", "policy_ns_per_op")
+SIDES = ("base", "candidate")
 FACTORS = (1.05, 1.1, 1.25, 1.5, 2.0)
 LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
@@ -60,12 +51,13 @@ def main() -> int:
 
 
 def prove_aa(arguments: argparse.Namespace) -> int:
-    """Rounds of one arm, cut into A B, B A, …; no round is in two comparisons of the same size."""
-    from bench.compare.pool import arm_plan, halves, load_arm, run_pool
+    """No round is in two comparisons of the same size."""
+    from bench.compare.pool import run_pool, side_plan
+    from bench.table import load_rows
 
-    pool, plan = _pool(arguments, SWEEP)
-    run_pool({"plain": arm_plan(plan, None, PLANTED)}, pool, 20 * arguments.comparisons)
-    base, candidate = halves(load_arm(pool, "plain"))
+    pool, plan = _pool(arguments)
+    run_pool(dict.fromkeys(SIDES, side_plan(plan, None, PLANTED)), pool, 10 * arguments.comparisons)
+    base, candidate = (load_rows(pool / side) for side in SIDES)
     for pairs in (10, 5):
         _print_rates("A/A", base, candidate, pairs)
         for factor in FACTORS:
@@ -75,28 +67,28 @@ def prove_aa(arguments: argparse.Namespace) -> int:
 
 
 def prove_power(arguments: argparse.Namespace) -> int:
-    """Three arms in turn: paged_torch as it is, and with 5 % and 10 % more work; decode steps only."""
-    from bench.compare.pool import arm_plan, load_arm, run_pool
+    """paged_torch as it is against itself with 10 % and with 5 % more work; decode steps only."""
+    from bench.compare.pool import run_pool, side_plan
+    from bench.table import load_rows
 
-    pool, plan = _pool(arguments, POWER_SWEEP)
-    targets = {"plain": None, "+5 %": "planted.FivePercentMore", "+10 %": "planted.TenPercentMore"}
-    plans = {arm: arm_plan(plan, target, PLANTED) for arm, target in targets.items()}
-    run_pool(plans, pool, 10 * arguments.comparisons)
-    plain = load_arm(pool, "plain")
-    for arm in ("+10 %", "+5 %"):
+    pool, plan = _pool(arguments)
+    base = side_plan(plan, None, PLANTED)
+    for more, target in (("+10 %", "planted.TenPercentMore"), ("+5 %", "planted.FivePercentMore")):
+        folder = pool / target
+        run_pool({"base": base, "candidate": side_plan(plan, target, PLANTED)}, folder, 10 * arguments.comparisons)
         for pairs in (10, 5):
-            _print_rates(arm, plain, load_arm(pool, arm), pairs, ("decode_us", "decode_us_min"))
+            _print_rates(more, *(load_rows(folder / side) for side in SIDES), pairs, ("decode_us", "decode_us_min"))
     return 0
 
 
-def _pool(arguments: argparse.Namespace, sweep: tuple[str, ...]) -> tuple[Path, Plan]:
+def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
     """The folder of the rounds, and the plan that one short run makes of the sweep; it warms caches, too."""
     from bench.plan import read_plan
 
     pool = arguments.pool or ROOT / "results" / "runs" / time.strftime(f"prove-{arguments.proof}-%Y%m%d-%H%M%S")
     first = pool / "first"
     if not (first / "plan.json").exists():
-        overrides = [*(arguments.overrides or sweep), f"run_dir='{first.absolute()}'"]
+        overrides = [*(arguments.overrides or SWEEP), f"run_dir='{first.absolute()}'"]
         command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -114,7 +106,7 @@ def _print_rates(
     made = list(comparisons(base, candidate, pairs, Rules(kinds=("timing",), metrics=metrics)))
     shares = rates(made, metrics)
     points = base["key"].nunique()
-    print(f"\n{name}: {len(made)} disjoint comparisons of {pairs} interleaved pairs, {points} points")
+    print(f"\n{name}: {len(made)} disjoint comparisons of {pairs} pairs, {points} points")
     print(LINE.format("", "cases", "regressed", "improved", "undecided", "same", "run spread"))
     for metric, row in shares.iterrows():
         counts = [f"{row[column]:.0f}" for column in ("verdicts", "regressed", "improved", "inconclusive", "same")]

@@ -1,6 +1,6 @@
-"""Real rounds of several arms, interleaved, and comparisons cut out of them.
+"""Real rounds of two sides that take turns, and comparisons cut out of them.
 
-One fresh fork server per round and arm, as everywhere; but the command line, the plan and the
+One fresh fork server per round and side, as everywhere; but the command line, the plan and the
 figures are paid once for all rounds, which is what makes hundreds of rounds affordable.
 """
 
@@ -10,7 +10,8 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,23 +20,24 @@ import pandas as pd
 from bench.compare.comparison import Comparison, compare
 from bench.compare.rules import Rules
 from bench.compare.side import Side
+from bench.compare.turns import TurnKeeper, handed_out
 from bench.isolation import Server
-from bench.plan import Plan, Point
+from bench.plan import Plan
 from bench.record import is_pending, write_json
 from bench.round import TENSOR_MODULES, Round, probe, server_environment
 from bench.run_folder import PARTS
 from bench.session import Session
-from bench.table import load_rows
+from bench.turns import variable
 
 PRELOADED = (*TENSOR_MODULES, "bench.scenarios.decode")
 """What the rounds' points need: imported once per round, not once per point."""
 
-AT_ONCE = 4
-"""Fork servers that start together: importing torch takes longer than a short round, and cores are idle meanwhile."""
+AT_ONCE = 2
+"""Rounds whose fork servers start together, and wait: importing torch takes long beside a short round."""
 
 
-def arm_plan(plan: Plan, target: str | None, config_dir: Path) -> Plan:
-    """The plan of an arm: the points that can run, timed but not weighed, answered by ``target`` if given."""
+def side_plan(plan: Plan, target: str | None, config_dir: Path) -> Plan:
+    """The plan of a side: the points that can run, timed but not weighed, answered by ``target`` if given."""
     points = []
     for point in plan.points:
         if point.skip_status is None:
@@ -46,28 +48,23 @@ def arm_plan(plan: Plan, target: str | None, config_dir: Path) -> Plan:
 
 
 def run_pool(plans: Mapping[str, Plan], pool: Path, rounds: int) -> None:
-    """Run every arm ``rounds`` times, in an order that turns around each time; goes on where it was cut off.
+    """Run both sides ``rounds`` times, in turn, another one first each time; goes on where it was cut off.
 
     Args:
-        plans: by arm.
-        pool: one run folder per arm lies here.
-        rounds: of each arm.
+        plans: of ``base`` and ``candidate``, which ask the same points.
+        pool: one run folder per side lies here.
+        rounds: of each side.
     """
-    for arm, plan in plans.items():
+    for side, plan in plans.items():
         for part in PARTS:
-            (pool / arm / part).mkdir(parents=True, exist_ok=True)
-        write_json(pool / arm / "plan.json", dataclasses.replace(plan, replicates=rounds).to_json())
-    turns = [
-        (number, arm) for number in range(rounds) for arm in (list(plans) if number % 2 == 0 else list(plans)[::-1])
-    ]
-    turns = [(number, arm) for number, arm in turns if _pending(plans[arm], pool / arm, number)]
+            (pool / side / part).mkdir(parents=True, exist_ok=True)
+        write_json(pool / side / "plan.json", dataclasses.replace(plan, replicates=rounds).to_json())
+    pending = [number for number in range(rounds) if any(_pending(plans, pool, number))]
     started, known = time.perf_counter(), _Known()
-    for start in range(0, len(turns), AT_ONCE):
-        batch = turns[start : start + AT_ONCE]
+    for start in range(0, len(pending), AT_ONCE):
+        batch = pending[start : start + AT_ONCE]
         _run_batch(plans, pool, batch, known)
-        print(
-            f"round {batch[-1][0] + 1} of {rounds}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True
-        )
+        print(f"round {batch[-1] + 1} of {rounds}, {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass
@@ -78,28 +75,55 @@ class _Known:
     ceilings: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
 
-def _pending(plan: Plan, run_dir: Path, number: int) -> list[Point]:
-    return [point for point in plan.points if is_pending(run_dir, f"{point.key}-{number}")]
+def _pending(plans: Mapping[str, Plan], pool: Path, number: int) -> set[str]:
+    """Keys of a round that one of the sides has not answered; then both are asked again."""
+    return {
+        point.key
+        for side, plan in plans.items()
+        for point in plan.points
+        if is_pending(pool / side, f"{point.key}-{number}")
+    }
 
 
-def _run_batch(plans: Mapping[str, Plan], pool: Path, turns: Sequence[tuple[int, str]], known: _Known) -> None:
-    """Some rounds one after the other, each under a server of its own; the servers start together, and wait."""
+def _run_batch(plans: Mapping[str, Plan], pool: Path, numbers: Sequence[int], known: _Known) -> None:
+    """Some rounds one after the other, each side under a server of its own; the servers start together, and wait."""
     with contextlib.ExitStack() as stack:
-        servers = [Server(server_environment(plans[arm].config_dirs), preload=PRELOADED) for _, arm in turns]
-        for server in servers:
-            stack.callback(server.close)
-        for server in servers:
-            probe(server)  # returns when it has imported everything: nothing may do so during a measurement
-        for (number, arm), server in zip(turns, servers, strict=True):
-            session = Session(run_dir=pool / arm, plan=plans[arm], interleaved=True)
-            this_round = Round(session, server=server)
-            this_round.fingerprints, this_round.ceilings = known.fingerprints, known.ceilings
-            for point in _pending(plans[arm], pool / arm, number):
-                this_round.run(point, number)
+        rounds: list[tuple[int, TurnKeeper, dict[str, Round]]] = []
+        for number in numbers:
+            keeper = TurnKeeper(list(plans) if number % 2 == 0 else list(plans)[::-1], lambda _: 0)
+            address = stack.enter_context(handed_out(keeper))
+            sides = {}
+            for side, plan in plans.items():
+                env = variable(side, address)
+                server = Server(server_environment(plan.config_dirs) | env, preload=PRELOADED)
+                stack.callback(server.close)
+                session = Session(run_dir=pool / side, plan=plan, interleaved=True)
+                sides[side] = Round(session, env=env, server=server)
+                sides[side].fingerprints, sides[side].ceilings = known.fingerprints, known.ceilings
+            rounds.append((number, keeper, sides))
+        for _, _, sides in rounds:
+            for this_round in sides.values():
+                probe(this_round.servers[True])  # returns when it has imported everything: nothing may do so later
+        for number, keeper, sides in rounds:
+            _run_in_turn(sides, number, _pending(plans, pool, number), keeper)
+
+
+def _run_in_turn(sides: Mapping[str, Round], number: int, keys: Collection[str], keeper: TurnKeeper) -> None:
+    def run(side: str) -> None:
+        try:
+            for point in sides[side].plan.points:
+                if point.key in keys:
+                    sides[side].run(point, number)
+        finally:
+            keeper.end(side)
+
+    with ThreadPoolExecutor(len(sides)) as threads:
+        for done in [threads.submit(run, side) for side in sides]:
+            done.result()
 
 
 def comparisons(base: pd.DataFrame, candidate: pd.DataFrame, pairs: int, rules: Rules) -> Iterator[Comparison]:
-    """Compare disjoint stretches of ``pairs`` rounds of two arms, each as if there were nothing else."""
+    """Compare disjoint stretches of ``pairs`` rounds of two sides, each as if there were nothing else."""
     rounds = int(min(base["replicate"].max(), candidate["replicate"].max())) + 1
     for start in range(0, rounds - pairs + 1, pairs):
         stretch = range(start, start + pairs)
@@ -109,14 +133,6 @@ def comparisons(base: pd.DataFrame, candidate: pd.DataFrame, pairs: int, rules: 
 def _stretch(table: pd.DataFrame, replicates: range) -> Side:
     rows = table[table["replicate"].isin(list(replicates))]
     return Side(name="pool", table=rows, planned=dict.fromkeys(rows["key"], len(replicates)), interleaved="pool")
-
-
-def halves(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rounds of one arm as the two sides of an A/A, taken A B B A."""
-    number = table["replicate"].astype(int)
-    first = (number % 4).isin([0, 3])
-    pair = table.assign(replicate=(number // 2).astype("Int64"))
-    return pair[first], pair[~first]
 
 
 def rates(made: Sequence[Comparison], metrics: Sequence[str]) -> pd.DataFrame:
@@ -130,11 +146,6 @@ def rates(made: Sequence[Comparison], metrics: Sequence[str]) -> pd.DataFrame:
     shares.insert(0, "verdicts", shares.sum(axis=1))
     spreads = verdicts.groupby("metric")["spread"].median()
     return shares.assign(spread=spreads.reindex(shares.index)).astype({"spread": float})
-
-
-def load_arm(pool: Path, arm: str) -> pd.DataFrame:
-    """The rows of an arm."""
-    return load_rows(pool / arm)
 
 
 def flagged_ratio(shares: pd.DataFrame) -> float:

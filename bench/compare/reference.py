@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from bench.compare.rounds import Arm, merge, run_sweep
+from bench.compare.rounds import merge
+from bench.compare.sweeps import Arm, run_sweeps
 from bench.jobs import RUN_CONTROL
 from bench.record import write_json
 from bench.run_folder import ROOT
@@ -60,7 +61,7 @@ def make_reference(folder: Path, *, renew: bool = False, sweeps: Sequence[Sequen
     with tempfile.TemporaryDirectory(prefix="bench-reference-") as scratch:
         runs = [Path(scratch) / f"sweep-{number}" for number in range(len(sweeps))]
         for overrides, run in zip(sweeps, runs, strict=True):
-            run_sweep(Arm(name="reference", root=ROOT), overrides, run)
+            run_sweeps([Arm(name="reference", root=ROOT)], overrides, {"reference": run})
         whole = Path(scratch) / "whole"
         merge([runs], whole, {})
         shutil.rmtree(folder / "points", ignore_errors=True)

@@ -1,58 +1,30 @@
-"""Making pairs: the same points A B B A … in fresh processes, one run of ``bench/run.py`` per round and side."""
+"""Making pairs: the same points of both sides in turn, one run of ``bench/run.py`` per round and side."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cli import EXIT_OK, EXIT_POINTS_FAILED
-from bench.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from bench.compare.comparison import Comparison, compare
 from bench.compare.load import INTERLEAVED, load_side
 from bench.compare.noise import read_floor
 from bench.compare.rules import Rules
-from bench.jobs import hydra_quoted
+from bench.compare.sweeps import Arm, one_at_a_time, run_sweeps
 from bench.record import write_json
 from bench.table import load_rows, write_table
-
-SIDES = ("base", "candidate")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One side: a checkout, and what its command line has beside the shared overrides.
-
-    Attributes:
-        name: ``base`` or ``candidate``.
-        root: the checkout.
-        extra: overrides of this side alone.
-    """
-
-    name: str
-    root: Path
-    extra: tuple[str, ...] = ()
-
-
-def order(rounds: int, arms: Sequence[Arm]) -> list[tuple[int, Arm]]:
-    """A B, B A, A B, …: what drifts steadily hits both sides alike.
-
-    >>> a, b = Arm(name="base", root=Path()), Arm(name="candidate", root=Path())
-    >>> "".join(arm.name[0] for _, arm in order(3, (a, b)))
-    'bccbbc'
-    """
-    return [(number, arm) for number in range(rounds) for arm in (arms if number % 2 == 0 else arms[::-1])]
 
 
 def run_rounds(arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: int, out: Path) -> None:
     """Run every round of both sides, then store each side as one run folder, ``out/base`` and ``out/candidate``.
+
+    Both sides' sweeps run at once and take turns, or, where they cannot, one after the other. Who comes first changes
+    from round to round: what drifts steadily hits both sides alike.
 
     Args:
         arms: both sides.
@@ -66,18 +38,26 @@ def run_rounds(arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: i
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty; choose another folder or delete it")
+    (out / "rounds").mkdir(parents=True)
+    reason = one_at_a_time(arms, requests)
+    if reason:
+        print(f"one sweep after the other, A B B A: {reason}", file=sys.stderr)
     made: dict[str, list[list[Path]]] = {arm.name: [[] for _ in range(rounds)] for arm in arms}
-    for number, arm in order(rounds, arms):
+    for number in range(rounds):
         started = time.perf_counter()
-        for place, overrides in enumerate(requests):
-            folder = out / "rounds" / f"{number:03}-{arm.name}-{place}"
-            run_sweep(arm, overrides, folder)
-            made[arm.name][number].append(folder)
+        turned = list(arms) if number % 2 == 0 else list(arms)[::-1]
+        for group in [[arm] for arm in turned] if reason else [turned]:
+            for place, overrides in enumerate(requests):
+                folders = {arm.name: out / "rounds" / f"{number:03}-{arm.name}-{place}" for arm in group}
+                run_sweeps(group, overrides, folders)
+                for name, folder in folders.items():
+                    made[name][number].append(folder)
         took = time.perf_counter() - started
-        print(f"round {number + 1} of {rounds}: {arm.name} ({took:.1f} s)", file=sys.stderr, flush=True)
+        print(f"round {number + 1} of {rounds} ({took:.1f} s)", file=sys.stderr, flush=True)
     pairs = uuid.uuid4().hex
-    for name, folders in made.items():
-        merge(folders, out / name, {"pairs": pairs, "side": name, "rounds": rounds, "order": "A B B A"})
+    order = "A B B A" if reason else "in turn"
+    for name, rounds_made in made.items():
+        merge(rounds_made, out / name, {"pairs": pairs, "side": name, "rounds": rounds, "order": order})
 
 
 def compared_rounds(
@@ -87,25 +67,6 @@ def compared_rounds(
     run_rounds(arms, requests, rounds, out)
     base, candidate = (load_side(out / arm.name) for arm in arms)
     return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))
-
-
-def run_sweep(arm: Arm, overrides: Sequence[str], folder: Path) -> None:
-    """One sweep of a checkout into a folder.
-
-    Raises:
-        ValueError: bad input, in the words of the run.
-        RuntimeError: it ended as no run should.
-    """
-    command = [sys.executable, str(arm.root / "bench" / "run.py"), "-m", *overrides, *arm.extra, "replicates=1",
-               f"run_dir={hydra_quoted(str(folder.absolute()))}"]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    if done.returncode == EXIT_BAD_INPUT:
-        raise ValueError(f"{arm.name}: {said.removeprefix('error: ')}")
-    if done.returncode == EXIT_INTERRUPTED:
-        raise KeyboardInterrupt
-    if done.returncode not in (EXIT_OK, EXIT_POINTS_FAILED):
-        raise RuntimeError(f"{arm.name}: bench/run.py ended with {done.returncode}: {said}")
 
 
 def merge(rounds: Sequence[Sequence[Path]], into: Path, mark: Mapping[str, Any]) -> None:

@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+from bench.measure.in_turn import collect_in_turn
 from bench.measure.quiet import quiet
 from bench.measure.samples import Samples
-from bench.measure.stopping import StoppingRule, collect
+from bench.measure.stopping import Collected, StoppingRule, collect
+from bench.turns import turns_of_process
 
 MIN_SAMPLE_US = 1000.0
 """Calls are batched until one sample is at least this long: the clock must not be what is measured."""
@@ -33,7 +35,7 @@ def time_on_host(
     wait = wait or _nothing
     with quiet():
         batch, warmup_calls = _calls_per_sample(call, wait, warmup_ms)
-        taken = collect(lambda: [_time_batch(call, wait, batch) / batch], rule)
+        taken = _collect(lambda: [_time_batch(call, wait, batch) / batch], rule)
     return Samples(
         values_us=taken.values,
         timer="perf_counter",
@@ -49,6 +51,11 @@ def time_on_host(
 
 def _nothing() -> None:
     pass
+
+
+def _collect(take: Callable[[], list[float]], rule: StoppingRule) -> Collected:
+    turns = turns_of_process()
+    return collect(take, rule) if turns is None else collect_in_turn(take, rule, turns)
 
 
 def _time_batch(call: Callable[[], object], wait: Callable[[], object], batch: int) -> float:

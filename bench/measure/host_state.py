@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,35 @@ HEAVY_CORES = 0.25
 
 
 def host_state() -> dict[str, Any]:
-    """Processor seconds so far (all processes and our own), load, frequency, governor."""
-    times = psutil.cpu_times()
-    own = os.times()
+    """Processor seconds so far (all processes and our own, without ``elsewhere``), load, frequency, governor."""
     frequency = _frequency()
+    return {
+        **{name: seconds - _elsewhere[name] for name, seconds in _clocks().items()},
+        "load_average": os.getloadavg()[0],
+        "frequency_mhz": None if frequency is None else frequency.current,
+        "governor": governor(),
+    }
+
+
+_elsewhere: Counter[str] = Counter()
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[None]:
+    """What passes inside counts in no ``host_state``: this process waits for others that are meant to compute."""
+    before = _clocks()
+    try:
+        yield
+    finally:
+        _elsewhere.update({name: seconds - before[name] for name, seconds in _clocks().items()})
+
+
+def _clocks() -> dict[str, float]:
+    times, own = psutil.cpu_times(), os.times()
     return {
         "time_s": time.monotonic(),
         "busy_s": sum(times) - times.idle - getattr(times, "iowait", 0.0) - _counted_twice(times),
         "own_s": own.user + own.system + own.children_user + own.children_system,
-        "load_average": os.getloadavg()[0],
-        "frequency_mhz": None if frequency is None else frequency.current,
-        "governor": governor(),
     }
 
 
@@ -55,10 +76,15 @@ class HeavyProcesses:
         self._began_s = time.monotonic()
         self._before = _processor_seconds()
 
-    def count(self) -> int:
-        """How many took more than ``HEAVY_CORES``."""
+    def count(self, expected: Collection[int] = ()) -> int:
+        """How many took more than ``HEAVY_CORES``, not counting those that are meant to compute.
+
+        Args:
+            expected: their process ids.
+        """
         elapsed_s = time.monotonic() - self._began_s
-        took = (seconds - self._before.get(pid, 0.0) for pid, seconds in _processor_seconds().items())
+        after = _processor_seconds()
+        took = (seconds - self._before.get(pid, 0.0) for pid, seconds in after.items() if pid not in expected)
         return sum(seconds > HEAVY_CORES * elapsed_s for seconds in took)
 
 

@@ -84,7 +84,10 @@ class Collected:
 
 
 def collect(
-    take: Callable[[], list[float]], rule: StoppingRule, throttled: Callable[[], bool] | None = None
+    take: Callable[[], list[float]],
+    rule: StoppingRule,
+    throttled: Callable[[], bool] | None = None,
+    settled: Callable[[bool], bool] = bool,
 ) -> Collected:
     """Take samples until the rule says stop.
 
@@ -93,16 +96,21 @@ def collect(
         rule: when to stop.
         throttled: asked after each ``take``, outside of the timing: whether the samples just
             taken are to be discarded, up to ``MAX_DISCARDED_RATIO`` of all.
+        settled: told after each ``take`` whether the samples are enough for this side; whether to
+            stop, then, if somebody else's count, too. Its time is not taken from the budget.
     """
     values: list[float] = []
     discarded = 0
-    progress, started, stop = rule.start(), time.perf_counter(), None
-    while stop is None:
+    progress, elapsed_s, stop = rule.start(), 0.0, None
+    while True:
+        started = time.perf_counter()
         taken = take()
         total = len(values) + discarded + len(taken)
         if throttled is not None and throttled() and discarded + len(taken) <= MAX_DISCARDED_RATIO * total:
             discarded += len(taken)
         else:
             values += taken
-        stop = progress.verdict(values, time.perf_counter() - started)
-    return Collected(values=values, stop=stop, discarded_ratio=discarded / (len(values) + discarded))
+        elapsed_s += time.perf_counter() - started
+        stop = stop or progress.verdict(values, elapsed_s)
+        if settled(stop is not None) and stop is not None:
+            return Collected(values=values, stop=stop, discarded_ratio=discarded / (len(values) + discarded))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.measure.gpu_state import gpu_state, is_throttled
 from bench.measure.host_state import HeavyProcesses, host_state
 from bench.measure.nvml import Nvml, NvmlProblem
+from bench.turns import turns_of_process
 
 if TYPE_CHECKING:
     import torch
@@ -55,5 +56,6 @@ class Telemetry:
         return self._nvml is not None and is_throttled(self._nvml, self._handle)
 
     def heavy_processes(self) -> int:
-        """Other processes that computed since construction."""
-        return self._heavy.count()
+        """Other processes that computed since construction; the other side's, which takes turns with us, is none."""
+        turns = turns_of_process()
+        return self._heavy.count(() if turns is None else turns.peers)

@@ -10,13 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare import noise
+from bench.compare import noise, rounds
 from bench.compare.load import load_side
 from bench.compare.noise import read_floor
 from scripts import aa, ab
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("scenario=churn", "policy=paged", "num_seqs=20", "workload=fixed", "workload.length=40", "memory_budget=16MiB")
+DECODE = (
+    "device=cpu",
+    "impl=paged_torch",
+    "page_size=4",
+    "num_seqs=2",
+    "workload=fixed",
+    "workload.length=40",
+    "measure=quick",
+)
 Command = Callable[..., int]
 
 
@@ -48,10 +57,25 @@ def test_a_revision_against_itself(command: Command, tmp_path: Path) -> None:
     assert found["counts"]["regressed"] + found["counts"]["inconclusive"] == 0
     base, candidate = (load_side(runs / name) for name in ("base", "candidate"))
     assert base.interleaved == candidate.interleaved is not None
+    assert base.table["took_turns"].all()
+    assert candidate.table["took_turns"].all()
     assert base.table["server_id"].iloc[0] != candidate.table["server_id"].iloc[0]
     listed = subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "bench-ab-" not in listed, "the worktrees are gone"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--", *SMALL) == 2, "not twice"
+
+
+@pytest.mark.parametrize("in_turn", [True, False])
+def test_decode_steps_of_both_sides(
+    command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: bool
+) -> None:
+    monkeypatch.setattr(rounds, "one_at_a_time", lambda *_: None if in_turn else "a test says so")
+    runs = tmp_path / "runs"
+    assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--", *DECODE) == 0
+    told = capsys.readouterr().err
+    assert ("one sweep after the other, A B B A: a test says so" in told) is not in_turn
+    for name in ("base", "candidate"):
+        assert load_side(runs / name).table["took_turns"].tolist() == [in_turn]
 
 
 @pytest.mark.parametrize(

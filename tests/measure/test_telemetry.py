@@ -149,6 +149,7 @@ def test_a_process_that_computes_is_heavy() -> None:
         heavy = HeavyProcesses()
         time.sleep(1.0)
         assert heavy.count() >= 1
+        assert heavy.count({busy.pid}) < heavy.count(), "one that is meant to compute is none"
     finally:
         busy.kill()
         busy.wait()
