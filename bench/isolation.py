@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,37 +92,53 @@ class Server:
         self._process.stdout.close()
         self._folder.cleanup()
 
-    def run(self, call: str, argument: Any, *, log: Path, timeout_s: float) -> Outcome:
+    def run(
+        self, call: str, argument: Any, *, log: Path, timeout_s: float, waited_s: Callable[[], float] = lambda: 0.0
+    ) -> Outcome:
         """Run ``module:function`` on a JSON-able argument in a fresh child.
+
+        Args:
+            call: what to run.
+            argument: of the function.
+            log: where what it prints goes.
+            timeout_s: when it is killed.
+            waited_s: a clock of seconds that do not count for that: the child waited for others.
 
         Raises:
             ServerLost: there is no server to fork from any more.
         """
-        self._await_ready()
+        self.await_ready()
         started = time.perf_counter()
         result = Path(self._folder.name) / f"{uuid.uuid4().hex}.json"
         job = {"call": call, "argument": argument, "log": str(log), "result": str(result)}
         self._send(job)
         pid = int(self._receive(KILL_GRACE_S)["started"])
         try:
-            code = self._await_exit(pid, timeout_s)
+            code = self._await_exit(pid, timeout_s, waited_s)
         except BaseException:
             self._kill(pid)
             raise
         answer, measured_s = _read_answer(result, code, timeout_s)
         return Outcome(answer=answer, measured_s=measured_s, wall_s=time.perf_counter() - started)
 
-    def _await_ready(self) -> None:
+    def await_ready(self) -> None:
+        """Return when it has imported everything.
+
+        Raises:
+            ServerLost: it has ended.
+        """
         if not self._ready:
             self._receive(START_TIMEOUT_S)
             self._ready = True
 
-    def _await_exit(self, pid: int, timeout_s: float) -> int | None:
+    def _await_exit(self, pid: int, timeout_s: float, waited_s: Callable[[], float]) -> int | None:
         """Exit code of the child (negative: a signal), or ``None`` after a timeout."""
-        try:
-            return int(self._messages_get(timeout_s)["exited"])
-        except queue.Empty:
-            self._kill(pid)
+        deadline, left_s = time.perf_counter() + timeout_s - waited_s(), timeout_s
+        while left_s > 0:
+            with contextlib.suppress(queue.Empty):
+                return int(self._messages_get(left_s)["exited"])
+            left_s = deadline + waited_s() - time.perf_counter()
+        self._kill(pid)
         try:
             self._messages_get(KILL_GRACE_S)
         except queue.Empty:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,7 +21,7 @@ from bench.isolation import Outcome, Server, ServerLost
 from bench.plan import Plan, Point
 from bench.record import write_json, write_row
 from bench.session import Session
-from bench.turns import visit
+from bench.turns import Visit, visit
 
 PROBE = "bench.environment:probe_device"
 CEILING = "bench.measure.ceiling:measure_ceiling"
@@ -70,21 +70,29 @@ class Round:
 
     def _run_point(self, point: Point, config: Config, log: Path) -> tuple[Answer, dict[str, Any]]:
         """The point's answer, and what is known of how it was found; in turn with the other side, if there is one."""
-        fingerprint = self._fingerprint(config)
-        with visit(point.key, os.environ | self.env) as took_turns:
-            if config.scenario.tensors:
-                self._measure_ceiling(config, self.session.run_dir / log)
+        fingerprint, server_id = self._fingerprint(config), self._server(config).server_id
+        if config.scenario.tensors:
+            self._measure_ceiling(config, self.session.run_dir / log)
+        with self._visit(config, point.key) as visited:
             started = time.perf_counter()
-            answer, measured_s = self._run_processes(config, self.session.run_dir / log)
+            answer, measured_s = self._run_processes(config, self.session.run_dir / log, visited)
             harness_s = time.perf_counter() - started - measured_s
         return answer, {
-            "server_id": self._server(config).server_id,
+            "server_id": server_id,
             "fingerprint": fingerprint,
-            "took_turns": took_turns,
+            "took_turns": visited.together,
             "harness_s": harness_s,
             "measured_s": measured_s,
             "log": str(log),
         }
+
+    @contextlib.contextmanager
+    def _visit(self, config: Config, name: str) -> Iterator[Visit]:
+        """In turn with the other side, if there is one, whose measurements no server of ours may disturb."""
+        with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
+            self._server(config).await_ready()
+        with visit(name, os.environ | self.env) as visited:
+            yield visited
 
     def refuse(self, point: Point, replicate: int, reason: str) -> None:
         """Store the row of a job that could not even be started."""
@@ -115,12 +123,12 @@ class Round:
         alone = self.points_of[point.question["scenario"]["name"]] == 1
         return f"{name}.json" if alone else f"{name}-{point.key}.json"
 
-    def _run_processes(self, config: Config, log: Path) -> tuple[Answer, float]:
+    def _run_processes(self, config: Config, log: Path, visited: Visit) -> tuple[Answer, float]:
         answers, measured_s = [], 0.0
         argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
         try:
             for call in config.scenario.processes:
-                outcome = self._run(config, call, argument, log)
+                outcome = self._run(config, call, argument, log, visited)
                 answers.append(outcome.answer)
                 measured_s += outcome.measured_s
                 if outcome.answer.status != "ok":
@@ -130,15 +138,16 @@ class Round:
             answers.append(Answer(status="crashed", status_reason=str(error)))
         return Answer.merged(answers), measured_s
 
-    def _run(self, config: Config, call: str, argument: Mapping[str, Any], log: Path) -> Outcome:
-        return self._server(config).run(call, argument, log=log, timeout_s=self.session.timeout_s or config.timeout_s)
+    def _run(self, config: Config, call: str, argument: Mapping[str, Any], log: Path, visited: Visit) -> Outcome:
+        timeout_s = self.session.timeout_s or config.timeout_s
+        return self._server(config).run(call, argument, log=log, timeout_s=timeout_s, waited_s=visited.waited_s)
 
     def _measure_ceiling(self, config: Config, log: Path) -> None:
         """Read bandwidth of this round, measured once, before its first point on the device."""
         if config.device in self.ceilings or "measure" in config.scenario.ignores:
             return
-        with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
-            answer = self._run(config, CEILING, {"config": config.to_json()}, log).answer
+        with contextlib.suppress(ServerLost), self._visit(config, f"ceiling of {config.device}") as visited:
+            answer = self._run(config, CEILING, {"config": config.to_json()}, log, visited).answer
             self.ceilings[config.device] = answer.values.get("ceiling_gbps")
 
     def _fingerprint(self, config: Config) -> str | None:

@@ -8,6 +8,7 @@ other's within a fraction of a second. What slows the machine down for longer th
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from typing import Any
 
 VARIABLE = "PAGED_ATTENTION_BENCH_TURNS"
 """``<side>@<address>``, in the environment of a sweep that has another side."""
+
+
+LOST = "the comparison that this run belongs to has ended"
 
 
 class TurnsLost(RuntimeError):
@@ -27,21 +31,45 @@ def variable(side: str, address: str) -> dict[str, str]:
     return {VARIABLE: f"{side}@{address}"}
 
 
-@contextlib.contextmanager
-def visit(key: str, environment: Mapping[str, str]) -> Iterator[bool]:
-    """Begin a point when the other side does, and end it when the other has; one of both computes at a time.
+WAITED, DONE = "waited", "done"
+"""What a visitor says: how long did I wait; I am through."""
 
-    Yields whether there is another side that has come to the same point.
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A point that is being run.
+
+    Attributes:
+        together: whether there is another side that came to the same point.
+        connection: to whom hands turns out, if anybody does.
+    """
+
+    together: bool = False
+    connection: Connection | None = None
+
+    def waited_s(self) -> float:
+        """Seconds that this side has waited for its turns, since the sweep began.
+
+        Raises:
+            TurnsLost: nobody hands turns out any more.
+        """
+        return 0.0 if self.connection is None else float(_ask(self.connection, WAITED))
+
+
+@contextlib.contextmanager
+def visit(key: str, environment: Mapping[str, str]) -> Iterator[Visit]:
+    """Begin a point when the other side does, and end it when the other has; one of both computes at a time.
 
     Raises:
         TurnsLost: nobody hands turns out any more.
     """
     if VARIABLE not in environment:
-        yield False
+        yield Visit()
         return
     with _connected(environment, key=key) as connection:
-        yield bool(_ask(connection))
-        _ask(connection, "done")
+        together = bool(_told(connection))
+        yield Visit(together=together, connection=connection)
+        _ask(connection, DONE)
 
 
 @dataclass
@@ -68,20 +96,14 @@ class Turns:
         return bool(stop)
 
 
-_turns: dict[int, Turns] = {}  # by process: a forked child must not speak through its parent's connection
-
-
+@functools.cache
 def turns_of_process() -> Turns | None:
     """This process's turns, or ``None`` where there is no other side.
 
     Raises:
         TurnsLost: nobody hands turns out any more.
     """
-    if VARIABLE not in os.environ:
-        return None
-    if os.getpid() not in _turns:
-        _turns[os.getpid()] = Turns(_connected(os.environ, pid=os.getpid()))
-    return _turns[os.getpid()]
+    return Turns(_connected(os.environ, pid=os.getpid())) if VARIABLE in os.environ else None
 
 
 def _connected(environment: Mapping[str, str], **about: str | int) -> Connection:
@@ -94,10 +116,16 @@ def _connected(environment: Mapping[str, str], **about: str | int) -> Connection
     return connection
 
 
-def _ask(connection: Connection, *message: object) -> Any:
+def _ask(connection: Connection, message: object) -> Any:
     try:
-        for part in message:
-            connection.send(part)
+        connection.send(message)
+    except OSError as error:
+        raise TurnsLost(LOST) from error
+    return _told(connection)
+
+
+def _told(connection: Connection) -> Any:
+    try:
         return connection.recv()
     except (EOFError, OSError) as error:
-        raise TurnsLost("the comparison that this run belongs to has ended") from error
+        raise TurnsLost(LOST) from error

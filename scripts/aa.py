@@ -54,7 +54,7 @@ def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
     for metric, floor in floors.items():
         print(f"floor    {metric}: {100 * floor:.2f} %")
     about = {"overrides": overrides, "pairs": arguments.replicates, "points": comparison.counts["compared"]}
-    print(f"written  {write_floor(floors, base.facts, about)}")
+    print(f"written  {write_floor(floors, base, about)}")
     return EXIT_OK
 
 

@@ -29,8 +29,9 @@ def main() -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from bench.compare.command import check_out, compared, present, rules_of
+    from bench.compare.command import check_out, present, rules_of
     from bench.compare.load import load_side
+    from bench.compare.noise import compared
     from bench.compare.rules import EXIT_INCOMPLETE, EXIT_OK
 
     rules = rules_of(arguments)

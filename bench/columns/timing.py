@@ -19,8 +19,8 @@ TIMING: tuple[Column, ...] = (
         fingerprint="hash of the blocking facts of the machine that ran the point",
         rounds_interleaved="true: the replicates of a point took turns with other points', round by round; false: a "
         "cluster's launcher ran jobs in an order of its own, so that drift of the machine may look like a difference",
-        took_turns="true: the same point of another revision was measured at the same time, in turn with this one "
-        "(scripts/ab.py); false: this one alone",
+        took_turns="true: the same point of another revision was run at the same time, in turn with this one as long "
+        "as both lasted (scripts/ab.py); false: this one alone",
         mixed="true in a resumed run whose code or machine had changed (resume_mixed=true)",
         timer="events, graph, cupti or perf_counter",
         timer_reason="why that timer: asked for, or from predicted bytes / ceiling, decided once per point",

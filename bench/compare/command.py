@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.compare.comparison import Comparison, compare
-from bench.compare.noise import read_floor
+from bench.compare.comparison import Comparison
 from bench.compare.rules import KINDS, Rules
-from bench.compare.side import Side
 from bench.compare.store import append_summary, write_comparison
 from bench.compare.terminal import show
 
@@ -54,11 +52,6 @@ def check_out(out: Path | None) -> None:
             out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--out {out} cannot be written: {error.strerror}") from error
-
-
-def compared(base: Side, candidate: Side, rules: Rules) -> Comparison:
-    """Compare with the noise floor of the candidate's machine, if one was measured."""
-    return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))
 
 
 def present(comparison: Comparison, out: Path | None, *, everything: bool) -> int:

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.compare.comparison import Comparison
+from bench.compare.comparison import Comparison, compare
+from bench.compare.rules import Rules
+from bench.compare.side import Side
 from bench.record import write_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,22 +35,31 @@ def measured_floor(comparisons: Iterable[Comparison]) -> dict[str, float]:
     return {metric: float(np.expm1(np.quantile(sizes, QUANTILE, method="higher"))) for metric, sizes in seen.items()}
 
 
-def write_floor(floors: Mapping[str, float], facts: Mapping[str, Any], about: Mapping[str, Any]) -> Path:
-    """Store floors under the machine's fingerprint; returns the file."""
+def write_floor(floors: Mapping[str, float], side: Side, about: Mapping[str, Any]) -> Path:
+    """Store floors under the fingerprint of a side's machine, apart for runs that took turns; returns the file."""
     FLOORS.mkdir(parents=True, exist_ok=True)
-    path = FLOORS / f"{facts['fingerprint']}.json"
+    path, facts = _path(side), side.facts
     machine = {name: facts.get(name) for name in ("cpu_model", "gpu", "python", "torch")}
     write_json(path, {"schema_version": NOISE_SCHEMA, "floors": dict(floors), "machine": machine, **about})
     return path
 
 
-def read_floor(fingerprint: object, folder: Path | None = None) -> dict[str, float]:
-    """The floors of a machine; empty if none were measured there.
+def compared(base: Side, candidate: Side, rules: Rules) -> Comparison:
+    """Compare with the noise floor of the candidate's machine, if one was measured.
+
+    Raises:
+        ValueError: the rules name a fact that is none; or the floor's file is not what ``write_floor`` wrote.
+    """
+    return compare(base, candidate, rules, read_floor(candidate))
+
+
+def read_floor(side: Side) -> dict[str, float]:
+    """The floors of a side's machine, for runs made like its own; empty if none were measured.
 
     Raises:
         ValueError: the file is not what ``write_floor`` wrote.
     """
-    path = (folder or FLOORS) / f"{fingerprint}.json"
+    path = _path(side)
     if not path.is_file():
         return {}
     try:
@@ -61,3 +72,9 @@ def read_floor(fingerprint: object, folder: Path | None = None) -> dict[str, flo
     if not all(np.isfinite(floor) and floor >= 0 for floor in floors.values()):
         raise ValueError(f"{path} holds a floor that is not a fraction of at least 0; measure it again")
     return floors
+
+
+def _path(side: Side) -> Path:
+    turns = side.table.get("took_turns")
+    suffix = "-in-turn" if turns is not None and turns.eq(True).all() else ""
+    return FLOORS / f"{side.facts.get('fingerprint')}{suffix}.json"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,7 @@ def run_pool(plans: Mapping[str, Plan], pool: Path, rounds: int) -> None:
         for part in PARTS:
             (pool / side / part).mkdir(parents=True, exist_ok=True)
         write_json(pool / side / "plan.json", dataclasses.replace(plan, replicates=rounds).to_json())
-    pending = [number for number in range(rounds) if any(_pending(plans, pool, number))]
+    pending = [number for number in range(rounds) if _pending(plans, pool, number)]
     started, known = time.perf_counter(), _Known()
     for start in range(0, len(pending), AT_ONCE):
         batch = pending[start : start + AT_ONCE]
@@ -87,18 +88,19 @@ def _pending(plans: Mapping[str, Plan], pool: Path, number: int) -> set[str]:
 
 def _run_batch(plans: Mapping[str, Plan], pool: Path, numbers: Sequence[int], known: _Known) -> None:
     """Some rounds one after the other, each side under a server of its own; the servers start together, and wait."""
+    order = [*{point.key: None for plan in plans.values() for point in plan.points}]
     with contextlib.ExitStack() as stack:
         rounds: list[tuple[int, TurnKeeper, dict[str, Round]]] = []
         for number in numbers:
-            keeper = TurnKeeper(list(plans) if number % 2 == 0 else list(plans)[::-1], lambda _: 0)
+            keeper = TurnKeeper(list(plans) if number % 2 == 0 else list(plans)[::-1], order.index)
             address = stack.enter_context(handed_out(keeper))
             sides = {}
             for side, plan in plans.items():
-                env = variable(side, address)
-                server = Server(server_environment(plan.config_dirs) | env, preload=PRELOADED)
+                turns = variable(side, address)
+                server = Server(server_environment(plan.config_dirs) | turns, preload=PRELOADED)
                 stack.callback(server.close)
                 session = Session(run_dir=pool / side, plan=plan, interleaved=True)
-                sides[side] = Round(session, env=env, server=server)
+                sides[side] = Round(session, env=turns, server=server)
                 sides[side].fingerprints, sides[side].ceilings = known.fingerprints, known.ceilings
             rounds.append((number, keeper, sides))
         for _, _, sides in rounds:
@@ -109,17 +111,23 @@ def _run_batch(plans: Mapping[str, Plan], pool: Path, numbers: Sequence[int], kn
 
 
 def _run_in_turn(sides: Mapping[str, Round], number: int, keys: Collection[str], keeper: TurnKeeper) -> None:
+    stopping = threading.Event()
+
     def run(side: str) -> None:
         try:
             for point in sides[side].plan.points:
-                if point.key in keys:
+                if point.key in keys and not stopping.is_set():
                     sides[side].run(point, number)
         finally:
             keeper.end(side)
 
     with ThreadPoolExecutor(len(sides)) as threads:
-        for done in [threads.submit(run, side) for side in sides]:
-            done.result()
+        try:
+            for done in [threads.submit(run, side) for side in sides]:
+                done.result()
+        except BaseException:
+            stopping.set()  # after the point that they are at
+            raise
 
 
 def comparisons(base: pd.DataFrame, candidate: pd.DataFrame, pairs: int, rules: Rules) -> Iterator[Comparison]:

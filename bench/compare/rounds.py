@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.compare.comparison import Comparison, compare
+from bench.compare.comparison import Comparison
 from bench.compare.load import INTERLEAVED, load_side
-from bench.compare.noise import read_floor
+from bench.compare.noise import compared
 from bench.compare.rules import Rules
 from bench.compare.sweeps import Arm, one_at_a_time, run_sweeps
 from bench.record import write_json
@@ -66,7 +66,7 @@ def compared_rounds(
     """``run_rounds``, and what comparing the two sides finds, under the measured noise floor of this machine."""
     run_rounds(arms, requests, rounds, out)
     base, candidate = (load_side(out / arm.name) for arm in arms)
-    return compare(base, candidate, rules, read_floor(candidate.facts.get("fingerprint")))
+    return compared(base, candidate, rules)
 
 
 def merge(rounds: Sequence[Sequence[Path]], into: Path, mark: Mapping[str, Any]) -> None:

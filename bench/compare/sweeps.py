@@ -17,8 +17,9 @@ from bench.cli import EXIT_OK, EXIT_POINTS_FAILED
 from bench.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from bench.compare.turns import TurnKeeper, handed_out
 from bench.gpu_lock import visible_gpus
+from bench.isolation import KILL_GRACE_S
 from bench.jobs import hydra_quoted
-from bench.turns import variable
+from bench.turns import VARIABLE, variable
 
 POLL_S = 0.02
 
@@ -45,11 +46,11 @@ def one_at_a_time(arms: Sequence[Arm], requests: Iterable[Sequence[str]]) -> str
         arms: both sides.
         requests: overrides of the sweeps.
     """
-    overrides = list(itertools.chain.from_iterable(requests))
-    if any(override.lstrip("+~").startswith("hydra/launcher") for override in overrides):
+    asked = [list(overrides) for overrides in requests]
+    if any(override.lstrip("+~").startswith("hydra/launcher") for override in itertools.chain.from_iterable(asked)):
         return "a launcher of its own runs the jobs"
-    if visible_gpus() and "device=cpu" not in overrides:
-        return "both sides would need the GPU's memory at once"
+    if visible_gpus() and not all("device=cpu" in overrides for overrides in asked):
+        return "both sides would need the GPU's memory at once, unless device=cpu"
     missing = [arm.name for arm in arms if not (arm.root / "bench" / "turns.py").exists()]
     return f"the code of {' and '.join(missing)} cannot take turns yet" if missing else None
 
@@ -65,9 +66,12 @@ def run_sweeps(arms: Sequence[Arm], overrides: Sequence[str], folders: Mapping[s
     keeper = TurnKeeper(names, lambda key: _place_in_plan(folders.values(), key))
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(handed_out(keeper)) if len(arms) > 1 else None
-        running = {arm.name: _start(arm, overrides, folders[arm.name], address) for arm in arms}
-        for process in running.values():
-            stack.callback(_stop, process)
+        running = {}
+        for arm in arms:
+            running[arm.name] = _start(arm, overrides, folders[arm.name], address)
+            stack.callback(_stop, running[arm.name])
+        for name in names:
+            stack.callback(keeper.end, name)  # before one of them is stopped: no other waits for it
         while running:
             time.sleep(POLL_S)
             for name in [name for name, process in running.items() if process.poll() is not None]:
@@ -78,7 +82,8 @@ def run_sweeps(arms: Sequence[Arm], overrides: Sequence[str], folders: Mapping[s
 def _start(arm: Arm, overrides: Sequence[str], folder: Path, address: str | None) -> subprocess.Popen[bytes]:
     command = [sys.executable, str(arm.root / "bench" / "run.py"), "-m", *overrides, *arm.extra, "replicates=1",
                f"run_dir={hydra_quoted(str(folder.absolute()))}"]  # fmt: skip
-    env = os.environ | (variable(arm.name, address) if address else {})
+    inherited = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    env = inherited | (variable(arm.name, address) if address else {})
     with _said(folder).open("wb") as said:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env)
 
@@ -86,7 +91,11 @@ def _start(arm: Arm, overrides: Sequence[str], folder: Path, address: str | None
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End it if it still runs: its rows are whole, and its fork servers end with it."""
     process.terminate()
-    process.wait()
+    try:
+        process.wait(KILL_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _check(name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -107,7 +116,9 @@ def _said(folder: Path) -> Path:
 
 
 def _place_in_plan(folders: Iterable[Path], key: str) -> int:
-    """Where a key stands in the first plan of both; -1: a point that only one of them has."""
-    plans = [json.loads((folder / "plan.json").read_text(encoding="utf-8")) for folder in folders]
-    keys = [[point["key"] for point in plan["points"]] for plan in plans]
-    return keys[0].index(key) if all(key in asked for asked in keys) else -1
+    """When the first side runs a key; -1: what only one of them has."""
+    plans = [json.loads((folder / "plan.json").read_text(encoding="utf-8"))["points"] for folder in folders]
+    if not all(any(point["key"] == key for point in plan) for plan in plans):
+        return -1
+    light_first = sorted(plans[0], key=lambda point: bool(point["values"]["scenario"]["tensors"]))
+    return [point["key"] for point in light_first].index(key)

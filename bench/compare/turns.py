@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
-from typing import Any
+
+from bench.turns import WAITED
+
+BACKLOG = 16
+"""Connections that wait to be answered: at most two of each side."""
 
 OUTSIDE, ARRIVED, WAITING, RUNNING, DONE, ENDED = "outside", "arrived", "waiting", "running", "done", "ended"
 
@@ -27,6 +32,8 @@ class _Side:
         enough: whether it would stop sampling.
         verdict: whether both sides stop sampling, once that is known for this round of blocks.
         pid: the process that measures.
+        waited_s: how long it has waited for turns.
+        waits_since: since when it does now.
     """
 
     state: str = OUTSIDE
@@ -34,14 +41,16 @@ class _Side:
     enough: bool = False
     verdict: bool | None = None
     pid: int | None = None
+    waited_s: float = 0.0
+    waits_since: float | None = None
 
 
 class TurnKeeper:
-    """Decides whose turn it is; every method blocks until it is the caller's.
+    """Decides whose turn it is; who asks for one waits until it comes.
 
     Args:
         sides: their names; the first has the first turn of each point.
-        position: of a key in the order in which both sides take their points; least where only one side has it.
+        position: of a key in the order in which both sides take their points: who is behind goes first, alone.
     """
 
     def __init__(self, sides: Sequence[str], position: Callable[[str], int]) -> None:
@@ -55,6 +64,8 @@ class TurnKeeper:
         """Wait for the first turn in a point; returns whether the other side is there, too."""
         side = self._sides[name]
         with self._changed:
+            if side.state == ENDED:
+                return False
             side.state, side.key, side.enough = ARRIVED, key, False
             self._await(side, RUNNING)
             return len(self._visitors) > 1
@@ -78,6 +89,12 @@ class TurnKeeper:
                 side.state = DONE if side in self._visitors else OUTSIDE
                 self._await(side, OUTSIDE)
 
+    def waited_s(self, name: str) -> float:
+        """Seconds that this side has waited for turns, until now."""
+        side = self._sides[name]
+        with self._changed:
+            return side.waited_s + (0.0 if side.waits_since is None else time.monotonic() - side.waits_since)
+
     def end(self, name: str) -> None:
         """Expect nothing more of this side."""
         with self._changed:
@@ -87,8 +104,11 @@ class TurnKeeper:
     def _await(self, side: _Side, state: str) -> None:
         """Wait for a state, or for a turn no longer: the process that waited for it may have been killed."""
         given_up = (DONE, OUTSIDE) if state == RUNNING else ()
+        began = side.waits_since = time.monotonic()
         self._advance()
         self._changed.wait_for(lambda: side.state in (state, ENDED, *given_up))
+        side.waits_since = None
+        side.waited_s += time.monotonic() - began
 
     def _advance(self) -> None:
         """Give the next turn if nobody has one."""
@@ -125,36 +145,41 @@ class TurnKeeper:
 @contextlib.contextmanager
 def handed_out(keeper: TurnKeeper) -> Iterator[str]:
     """Answer the sweeps of both sides at an address, as long as it lasts."""
-    with Listener() as listener:
-        answering = threading.Thread(target=_accept, args=(listener, keeper), daemon=True)
+    closing = threading.Event()
+    with Listener(backlog=BACKLOG) as listener:
+        answering = threading.Thread(target=_accept, args=(listener, keeper, closing), daemon=True)
         answering.start()
         try:
             yield str(listener.address)
         finally:
-            Client(listener.address).close()  # says nothing: the listener's signal to end
+            closing.set()
+            Client(listener.address).close()  # wakes the listener up
             answering.join()
 
 
-def _accept(listener: Listener, keeper: TurnKeeper) -> None:
-    while True:
-        connection = listener.accept()
-        try:
-            about = connection.recv()
-        except EOFError:
-            return
-        threading.Thread(target=_answer, args=(connection, about, keeper), daemon=True).start()
+def _accept(listener: Listener, keeper: TurnKeeper, closing: threading.Event) -> None:
+    while not closing.is_set():
+        with contextlib.suppress(OSError):  # of a process that was killed as it connected
+            connection = listener.accept()
+            threading.Thread(target=_answer, args=(connection, keeper), daemon=True).start()
 
 
-def _answer(connection: Connection, about: Mapping[str, Any], keeper: TurnKeeper) -> None:
-    """One point of a side's sweep, or the process that measures it, until it hangs up."""
-    side = about["side"]
+def _answer(connection: Connection, keeper: TurnKeeper) -> None:
+    """A side's sweep at one of its points, or the process that measures it, until it hangs up."""
     with connection, contextlib.suppress(EOFError, OSError):
-        if "pid" in about:
+        about = connection.recv()
+        if "key" in about:
+            _answer_visit(connection, keeper, about["side"], about["key"])
+        else:
             while True:
-                connection.send(keeper.give(side, enough=connection.recv(), pid=about["pid"]))
-        try:
-            connection.send(keeper.enter(side, about["key"]))
-            connection.recv()
-        finally:
-            keeper.leave(side)
-        connection.send(None)
+                connection.send(keeper.give(about["side"], enough=connection.recv(), pid=about["pid"]))
+
+
+def _answer_visit(connection: Connection, keeper: TurnKeeper, side: str, key: str) -> None:
+    try:
+        connection.send(keeper.enter(side, key))
+        while connection.recv() == WAITED:
+            connection.send(keeper.waited_s(side))
+    finally:
+        keeper.leave(side)
+    connection.send(None)

@@ -15,8 +15,8 @@ BLOCK_S = 0.02
 REST_S = 0.005
 """How long this process must have been idle before it gives its turn away."""
 
-REST_LIMIT_S = 0.1
-"""When it does so all the same."""
+REST_LIMIT_S = 0.3
+"""When it does so all the same; some OpenMP libraries look for work for 0.2 s."""
 
 
 def collect_in_turn(take: Callable[[], list[float]], rule: StoppingRule, turns: Turns) -> Collected:

@@ -87,7 +87,7 @@ def collect(
     take: Callable[[], list[float]],
     rule: StoppingRule,
     throttled: Callable[[], bool] | None = None,
-    settled: Callable[[bool], bool] = bool,
+    settled: Callable[[bool], bool] | None = None,
 ) -> Collected:
     """Take samples until the rule says stop.
 
@@ -96,8 +96,8 @@ def collect(
         rule: when to stop.
         throttled: asked after each ``take``, outside of the timing: whether the samples just
             taken are to be discarded, up to ``MAX_DISCARDED_RATIO`` of all.
-        settled: told after each ``take`` whether the samples are enough for this side; whether to
-            stop, then, if somebody else's count, too. Its time is not taken from the budget.
+        settled: told after each ``take`` whether the samples are enough, and answers whether to
+            stop, where somebody else's count, too. Its time is not taken from the budget.
     """
     values: list[float] = []
     discarded = 0
@@ -112,5 +112,6 @@ def collect(
             values += taken
         elapsed_s += time.perf_counter() - started
         stop = stop or progress.verdict(values, elapsed_s)
-        if settled(stop is not None) and stop is not None:
+        goes_on = settled is not None and not settled(stop is not None)
+        if stop is not None and not goes_on:
             return Collected(values=values, stop=stop, discarded_ratio=discarded / (len(values) + discarded))

@@ -66,6 +66,17 @@ def test_every_end_is_an_outcome(server: Server, tmp_path: Path, how: str, statu
     assert after.answer.status == "ok", "the sweep goes on"
 
 
+def test_waiting_for_others_is_no_part_of_the_time_limit(server: Server, tmp_path: Path) -> None:
+    began = time.perf_counter()
+
+    def waited_s() -> float:
+        return min(1.0, time.perf_counter() - began)
+
+    outcome = server.run(f"{JOBS}:fail", {"how": "hang"}, log=tmp_path / "log", timeout_s=0.5, waited_s=waited_s)
+    assert outcome.answer.status == "timeout"
+    assert time.perf_counter() - began >= 1.5
+
+
 def test_a_traceback_is_in_the_log(server: Server, tmp_path: Path) -> None:
     server.run(f"{JOBS}:fail", {"how": "raise"}, log=tmp_path / "log", timeout_s=60)
     assert "KeyError: 'planted'" in (tmp_path / "log").read_text()

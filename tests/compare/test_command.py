@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,11 @@ def test_the_measured_noise_floor_is_picked_up(
     monkeypatch.setattr(noise, "FLOORS", tmp_path / "noise")
     candidate = times(tmp_path / "candidate", 1.10)
     assert compare(base, candidate) == 3
-    noise.write_floor({"decode_us": 0.2}, {"fingerprint": "f00"}, {"pairs": 10})
+    side = load_side(candidate)
+    in_turn = replace(side, table=side.table.assign(took_turns=True))
+    noise.write_floor({"decode_us": 0.2}, in_turn, {"pairs": 10})
+    assert compare(base, candidate) == 3, "that is the floor of runs that took turns"
+    noise.write_floor({"decode_us": 0.2}, side, {"pairs": 10})
     assert compare(base, candidate) == 0
     (tmp_path / "noise" / "f00.json").write_text("{}")
     assert compare(base, candidate) == 2

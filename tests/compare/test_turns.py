@@ -39,8 +39,10 @@ class Stage:
     def sweep(self, side: str, points: Sequence[tuple[str, int]]) -> None:
         """Points and how many blocks each of them needs."""
         for key, needed in points:
-            with visit(key, variable(side, self.address)) as self.together[side, key]:
+            with visit(key, variable(side, self.address)) as visited:
+                self.together[side, key] = visited.together
                 self.point(side, key, needed)
+                assert visited.waited_s() < LIMIT_S
         self.keeper.end(side)
 
     def point(self, side: str, key: str, needed: int) -> None:
@@ -107,6 +109,8 @@ def test_nobody_waits_for_a_side_that_has_ended() -> None:
         assert not entering.done(), "the candidate is on its way"
         keeper.end("candidate")
         assert entering.result(LIMIT_S) is False
+        assert 0.05 <= keeper.waited_s("base") < LIMIT_S
+        assert keeper.enter("candidate", "a") is False, "it has ended, whoever still asks"
         assert keeper.give("base", enough=False, pid=1) == (False, None)
         assert keeper.give("base", enough=True, pid=1) == (True, None)
         keeper.leave("base")
@@ -115,6 +119,7 @@ def test_nobody_waits_for_a_side_that_has_ended() -> None:
 def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
     keeper = TurnKeeper(SIDES, lambda _: 0)
     with handed_out(keeper) as address, ThreadPoolExecutor(4) as threads:
+        Client(address).close()  # killed before it said who it is
         entering = [threads.submit(keeper.enter, side, "a") for side in SIDES]
         assert entering[0].result(LIMIT_S)
         giving = threads.submit(keeper.give, "base", enough=False, pid=1)
@@ -133,8 +138,8 @@ def test_an_address_that_nobody_answers_is_told(tmp_path: Path) -> None:
     gone = variable("base", str(tmp_path / "gone"))
     with pytest.raises(TurnsLost, match="gone cannot be reached"), visit("a", gone):
         pass
-    with visit("a", {}) as together:
-        assert together is False
+    with visit("a", {}) as visited:
+        assert (visited.together, visited.waited_s()) == (False, 0)
 
 
 class Peer:
@@ -185,6 +190,7 @@ def test_what_passes_elsewhere_is_nobodys_load() -> None:
         (["page_size=4"], [], None),
         (["page_size=4"], ["GPU-1"], "GPU's memory"),
         (["device=cpu"], ["GPU-1"], None),
+        (["device=cpu,cuda"], ["GPU-1"], "unless device=cpu"),
         (["device=cpu", "hydra/launcher=joblib"], [], "launcher"),
     ],
 )
@@ -195,12 +201,20 @@ def test_who_cannot_take_turns(
     new, old = Arm(name="candidate", root=ROOT), Arm(name="base", root=tmp_path)
     told = one_at_a_time([new, new], [overrides])
     assert told is None if reason is None else reason in str(told)
+    if gpus:
+        assert one_at_a_time([new, new], [["device=cpu"], ["device=cuda"]]) is not None
     assert one_at_a_time([old, new], [["device=cpu"]]) == "the code of base cannot take turns yet"
 
 
 def test_what_only_one_side_plans_comes_first(tmp_path: Path) -> None:
     for name, keys in (("base", "abc"), ("candidate", "acd")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "plan.json").write_text(json.dumps({"points": [{"key": key} for key in keys]}))
+        (tmp_path / name / "plan.json").write_text(json.dumps({"points": [_planned(key) for key in keys]}))
     folders = [tmp_path / "base", tmp_path / "candidate"]
-    assert [sweeps._place_in_plan(folders, key) for key in "abcd"] == [0, -1, 2, -1]
+    assert [sweeps._place_in_plan(folders, key) for key in "abcd"] == [1, -1, 0, -1], (
+        "what needs no tensors is run first"
+    )
+
+
+def _planned(key: str) -> dict[str, object]:
+    return {"key": key, "values": {"scenario": {"tensors": key < "c"}}}
