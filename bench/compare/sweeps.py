@@ -69,9 +69,10 @@ def run_sweeps(arms: Sequence[Arm], overrides: Sequence[str], folders: Mapping[s
         running = {}
         for arm in arms:
             running[arm.name] = _start(arm, overrides, folders[arm.name], address)
-            stack.callback(_stop, running[arm.name])
-        for name in names:
-            stack.callback(keeper.end, name)  # before one of them is stopped: no other waits for it
+            stack.callback(_await_end, running[arm.name])
+        for name, process in running.items():
+            stack.callback(process.terminate)
+            stack.callback(keeper.end, name)  # nobody waits for the other any more
         while running:
             time.sleep(POLL_S)
             for name in [name for name, process in running.items() if process.poll() is not None]:
@@ -88,9 +89,8 @@ def _start(arm: Arm, overrides: Sequence[str], folder: Path, address: str | None
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End it if it still runs: its rows are whole, and its fork servers end with it."""
-    process.terminate()
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    """Of a sweep that was told to end; what it holds back too long is not needed."""
     try:
         process.wait(KILL_GRACE_S)
     except subprocess.TimeoutExpired:
