@@ -85,7 +85,7 @@ def test_decode_steps_of_both_sides(
         (("no-such-branch", "--", *SMALL), "no-such-branch is no revision"),
         (("HEAD", "--replicates", "4", "--", *SMALL), "--replicates 4 must be at least 5"),
         (("HEAD", "--confirm", "2", "--", *SMALL), "--confirm 2 must be at least 5"),
-        (("HEAD", "--", "num_seqs=0"), "base: num_seqs=0 must be at least 1"),
+        (("HEAD", "--", "num_seqs=0"), ": num_seqs=0 must be at least 1"),
     ],
 )
 def test_bad_input(
