@@ -18,6 +18,8 @@ from typing import Any
 VARIABLE = "PAGED_ATTENTION_BENCH_TURNS"
 """``<side>@<address>``, in the environment of a sweep that has another side."""
 
+WAITED, DONE = "waited", "done"
+"""What a sweep says at a point: how long did I wait; I am through with it."""
 
 LOST = "the comparison that this run belongs to has ended"
 
@@ -29,10 +31,6 @@ class TurnsLost(RuntimeError):
 def variable(side: str, address: str) -> dict[str, str]:
     """What the environment of a side's sweep holds."""
     return {VARIABLE: f"{side}@{address}"}
-
-
-WAITED, DONE = "waited", "done"
-"""What a visitor says: how long did I wait; I am through."""
 
 
 @dataclass(frozen=True, kw_only=True)
