@@ -58,6 +58,7 @@ def prove_aa(arguments: argparse.Namespace) -> int:
     pool, plan = _pool(arguments)
     run_pool(dict.fromkeys(SIDES, side_plan(plan, None, PLANTED)), pool, 10 * arguments.comparisons)
     base, candidate = (load_rows(pool / side) for side in SIDES)
+    _print_spreads(base, candidate)
     for pairs in (10, 5):
         _print_rates("A/A", base, candidate, pairs)
         for factor in FACTORS:
@@ -95,6 +96,21 @@ def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
             raise ValueError(f"the sweep cannot be run: {done.stderr.strip().splitlines()[-1]}")
     print(f"rounds in {pool}")
     return pool, read_plan(first)
+
+
+def _print_spreads(base: pd.DataFrame, candidate: pd.DataFrame) -> None:
+    """Standard deviations of log ratios: of a round's two sides, and of rounds of one side that followed each other."""
+    import numpy as np
+
+    print(f"\n{'standard deviation of a ratio':<32}{'in turn':>10}{'one after the other':>22}")
+    for metric in METRICS:
+        ours, theirs = (np.log(_by_round(table, metric)) for table in (base, candidate))
+        apart = ours.groupby("key").diff()
+        print(f"{metric:<32}{100 * (theirs - ours).std():>8.1f} %{100 * apart.std():>20.1f} %")
+
+
+def _by_round(table: pd.DataFrame, metric: str) -> pd.Series[float]:
+    return table.set_index(["key", "replicate"])[metric].astype(float).sort_index()
 
 
 def _print_rates(
