@@ -11,7 +11,7 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.compare import sweeps
@@ -87,6 +87,7 @@ def test_a_point_that_one_side_lacks_is_run_alone() -> None:
     assert stage.together == {(side, key): True for side in SIDES for key in "ac"} | {("candidate", "b"): False}
 
 
+@settings(max_examples=40)  # each plays two sweeps in threads
 @given(st.data())
 def test_all_blocks_are_taken_whatever_the_sides_have(data: st.DataObject) -> None:
     point = st.tuples(st.sampled_from("abcdef"), st.integers(1, 3))
