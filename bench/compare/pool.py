@@ -88,11 +88,12 @@ def _pending(plans: Mapping[str, Plan], pool: Path, number: int) -> set[str]:
 
 def _run_batch(plans: Mapping[str, Plan], pool: Path, numbers: Sequence[int], known: _Known) -> None:
     """Some rounds one after the other, each side under a server of its own; the servers start together, and wait."""
-    order = [*{point.key: None for plan in plans.values() for point in plan.points}]
+    keys = dict.fromkeys(point.key for plan in plans.values() for point in plan.points)
+    order = {key: place for place, key in enumerate(keys)}
     with contextlib.ExitStack() as stack:
         rounds: list[tuple[int, TurnKeeper, dict[str, Round]]] = []
         for number in numbers:
-            keeper = TurnKeeper(list(plans) if number % 2 == 0 else list(plans)[::-1], order.index)
+            keeper = TurnKeeper(list(plans) if number % 2 == 0 else list(plans)[::-1], lambda key: order.get(key, -1))
             address = stack.enter_context(handed_out(keeper))
             sides = {}
             for side, plan in plans.items():
