@@ -172,6 +172,7 @@ class Server:
     def _messages_get(self, timeout_s: float) -> dict[str, Any]:
         message = self._messages.get(timeout=timeout_s)
         if message is None:
+            self._messages.put(None)  # whoever asks again is told at once, too
             raise ServerLost(self._last_words())
         return message
 

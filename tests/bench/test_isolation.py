@@ -66,6 +66,13 @@ def test_every_end_is_an_outcome(server: Server, tmp_path: Path, how: str, statu
     assert after.answer.status == "ok", "the sweep goes on"
 
 
+def test_a_server_that_cannot_start_says_so_every_time(tmp_path: Path) -> None:
+    with Server(preload=["no_such_module"]) as lost:
+        for _ in range(2):
+            with pytest.raises(ServerLost, match="no_such_module"):
+                lost.await_ready()
+
+
 def test_waiting_for_others_is_no_part_of_the_time_limit(server: Server, tmp_path: Path) -> None:
     began = time.perf_counter()
 
