@@ -24,8 +24,8 @@ WAITED, DONE = "waited", "done"
 LOST = "the comparison that this run belongs to has ended"
 
 
-class TurnsLost(RuntimeError):
-    """Whoever handed turns out has ended, and nobody compares what is measured now."""
+class TurnsLost(ValueError):
+    """Nobody hands turns out where the environment says so: nobody compares what is measured now."""
 
 
 def variable(side: str, address: str) -> dict[str, str]:
@@ -109,8 +109,9 @@ def _connected(environment: Mapping[str, str], **about: str | int) -> Connection
     try:
         connection = Client(address)
         connection.send({"side": side, **about})
-    except OSError as error:
-        raise TurnsLost(f"{VARIABLE}: {address} cannot be reached: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        told = f"{VARIABLE}={environment[VARIABLE]} names nobody who hands turns out"
+        raise TurnsLost(f"{told} ({error}); scripts/ab.py sets it, else leave it unset") from error
     return connection
 
 

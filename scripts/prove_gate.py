@@ -93,7 +93,8 @@ def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
         command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise ValueError(f"the sweep cannot be run: {done.stderr.strip().splitlines()[-1]}")
+            said = done.stderr.strip().splitlines()[-1]
+            raise ValueError(f"the sweep cannot be run: {said.removeprefix('error: ')}")
     print(f"rounds in {pool}")
     return pool, read_plan(first)
 

@@ -20,7 +20,7 @@ from bench.compare.turns import TurnKeeper, handed_out
 from bench.measure.host_state import cores_of_others, elsewhere, host_state
 from bench.measure.in_turn import BLOCK_S, collect_in_turn
 from bench.measure.stopping import StoppingRule
-from bench.turns import Turns, TurnsLost, variable, visit
+from bench.turns import VARIABLE, Turns, TurnsLost, variable, visit
 
 SIDES = ("base", "candidate")
 LIMIT_S = 60.0
@@ -137,7 +137,9 @@ def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
 
 def test_an_address_that_nobody_answers_is_told(tmp_path: Path) -> None:
     gone = variable("base", str(tmp_path / "gone"))
-    with pytest.raises(TurnsLost, match="gone cannot be reached"), visit("a", gone):
+    with pytest.raises(TurnsLost, match="gone names nobody who hands turns out"), visit("a", gone):
+        pass
+    with pytest.raises(TurnsLost, match="=nonsense names nobody"), visit("a", {VARIABLE: "nonsense"}):
         pass
     with visit("a", {}) as visited:
         assert (visited.together, visited.waited_s()) == (False, 0)
