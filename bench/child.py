@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.answer import Answer
-from bench.record import write_json
+from bench.json_file import write_json
 from impls.interface import Unsupported
 
 

@@ -8,7 +8,6 @@ import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,10 @@ import psutil
 
 from bench.answer import Answer
 from bench.checkout import git_state
-from bench.config import Config
+from bench.code_hash import sources_hash
 from bench.measure.gpu_state import gpu_facts
 from bench.measure.host_state import governor, host_state, usable_cores
 from bench.measure.nvml import Nvml, NvmlProblem
-from bench.predict import module_file
 from bench.record import SCHEMA_VERSION
 from bench.redact import hashed, recorded_variables, redacted
 
@@ -33,8 +31,6 @@ BLOCKING = ("machine", "system", "cpu_model", "cpu_affinity", "python", "torch",
 
 CALIBRATIONS = ROOT / "results" / "calibration"
 """Where ``scripts/calibrate.py`` leaves what later runs cite, by fingerprint."""
-
-ANSWERING_SOURCES = ("impls", "bench/scenarios", "bench/measure", "bench/workload")
 
 
 def probe_device(argument: Mapping[str, Any]) -> Answer:
@@ -84,7 +80,7 @@ def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> 
         "schema_version": SCHEMA_VERSION,
         "argv": [redacted(argument) for argument in argv],
         "git": git_state(ROOT),
-        "sources_hash": code_hash(""),
+        "sources_hash": sources_hash(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -117,28 +113,6 @@ def cited(of_fingerprint: str, folder: Path = CALIBRATIONS) -> dict[str, str] | 
 def fingerprint(facts: Mapping[str, Any]) -> str:
     """Hash of the blocking facts."""
     return hashed(json.dumps({name: facts.get(name) for name in BLOCKING}, sort_keys=True))
-
-
-@lru_cache
-def code_hash(target: str) -> str:
-    """Hash of the sources that decide an answer: ours, and an implementation from elsewhere.
-
-    Args:
-        target: ``impl.target`` of the point; empty without tensors.
-    """
-    files = sorted(path for folder in ANSWERING_SOURCES for path in (ROOT / folder).rglob("*.py"))
-    foreign = module_file(target) if target else None
-    if foreign is not None and ROOT not in foreign.parents:
-        files.append(foreign)
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-def point_code_hash(config: Config) -> str:
-    """``code_hash`` of one point."""
-    return code_hash(config.impl.target if config.scenario.tensors else "")
 
 
 def _tool_version() -> str | None:

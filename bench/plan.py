@@ -9,10 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.code_hash import CodeHashes
 from bench.config import Config, build
-from bench.environment import point_code_hash
 from bench.predict import predict
 from bench.question import KEY_VERSION, effective, key_of, resolve
+
+OLDER_TARGETS = {
+    "decode": "bench.config.scenarios.DecodeScenario",
+    "prefill": "bench.config.scenarios.PrefillScenario",
+    "swap": "bench.config.scenarios.SwapScenario",
+    "notebook": "bench.config.notebook.NotebookScenario",
+    "capacity": "bench.config.memory.CapacityScenario",
+    "churn": "bench.config.memory.ChurnScenario",
+    "lengths": "bench.config.memory.LengthsScenario",
+    "prefix_cache": "bench.config.memory.PrefixCacheScenario",
+    "serving": "bench.config.serving.ServingScenario",
+}
+"""``scenario.target`` of plans that were written before there was such a key."""
 
 
 class Composed(Protocol):
@@ -39,7 +52,7 @@ class Point:
         predicted: sizes known before running (``bench.predict.Prediction``).
         skip_status: the status of its rows if it will not be run, else ``None``.
         skip_reason: why not.
-        code_hash: of the sources that will answer it.
+        code_hash: of the sources that will answer it (see ``bench.code_hash``).
     """
 
     key: str
@@ -73,8 +86,9 @@ class Plan:
         return [(point, replicate) for replicate in range(self.replicates) for point in self.points]
 
     def with_present_code(self) -> Plan:
-        """The same questions, to the code as it stands now (a resumed, mixed run)."""
-        points = tuple(dataclasses.replace(point, code_hash=point_code_hash(point.config)) for point in self.points)
+        """Return the same questions with the hashes of the present code (a resumed, mixed run)."""
+        hashes = CodeHashes()
+        points = tuple(dataclasses.replace(point, code_hash=hashes.of(point.config)) for point in self.points)
         return dataclasses.replace(self, points=points)
 
     def to_json(self) -> dict[str, Any]:
@@ -84,9 +98,18 @@ class Plan:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
         """The plan that ``to_json`` wrote."""
-        points = tuple(Point(**{**point, "overrides": tuple(point["overrides"])}) for point in content["points"])
+        points = tuple(
+            Point(**{**point, "overrides": tuple(point["overrides"]), "values": _with_target(point["values"])})
+            for point in content["points"]
+        )
         lists = {name: tuple(content[name]) for name in ("config_dirs", "warnings")}
         return cls(**{**content, "points": points, **lists})
+
+
+def _with_target(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a point with ``scenario.target``, which plans did not name before they had it."""
+    scenario = values["scenario"]
+    return {**values, "scenario": {"target": OLDER_TARGETS.get(scenario["name"], ""), **scenario}}
 
 
 def read_plan(run_dir: Path) -> Plan:
@@ -116,21 +139,23 @@ def make_plan(
         ValueError: a point is wrong by itself, or no point of the plan can run.
     """
     points: dict[str, Point] = {}
-    total = 0
+    hashes, total = CodeHashes(), 0
     for source, config in zip(composed, configs, strict=True):
         total += 1
         resolved = resolve(config, device)
         question = effective(resolved)
         key = key_of(question)
         if key not in points:
-            points[key] = _make_point(source, resolved, question, device_memory)
+            points[key] = _make_point(source, resolved, question, device_memory, hashes)
     plan = Plan(points=tuple(points.values()), replicates=config.replicates, merged=total - len(points))
     if all(point.skip_status == "unsupported" for point in plan.points):
         raise ValueError(f"no point of the plan can run: {plan.points[0].skip_reason}")
     return plan
 
 
-def _make_point(source: Composed, config: Config, question: Mapping[str, Any], device_memory: int | None) -> Point:
+def _make_point(
+    source: Composed, config: Config, question: Mapping[str, Any], device_memory: int | None, hashes: CodeHashes
+) -> Point:
     prediction = predict(config, device_memory)
     return Point(
         key=key_of(question),
@@ -140,5 +165,5 @@ def _make_point(source: Composed, config: Config, question: Mapping[str, Any], d
         predicted=prediction.sizes,
         skip_status=prediction.status,
         skip_reason=prediction.reason,
-        code_hash=point_code_hash(config),
+        code_hash=hashes.of(config),
     )

@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config, PrefixCacheScenario, ServingScenario
+from bench.config import Config
+from bench.config.memory import CapacityScenario, ChurnScenario, PrefixCacheScenario
+from bench.config.scenarios import CacheScenario
+from bench.config.serving import ServingScenario
 from bench.scenarios.filling import CannotRun, Filled, draw, fill, new_policy
 from bench.scenarios.prefix_cache import prefixed_requests
 from bench.scenarios.serving_load import make_load

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
+from bench.code_hash import CodeHashes
 from bench.config import build
-from bench.environment import BLOCKING, point_code_hash, record_environment
+from bench.environment import BLOCKING, record_environment
 from bench.expand import expand
 from bench.jobs import RUN_CONTROL
 from bench.plan import Plan, read_plan
@@ -78,8 +79,9 @@ def check_unchanged(run_dir: Path, plan: Plan, facts: Mapping[str, Any], *, allo
     Raises:
         ValueError: they have, and mixing was not allowed.
     """
+    hashes = CodeHashes()
     changes = [f"the code that answers {point.key}" for point in plan.points
-               if point_code_hash(point.config) != point.code_hash][:1]  # fmt: skip
+               if hashes.of(point.config) != point.code_hash][:1]  # fmt: skip
     before, now = read_environment(run_dir), record_environment(facts, [])
     if before["fingerprint"] != now["fingerprint"]:
         differing = [name for name in BLOCKING if before.get(name) != now.get(name)]

@@ -14,17 +14,18 @@ from typing import Any
 
 from bench.answer import Answer
 from bench.assemble import make_row, repro_command
+from bench.code_hash import CEILING
 from bench.config import Config
 from bench.dominance import Dominance
 from bench.environment import record_environment
 from bench.isolation import Outcome, Server, ServerLost
+from bench.json_file import write_json
 from bench.plan import Plan, Point
-from bench.record import write_json, write_row
+from bench.record import write_row
 from bench.session import Session
 from bench.turns import Visit, visit
 
 PROBE = "bench.environment:probe_device"
-CEILING = "bench.measure.ceiling:measure_ceiling"
 PROBE_TIMEOUT_S = 300.0
 
 

@@ -19,12 +19,13 @@ from bench.environment import record_environment
 from bench.expand import expand
 from bench.isolation import Server
 from bench.jobs import LauncherJob, resume_command
+from bench.json_file import write_json
 from bench.launching import Choice, launch_foreign
 from bench.plan import Plan, Point, make_plan
 from bench.pointless import last_cache_bytes, warnings
 from bench.predict import extend_import_path
 from bench.progress import show_plan
-from bench.record import is_pending, write_json
+from bench.record import is_pending
 from bench.resume import check_same, check_unchanged, resumed_folder
 from bench.round import TENSOR_MODULES, probe, server_environment
 from bench.run_folder import create_run_folder, point_latest_at, write_environment

@@ -9,8 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bench.claim import STALE_S, claimed
+from bench.code_hash import CodeHashes
 from bench.config import build
-from bench.environment import point_code_hash
 from bench.execute import Job, run_jobs
 from bench.plan import Plan, Point, read_plan
 from bench.predict import extend_import_path
@@ -70,7 +70,7 @@ def _refuse_changed(cfg: DictConfig, point: Point, *, mixed: bool) -> None:
     key = key_of(effective(resolve(config, config.device)))
     if key != point.key:
         raise ValueError(f"the overrides ask {key} now, not {point.key}: conf/ was edited while the job was queued")
-    if not mixed and point_code_hash(point.config) != point.code_hash:
+    if not mixed and CodeHashes().of(point.config) != point.code_hash:
         raise ValueError("the code that answers was edited while the job was queued")
 
 

@@ -34,8 +34,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     from bench.config import MeasureConfig
     from bench.environment import CALIBRATIONS, probe_device, record_environment
+    from bench.json_file import write_json
     from bench.measure.calibration import calibrate
-    from bench.record import write_json
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but torch finds no CUDA device here")

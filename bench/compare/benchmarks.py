@@ -16,7 +16,8 @@ from typing import Any
 from bench.columns import MAY_BE_NULL, NAMES
 from bench.compare.side import Side
 from bench.environment import fingerprint
-from bench.record import SCHEMA_VERSION, write_json, write_row
+from bench.json_file import write_json
+from bench.record import SCHEMA_VERSION, write_row
 from bench.redact import hashed
 from bench.run_folder import create_run_folder, write_environment
 from bench.table import load_rows, typed, write_table

@@ -12,7 +12,7 @@ import numpy as np
 from bench.compare.comparison import Comparison, compare
 from bench.compare.rules import Rules
 from bench.compare.side import Side
-from bench.record import write_json
+from bench.json_file import write_json
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

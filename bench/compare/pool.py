@@ -23,8 +23,9 @@ from bench.compare.rules import Rules
 from bench.compare.side import Side
 from bench.compare.turns import TurnKeeper, handed_out
 from bench.isolation import Server
+from bench.json_file import write_json
 from bench.plan import Plan
-from bench.record import is_pending, write_json
+from bench.record import is_pending
 from bench.round import TENSOR_MODULES, Round, probe, server_environment
 from bench.run_folder import PARTS
 from bench.session import Session

@@ -16,7 +16,7 @@ from typing import Any, Final
 from bench.compare.rounds import merge
 from bench.compare.sweeps import Arm, run_sweeps
 from bench.jobs import RUN_CONTROL
-from bench.record import write_json
+from bench.json_file import write_json
 from bench.run_folder import ROOT
 
 BOOKKEEPING: Final = (

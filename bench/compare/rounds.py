@@ -16,7 +16,7 @@ from bench.compare.load import INTERLEAVED, load_side
 from bench.compare.noise import compared
 from bench.compare.rules import Rules
 from bench.compare.sweeps import Arm, one_at_a_time, run_sweeps
-from bench.record import write_json
+from bench.json_file import write_json
 from bench.table import load_rows, write_table
 
 

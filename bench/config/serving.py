@@ -8,10 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.config.checks import at_least, one_of
-from bench.config.scenarios import AnyScenario
-
-if typing.TYPE_CHECKING:
-    from bench.config.root import Config
+from bench.config.root import AnyScenario, Config
 
 ENGINES = ("events", "steps")
 ARRIVALS = ("poisson", "poisson_10ms", "gamma", "trace", "saturated")

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.config import ChurnScenario, Config
+from bench.config import Config
+from bench.config.memory import ChurnScenario
 from bench.workload.requests import Requests
 from bench.workload.streams import Stream, generator
 from impls.interface import Policy

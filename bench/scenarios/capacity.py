@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.answer import Answer
-from bench.config import CapacityScenario, build
+from bench.config import build
+from bench.config.memory import CapacityScenario
 from bench.scenarios.bookkeeping import bookkeeping
 from bench.scenarios.until_refusal import fill_until_refusal
 

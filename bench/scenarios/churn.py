@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.answer import Answer
-from bench.config import ChurnScenario, Config, build
+from bench.config import Config, build
+from bench.config.memory import ChurnScenario
 from bench.measure.quiet import quiet
 from bench.scenarios.arrivals import OpenQueue, make_queue
 from bench.scenarios.bookkeeping import PARTS, digest

@@ -13,7 +13,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import CacheScenario, Config, PrefillScenario, Workload
+from bench.config import Config, Workload
+from bench.config.scenarios import CacheScenario, PrefillScenario
 from bench.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens

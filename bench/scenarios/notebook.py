@@ -10,7 +10,8 @@ from typing import Any
 from numpy.random import RandomState
 
 from bench.answer import Answer
-from bench.config import NotebookScenario, build
+from bench.config import build
+from bench.config.notebook import NotebookScenario
 from bench.scenarios.notebook_simulators import (
     Simulation,
     count_concurrent,

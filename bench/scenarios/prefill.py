@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from bench.answer import Answer
-from bench.config import Config, PrefillScenario, build
+from bench.config import Config, build
+from bench.config.scenarios import PrefillScenario
 from bench.measure.timing import choose_timer
 from bench.scenarios.bookkeeping import bookkeeping, digest
 from bench.scenarios.decode_timing import seen_layer_bytes

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.answer import Answer
-from bench.config import Config, PrefillScenario
+from bench.config import Config
+from bench.config.scenarios import PrefillScenario
 from bench.measure.choice import TimerChoice
 from bench.measure.telemetry import Telemetry
 from bench.measure.timing import Timer, settle

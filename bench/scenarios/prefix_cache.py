@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from bench.answer import Answer
-from bench.config import PrefixCacheScenario, TraceWorkload, Workload, build
+from bench.config import TraceWorkload, Workload, build
+from bench.config.memory import PrefixCacheScenario
 from bench.workload.requests import Requests
 from bench.workload.traces import load_trace
 from impls.interface import Admission

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.answer import Answer
-from bench.config import Config, ServingScenario, build
+from bench.config import Config, build
+from bench.config.serving import ServingScenario
 from bench.measure.quiet import quiet
 from bench.scenarios.bookkeeping import digest
 from bench.scenarios.filling import new_policy

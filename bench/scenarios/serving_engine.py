@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 
-from bench.config import ServingScenario
+from bench.config.serving import ServingScenario
 from bench.scenarios.serving_cost import StepCost
 from bench.scenarios.serving_groups import Beams, Group
 from bench.scenarios.serving_load import Load

@@ -9,7 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import Config, ServingScenario, TraceWorkload
+from bench.config import Config, TraceWorkload
+from bench.config.serving import ServingScenario
 from bench.scenarios.serving_cost import FS_PER_S
 from bench.workload.arrivals import arrival_times
 from bench.workload.requests import Requests, draw_requests, trace_requests

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import Config, ServingScenario
+from bench.config import Config
+from bench.config.serving import ServingScenario
 from bench.scenarios.serving_cost import FS_PER_S
 from bench.scenarios.serving_load import Load
 from bench.scenarios.serving_measured import rows_digest

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.columns import NAMES
-from bench.record import read_row, row_path, write_json, write_row
+from bench.json_file import write_json
+from bench.record import read_row, row_path, write_row
 
 
 def row(**changes: object) -> dict[str, object]:

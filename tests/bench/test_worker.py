@@ -14,8 +14,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from bench.claim import BEAT_S, MISSED_BEATS, claimed
+from bench.json_file import write_json
 from bench.plan import Plan
-from bench.record import read_row, write_json
+from bench.record import read_row
 from bench.run_folder import PARTS
 from bench.worker import work
 from tests.bench.points import Composed, plan_of, values

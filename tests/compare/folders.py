@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.columns import NAMES
-from bench.record import write_json, write_row
+from bench.json_file import write_json
+from bench.record import write_row
 from bench.table import load_rows, write_table
 from tests.compare.sides import FACTS, row
 

@@ -14,7 +14,7 @@ from bench.compare.noise import measured_floor
 from bench.compare.pool import comparisons, flagged_ratio, rates
 from bench.compare.rounds import merge, requests_of
 from bench.compare.synthetic import NOISES, interleaved, made_side, promises
-from bench.record import write_json
+from bench.json_file import write_json
 from impls.policies import PagePool
 from tests.bench.points import Composed, plan_of
 from tests.compare.folders import times

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.config import ServingScenario
+from bench.config.serving import ServingScenario
 from bench.scenarios.serving_cost import StepCost
 from bench.scenarios.serving_events import EventReplay
 from bench.scenarios.serving_groups import Beams, Group

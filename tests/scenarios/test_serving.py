@@ -12,7 +12,8 @@ from hypothesis import given, settings
 
 from bench.answer import Answer
 from bench.assemble import make_row
-from bench.config import ServingScenario, build
+from bench.config import build
+from bench.config.serving import ServingScenario
 from bench.record import complete
 from bench.scenarios.serving import run_serving
 from bench.scenarios.serving_cost import Work, roofline
