@@ -10,12 +10,14 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
 from bench.config import build
+from bench.plan.code_hash import point_code_hash
 from bench.plan.expand import expand
 from bench.plan.points import Plan, read_plan
 from bench.plan.question import effective, key_of, resolve
+from bench.rows.facts import BLOCKING
 from bench.rows.run_folder import RUNS, read_environment
 from bench.runner.job import RUN_CONTROL
-from bench.runner.machine.environment import BLOCKING, point_code_hash, record_environment
+from bench.runner.machine.environment import record_environment
 
 
 class Request(Protocol):

@@ -9,13 +9,13 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bench.config import build
+from bench.plan.code_hash import point_code_hash
 from bench.plan.points import Plan, Point, read_plan
 from bench.plan.predict import extend_import_path
 from bench.plan.question import effective, key_of, resolve
 from bench.rows.record import is_pending
 from bench.runner.execute import Job, run_jobs
 from bench.runner.lease import STALE_S, claimed
-from bench.runner.machine.environment import point_code_hash
 from bench.runner.round import Round
 from bench.runner.session import Session
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.config import Config, build
+from bench.plan.code_hash import point_code_hash
 from bench.plan.predict import predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
-from bench.runner.machine.environment import point_code_hash
 
 
 class Composed(Protocol):

@@ -6,10 +6,10 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config, PrefixCacheScenario, ServingScenario
 from bench.config.units import mib
+from bench.plan.code_hash import module_file
 from bench.scenarios.filling import CannotRun, Filled, draw, fill, new_policy
 from bench.scenarios.memory.prefix_cache import prefixed_requests
 from bench.scenarios.memory.until_refusal import fill_until_refusal
@@ -105,15 +105,6 @@ def _implementation_problem(config: Config) -> str | None:
     if module_file(impl.target) is None:
         raise ValueError(f"impl.target={impl.target} cannot be found on the import path")
     return None
-
-
-def module_file(target: str) -> Path | None:
-    """Source file of ``package.module.Class``, without importing it."""
-    try:
-        spec = importlib.util.find_spec(target.rpartition(".")[0])
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def extend_import_path(folders: Iterable[str]) -> None:

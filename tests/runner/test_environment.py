@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bench.rows import redact
+from bench.rows.facts import BLOCKING, fingerprint
 from bench.rows.redact import recorded_variables, redacted
 from bench.runner.machine.checkout import git_state
-from bench.runner.machine.environment import BLOCKING, cited, fingerprint, record_environment
+from bench.runner.machine.environment import cited, record_environment
 
 
 def test_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 from bench.compare.side import Side
 from bench.compare.verdicts.rules import Rules
 from bench.config import one_of
-from bench.runner.machine.environment import BLOCKING
+from bench.rows.facts import BLOCKING
 
 ROWS = "fingerprint"
 """Stands for rows that were run elsewhere than their run's ``environment.json`` tells."""

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench.config import Config
 from bench.measure.machine.gpu_state import gpu_facts
 from bench.measure.machine.host_state import governor, host_state, usable_cores
 from bench.measure.machine.nvml import Nvml, NvmlProblem
-from bench.plan.predict import module_file
+from bench.plan.code_hash import code_hash
+from bench.rows.facts import fingerprint
 from bench.rows.record import SCHEMA_VERSION
 from bench.rows.redact import hashed, recorded_variables, redacted
 from bench.rows.result import Answer
@@ -27,14 +25,8 @@ from bench.runner.machine.checkout import git_state
 
 ROOT = Path(__file__).resolve().parents[3]
 
-BLOCKING = ("machine", "system", "cpu_model", "cpu_affinity", "python", "torch", "triton", "cuda", "driver", "gpu",
-            "gpu_uuid_hash", "gpu_ecc", "gpu_mig", "gpu_power_limit_w", "threads")  # fmt: skip
-"""Facts that must agree before two times may be compared."""
-
 CALIBRATIONS = ROOT / "results" / "calibration"
 """Where ``scripts/calibrate.py`` leaves what later runs cite, by fingerprint."""
-
-ANSWERING_SOURCES = ("impls", "bench/scenarios", "bench/measure", "bench/workload")
 
 
 def probe_device(argument: Mapping[str, Any]) -> Answer:
@@ -112,33 +104,6 @@ def cited(of_fingerprint: str, folder: Path = CALIBRATIONS) -> dict[str, str] | 
     if not path.is_file():
         return None
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def fingerprint(facts: Mapping[str, Any]) -> str:
-    """Hash of the blocking facts."""
-    return hashed(json.dumps({name: facts.get(name) for name in BLOCKING}, sort_keys=True))
-
-
-@lru_cache
-def code_hash(target: str) -> str:
-    """Hash of the sources that decide an answer: ours, and an implementation from elsewhere.
-
-    Args:
-        target: ``impl.target`` of the point; empty without tensors.
-    """
-    files = sorted(path for folder in ANSWERING_SOURCES for path in (ROOT / folder).rglob("*.py"))
-    foreign = module_file(target) if target else None
-    if foreign is not None and ROOT not in foreign.parents:
-        files.append(foreign)
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:12]
-
-
-def point_code_hash(config: Config) -> str:
-    """``code_hash`` of one point."""
-    return code_hash(config.impl.target if config.scenario.tensors else "")
 
 
 def _tool_version() -> str | None:
