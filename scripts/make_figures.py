@@ -12,7 +12,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0, or 2 for bad input."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
@@ -26,8 +26,8 @@ def main() -> int:
 
 def _draw(arguments: argparse.Namespace) -> int:
     from bench.config import one_of
-    from bench.figures import FIGURES, PAPER_FIGURES, draw_figures
-    from bench.paper import load_tables
+    from bench.reports.figures import FIGURES, PAPER_FIGURES, draw_figures
+    from bench.reports.paper.runs import load_tables
 
     if arguments.list:
         for figure in FIGURES:

@@ -12,7 +12,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def columns_table() -> str:
     """Every column of a row as a Markdown table."""
-    from bench.columns import COLUMNS
+    from bench.rows.columns import COLUMNS
 
     return markdown_table(
         ["column", "kind", "better", "meaning"],

@@ -10,8 +10,8 @@ from typing import Any
 from bench.config.checks import at_least, one_of
 from bench.config.cost import CostConfig
 from bench.config.groups import HardwareConfig, ImplConfig, MeasureConfig, PlanConfig, PolicyConfig
+from bench.config.units import parse_bytes
 from bench.config.workloads import Workload
-from bench.units import parse_bytes
 from impls.spec import ModelSpec
 
 PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
@@ -24,7 +24,7 @@ class AnyScenario:
     """What the YAML of every scenario declares; a scenario adds its own parameters in a class of its own.
 
     The class of a scenario is named by ``target``, and only a process that builds such a ``Config`` imports it.
-    So the sources of one scenario do not depend on the parameters of another (see ``bench.code_hash``).
+    So the sources of one scenario do not depend on the parameters of another (see ``bench.plan.code_hash``).
     """
 
     name: str

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bench.config import Config, Workload
 from bench.config.scenarios import CacheScenario, PrefillScenario
-from bench.units import parse_bytes
+from bench.config.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
 from impls.interface import Admission, Policy
