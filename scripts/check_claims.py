@@ -32,6 +32,7 @@ def main() -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from bench.reports.catalogue import all_figures
     from bench.reports.paper.judge import judge_all
     from bench.reports.paper.registry import load_claims
     from bench.reports.paper.render import as_json, as_markdown, as_table, summary
@@ -40,7 +41,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     claims = load_claims(arguments.claims)
     folder = arguments.run_dir or newest_paper()
-    verdicts = judge_all(claims, load_tables(folder))
+    verdicts = judge_all(claims, load_tables(folder), all_figures())
     if arguments.json:
         print(as_json(verdicts))
     elif arguments.markdown:

@@ -21,7 +21,7 @@ BLOCKED = {
     "bench.scenarios.filling": "torch triton pynvml hydra",
     "bench.rows.record": "torch triton pynvml hydra numpy",
     "bench.rows.table": "torch triton pynvml hydra",
-    "bench.reports.figures": "torch triton pynvml hydra",
+    "bench.reports.catalogue": "torch triton pynvml hydra",
     "bench.reports.paper.judge": "torch triton pynvml hydra",
     "bench.reports.paper.runs": "torch triton pynvml hydra",
     "bench.workload.published.fetch": "torch triton pynvml hydra",

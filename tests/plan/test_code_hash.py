@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bench.config import Config, build
-from bench.plan.code_hash import OURS, CodeHashes, Sources, dynamic_import, sources_hash
+from bench.plan.code_hash import ALWAYS, CEILING, OURS, CodeHashes, Sources, dynamic_import, sources_hash
 from bench.plan.question import resolve
 from tests.conftest import ROOT
 from tests.support.points import Composed, plan_of, values
@@ -134,10 +135,13 @@ def test_everything_that_a_process_imports_is_covered(point: tuple[str, ...]) ->
 
 
 def test_every_import_by_name_is_known() -> None:
+    registered = [yaml.safe_load(path.read_text()) for path in ROOT.glob("conf/*/*.yaml")]
+    names = [call for entry in registered for call in entry.get("processes", [])]
+    names += [entry["target"].rpartition(".")[0] for entry in registered if "target" in entry]
+    files = Sources(ROOT, [*ALWAYS, CEILING, *names]).files()
     found = {
-        path.relative_to(ROOT).as_posix()
-        for package in OURS
-        for path in (ROOT / package).rglob("*.py")
+        name
+        for name, path in files.items()
         if any(isinstance(node, ast.Call) and dynamic_import(node) for node in ast.walk(ast.parse(path.read_bytes())))
     }
     assert found == set(BY_NAME)
@@ -196,7 +200,7 @@ def test_what_the_registry_declares_outside_the_key_counts(change: dict[str, obj
 
 def test_files_are_named_by_their_folders_and_not_by_their_names_alone(copy: Path) -> None:
     before = CodeHashes(copy).of(config_of(*SERVING))
-    one, other = copy / "bench" / "scenarios" / "__init__.py", copy / "bench" / "workload" / "__init__.py"
+    one, other = copy / "bench" / "scenarios" / "__init__.py", copy / "bench" / "measure" / "__init__.py"
     texts = one.read_text(), other.read_text()
     one.write_text(texts[1])
     other.write_text(texts[0])

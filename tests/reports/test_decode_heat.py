@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.reports.figures import draw_figures
+from bench.reports.catalogue import draw_figures
 from bench.reports.figures.decode_heat import DECODE_HEAT
 from bench.rows.columns import COLUMNS, NAMES
 

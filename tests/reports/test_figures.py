@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.reports.figures import FIGURES, draw_figures
+from bench.reports.catalogue import all_figures, draw_figures
 from bench.rows.columns import COLUMNS, NAMES
 from bench.rows.record import complete
 from bench.rows.result import Answer
@@ -69,7 +69,7 @@ def test_a_figure_comes_with_its_csv_and_svg(name: str, tmp_path: Path) -> None:
 
 
 def test_the_notebooks_figures_hold_its_numbers_beside_the_exact_ones() -> None:
-    (spec,) = [figure for figure in FIGURES if figure.name == "notebook_page_size"]
+    (spec,) = [figure for figure in all_figures() if figure.name == "notebook_page_size"]
     lines = spec.select(everything())
     assert len(lines) == 2 * 2 * 2, "seeds, page sizes, what is counted"
     first = run_notebook(
@@ -81,7 +81,7 @@ def test_the_notebooks_figures_hold_its_numbers_beside_the_exact_ones() -> None:
 
 
 def test_the_split_is_the_mean_over_the_seeds() -> None:
-    (spec,) = [figure for figure in FIGURES if figure.name == "memory_split"]
+    (spec,) = [figure for figure in all_figures() if figure.name == "memory_split"]
     rows = everything()
     lines = spec.select(rows)
     assert set(lines["policy"]) == {"reserved_oracle", "paged"}, "the notebook's pool is nobody's policy"
@@ -97,8 +97,8 @@ def test_a_table_without_rows_draws_nothing(tmp_path: Path) -> None:
 def test_every_figure_names_a_command_that_is_there() -> None:
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "make_figures.py"), "--list"],
                           capture_output=True, text=True, check=True)  # fmt: skip
-    assert len(done.stdout.splitlines()) == len(FIGURES)
-    for figure in FIGURES:
+    assert len(done.stdout.splitlines()) == len(all_figures())
+    for figure in all_figures():
         name = figure.command.rpartition("experiment=")[2].partition(" ")[0]
         assert figure.command in done.stdout
         assert "experiment=" not in figure.command or (ROOT / "conf" / "experiment" / f"{name}.yaml").is_file()

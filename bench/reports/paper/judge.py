@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
 
-from bench.reports.figures import FIGURES
-from bench.reports.paper.figures.rows import STAND_IN
-from bench.reports.paper.registry import Answer, Claim
+from bench.reports.figures.style import FigureSpec
+from bench.reports.paper.registry import STAND_IN, Answer, Claim
 
 VERDICTS: Final = ("reproduced", "reproduced (modelled)", "by construction", "differs", "not run", "disputed")
 
@@ -34,14 +33,23 @@ class Verdict:
     basis: str = ""
 
 
-def judge_all(claims: Iterable[Claim], table: pd.DataFrame) -> list[Verdict]:
-    """A verdict for every claim, in order."""
+def judge_all(claims: Iterable[Claim], table: pd.DataFrame, figures: Sequence[FigureSpec]) -> list[Verdict]:
+    """Return a verdict for every claim, in order.
+
+    Args:
+        claims: what papers print.
+        table: rows of one run or of several.
+        figures: those that may answer a claim.
+
+    Raises:
+        ValueError: a claim is answered by a figure that is not among these.
+    """
     claims = list(claims)
     wanted = {claim.answer.figure for claim in claims if claim.answer is not None}
-    unknown = wanted - {figure.name for figure in FIGURES}
+    unknown = wanted - {figure.name for figure in figures}
     if unknown:
         raise ValueError(f"claims answer from figures that do not exist: {', '.join(sorted(unknown))}")
-    frames = {figure.name: figure.select(table) for figure in FIGURES if figure.name in wanted}
+    frames = {figure.name: figure.select(table) for figure in figures if figure.name in wanted}
     return [judge(claim, frames.get(claim.answer.figure) if claim.answer else None) for claim in claims]
 
 

@@ -21,6 +21,8 @@ KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measure
 """How our number comes about; ``modelled`` stands on a cost model, ``construction`` was put in beforehand."""
 UNITS: Final = ("absolute", "relative")
 REDUCTIONS: Final = ("only", "max", "range", "all")
+STAND_IN: Final = "built-in stand-in"
+"""Lengths drawn from published quantiles, where the real ones are not at hand."""
 
 
 @dataclass(frozen=True, kw_only=True)

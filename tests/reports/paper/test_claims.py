@@ -15,10 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.reports.figures import FIGURES
-from bench.reports.paper.figures.rows import STAND_IN
+from bench.reports.catalogue import all_figures
 from bench.reports.paper.judge import VERDICTS, judge, judge_all
-from bench.reports.paper.registry import CLAIMS, Answer, Claim, Tolerance, load_claims
+from bench.reports.paper.registry import CLAIMS, STAND_IN, Answer, Claim, Tolerance, load_claims
 from bench.reports.paper.render import as_json, as_markdown, difference, summary
 from bench.rows.columns import COLUMNS, NAMES
 from tests.conftest import ROOT
@@ -43,7 +42,7 @@ def frame(*values: float | None, **columns: Any) -> pd.DataFrame:
 def test_the_file_is_sound_and_every_answer_is_a_figures() -> None:
     claims = load_claims()
     assert len(claims) > 30
-    known = {figure.name for figure in FIGURES}
+    known = {figure.name for figure in all_figures()}
     for one in claims:
         assert one.answer is None or one.answer.figure in known, one.id
         assert one.source
@@ -54,7 +53,7 @@ def test_the_file_is_sound_and_every_answer_is_a_figures() -> None:
 
 
 def test_without_rows_nothing_was_run_and_each_claim_says_what_to_run() -> None:
-    verdicts = judge_all(load_claims(), EMPTY)
+    verdicts = judge_all(load_claims(), EMPTY, all_figures())
     assert {verdict.verdict for verdict in verdicts} == {"not run"}
     assert all(verdict.reason for verdict in verdicts)
     assert summary(verdicts) == f"{len(verdicts)} not run"
@@ -107,7 +106,7 @@ def test_what_cannot_be_answered_is_an_error_not_a_verdict() -> None:
     with pytest.raises(ValueError, match="figure f has no column who"):
         judge(claim(answer=Answer(figure="f", value="v", where={"who": 1})), frame(1))
     with pytest.raises(ValueError, match="figures that do not exist: nowhere"):
-        judge_all([claim(answer=Answer(figure="nowhere", value="v"))], EMPTY)
+        judge_all([claim(answer=Answer(figure="nowhere", value="v"))], EMPTY, all_figures())
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e3), st.floats(-1e6, 1e6))

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.reports.figures import FIGURES, draw_figures
-from bench.reports.paper.figures.rows import STAND_IN, asked_for
+from bench.reports.catalogue import all_figures, draw_figures
+from bench.reports.paper.figures.rows import asked_for
 from bench.reports.paper.figures.sustained import sustained_rate, sustained_rates
 from bench.reports.paper.judge import judge
-from bench.reports.paper.registry import load_claims
+from bench.reports.paper.registry import STAND_IN, load_claims
 from bench.reports.paper.runs import PARTS, load_tables, newest_paper, run_folders, steps
 from bench.rows.columns import COLUMNS, NAMES
 from bench.rows.record import complete
@@ -35,7 +35,7 @@ from tests.support.points import Composed, plan_of
 
 RUN = {"capacity": fill_to_capacity, "churn": run_churn, "lengths": describe_lengths, "serving": run_serving}
 SYSTEMS = ("policy=reserved_max", "policy=reserved_oracle", "policy=paged")
-PAPERS = [figure for figure in FIGURES if figure.name.startswith(("paper_", "modern_", "azure", "mooncake"))]
+PAPERS = [figure for figure in all_figures() if figure.name.startswith(("paper_", "modern_", "azure", "mooncake"))]
 
 
 def rows_of(experiment: str, *points: Composed) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def everything() -> pd.DataFrame:
 
 
 def frame(name: str) -> pd.DataFrame:
-    (figure,) = [figure for figure in FIGURES if figure.name == name]
+    (figure,) = [figure for figure in all_figures() if figure.name == name]
     return figure.select(everything())
 
 
@@ -149,7 +149,7 @@ def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
 
 
 def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:
-    (figure,) = [figure for figure in FIGURES if figure.name == "paper_fig18a"]
+    (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18a"]
     common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18a", "num_seqs": 8,
               "admitted_seqs": 8, "live_tokens": 512, "replicate": 0}  # fmt: skip
     paged = {"implementation": "paged_triton", "page_size": 16}
@@ -168,7 +168,7 @@ def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Pa
 
 
 def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> None:
-    (figure,) = [figure for figure in FIGURES if figure.name == "paper_fig18b_kernel"]
+    (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18b_kernel"]
     common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18b_kernel", "replicate": 0,
               "implementation": "paged_triton", "device": "cuda"}  # fmt: skip
     times = {1: 30.0, 8: 10.5, 16: 10.0}
@@ -182,7 +182,7 @@ def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> No
 
 
 def test_swapping_is_set_against_computing_the_same_tokens_again(tmp_path: Path) -> None:
-    (figure,) = [figure for figure in FIGURES if figure.name == "paper_fig19a"]
+    (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig19a"]
     common = {"status": "ok", "replicate": 0, "implementation": "paged_triton", "device": "cuda", "live_tokens": 512}
     swaps = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a", "page_moves": "each"}
     again = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a_recompute", "prefill_us": 100.0,

@@ -11,10 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.reports.paper.registry import load_claims, printed_values
-
-STAND_IN: Final = "built-in stand-in"
-"""Lengths drawn from published quantiles, where the real ones are not at hand."""
+from bench.reports.paper.registry import STAND_IN, load_claims, printed_values
 
 SYSTEMS: Final = {
     "reserved_max": "Orca (Max)",
