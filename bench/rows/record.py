@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,13 @@ def read_row(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a whole row: it has no {absent[0]}")
     for older in range(version, SCHEMA_VERSION):
         row = MIGRATIONS[older](row)
-    return row
+    return row if "experiment" in row else {**row, "experiment": _named_experiment(row)}
+
+
+def _named_experiment(row: Mapping[str, Any]) -> str | None:
+    """The experiment in the command of a row that is older than the column ``experiment``."""
+    named = re.search(r"(?:^|\s)experiment=(\w+)(?:\s|$)", str(row.get("repro_command")))
+    return named[1] if named and named[1] != "null" else None
 
 
 class _NoNumber(Exception):
