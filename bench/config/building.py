@@ -135,7 +135,8 @@ def _scenario_class(value: Any, path: str) -> type[AnyScenario]:
         raise ValueError(f"{path}.target={target} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, AnyScenario)):
         raise ValueError(f"{path}.target={target} must be a subclass of {AnyScenario.__module__}.AnyScenario")
-    names = typing.get_args(_hints(found)["name"])
+    members: Any = found  # mypy takes no class for a hashable argument
+    names = typing.get_args(_hints(members)["name"])
     if names:
         one_of(str(value.get("name")), names, f"{path}.name")
     return found

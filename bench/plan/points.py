@@ -7,25 +7,17 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from bench.config import Config, build
 from bench.plan.code_hash import CodeHashes
-from bench.plan.predict import predict
+from bench.plan.predict import extend_import_path, predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
 
-OLDER_TARGETS = {
-    "decode": "bench.config.scenarios.DecodeScenario",
-    "prefill": "bench.config.scenarios.PrefillScenario",
-    "swap": "bench.config.scenarios.SwapScenario",
-    "notebook": "bench.config.notebook.NotebookScenario",
-    "capacity": "bench.config.memory.CapacityScenario",
-    "churn": "bench.config.memory.ChurnScenario",
-    "lengths": "bench.config.memory.LengthsScenario",
-    "prefix_cache": "bench.config.memory.PrefixCacheScenario",
-    "serving": "bench.config.serving.ServingScenario",
-}
-"""``scenario.target`` of plans that were written before there was such a key."""
+OLDER_PLAN = (
+    "the plan was written by an older version, which did not record scenario.target; its rows can be read, compared "
+    "and reported, but the run cannot go on: start a new one"
+)
 
 
 class Composed(Protocol):
@@ -47,7 +39,7 @@ class Point:
     Attributes:
         key: hash of ``question``.
         question: effective parameters; what has no effect is null.
-        values: resolved configuration in plain containers, for the point's processes.
+        config: resolved configuration.
         overrides: what re-creates it on a command line.
         predicted: sizes known before running (``bench.plan.predict.Prediction``).
         skip_status: the status of its rows if it will not be run, else ``None``.
@@ -57,17 +49,30 @@ class Point:
 
     key: str
     question: Mapping[str, Any]
-    values: Mapping[str, Any]
+    config: Config
     overrides: tuple[str, ...]
     predicted: Mapping[str, int]
     skip_status: str | None
     skip_reason: str | None
     code_hash: str
 
-    @property
-    def config(self) -> Config:
-        """The resolved configuration."""
-        return build(self.values)
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers for ``plan.json``."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "config"}
+        return {**fields, "values": self.config.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Point:
+        """Return the point that ``to_json`` wrote.
+
+        Raises:
+            ValueError: the point was planned by an older version, or its configuration is wrong.
+        """
+        fields = dict(content)
+        values = fields.pop("values")
+        if "target" not in values["scenario"]:
+            raise ValueError(OLDER_PLAN)
+        return cls(**{**fields, "config": build(values), "overrides": tuple(fields["overrides"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,35 +98,65 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers for ``plan.json``."""
-        return dataclasses.asdict(self)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "points": [point.to_json() for point in self.points]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
         """The plan that ``to_json`` wrote."""
-        points = tuple(
-            Point(**{**point, "overrides": tuple(point["overrides"]), "values": _with_target(point["values"])})
-            for point in content["points"]
-        )
+        points = tuple(Point.from_json(point) for point in content["points"])
         lists = {name: tuple(content[name]) for name in ("config_dirs", "warnings")}
         return cls(**{**content, "points": points, **lists})
 
 
-def _with_target(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a point with ``scenario.target``, which plans did not name before they had it."""
-    scenario = values["scenario"]
-    return {**values, "scenario": {"target": OLDER_TARGETS.get(scenario["name"], ""), **scenario}}
+class PlannedJob(NamedTuple):
+    """What a report needs of a planned job; a plan of any version has it.
+
+    Attributes:
+        key: of its point.
+        question: effective parameters of its point.
+        replicate: 0 … replicates − 1.
+    """
+
+    key: str
+    question: Mapping[str, Any]
+    replicate: int
 
 
 def read_plan(run_dir: Path) -> Plan:
-    """The plan of a run folder.
+    """Return the plan of a run folder; its ``--config-dir`` folders are on the import path afterwards.
 
     Raises:
-        ValueError: the folder has none.
+        ValueError: the folder has none, or one of an older version.
     """
+    content = _read_plan(run_dir)
+    extend_import_path(content["config_dirs"])  # a scenario's class may be there
+    try:
+        return Plan.from_json(content)
+    except ValueError as error:
+        raise ValueError(f"{run_dir}: {error}") from error
+
+
+def read_jobs(run_dir: Path) -> list[PlannedJob]:
+    """Return the jobs of a run folder's plan, round by round, without building their configurations.
+
+    Raises:
+        ValueError: the folder has no plan.
+    """
+    plan = _read_plan(run_dir)
+    return [
+        PlannedJob(point["key"], point["question"], replicate)
+        for replicate in range(plan["replicates"])
+        for point in plan["points"]
+    ]
+
+
+def _read_plan(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "plan.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
-    return Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def make_plan(
@@ -160,7 +195,7 @@ def _make_point(
     return Point(
         key=key_of(question),
         question=question,
-        values=config.to_json(),
+        config=config,
         overrides=source.overrides,
         predicted=prediction.sizes,
         skip_status=prediction.status,

@@ -30,9 +30,9 @@ def resolve(config: Config, device: str | None) -> Config:
     if policy.name == "auto":
         name = config.impl.policies[0] if config.scenario.tensors else "paged"
         policy = PolicyConfig(name=name, watermark=policy.watermark, arena=policy.arena)
-    if config.device == "auto":
-        config = dataclasses.replace(config, device=device or "cpu")
-    return dataclasses.replace(config, policy=policy, memory_budget=str(_budget_bytes(config, policy)))
+    device = (device or "cpu") if config.device == "auto" else config.device
+    budget = str(_budget_bytes(config, policy))
+    return dataclasses.replace(config, device=device, policy=policy, memory_budget=budget)
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:

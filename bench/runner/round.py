@@ -189,8 +189,8 @@ def preload(plan: Plan, tensors: bool) -> tuple[str, ...]:
     scenarios = {
         call.partition(":")[0]
         for point in plan.points
-        if not point.values["scenario"]["tensors"]
-        for call in point.values["scenario"]["processes"]
+        if not point.config.scenario.tensors
+        for call in point.config.scenario.processes
     }
     return ("bench.runner.process.child", *sorted(scenarios))
 
