@@ -22,7 +22,7 @@ def resumed_folder(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
     """The run folder to go on with, and its plan.
 
     Raises:
-        ValueError: there is none, or ``run_dir`` names another.
+        ValueError: there is none, ``run_dir`` names another, or its plan is from an older version.
     """
     if run_dir is not None:
         raise ValueError(f"resume={resume} goes on in its own folder; leave out run_dir={run_dir}")

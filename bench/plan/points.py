@@ -14,10 +14,8 @@ from bench.plan.code_hash import CodeHashes
 from bench.plan.predict import extend_import_path, predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
 
-OLDER_PLAN = (
-    "the plan was written by an older version, which did not record scenario.target; its rows can be read, compared "
-    "and reported, but the run cannot go on: start a new one"
-)
+PLAN_VERSION = 2
+"""Raised when a stored plan can no longer be run, because modules that it names have moved. Version 1 had no number."""
 
 
 class Composed(Protocol):
@@ -66,12 +64,10 @@ class Point:
         """Return the point that ``to_json`` wrote.
 
         Raises:
-            ValueError: the point was planned by an older version, or its configuration is wrong.
+            ValueError: its configuration is wrong.
         """
         fields = dict(content)
         values = fields.pop("values")
-        if "target" not in values["scenario"]:
-            raise ValueError(OLDER_PLAN)
         return cls(**{**fields, "config": build(values), "overrides": tuple(fields["overrides"])})
 
 
@@ -85,6 +81,7 @@ class Plan:
     config_dirs: tuple[str, ...] = ()  # --config-dir folders, on the import path of every process
     warnings: tuple[str, ...] = ()  # axes that cannot show what they seem to
     key_version: int = KEY_VERSION
+    plan_version: int = PLAN_VERSION
 
     def jobs(self) -> list[tuple[Point, int]]:
         """(point, replicate), round by round, so that the replicates of a point are interleaved."""
@@ -130,11 +127,14 @@ def read_plan(run_dir: Path) -> Plan:
         ValueError: the folder has none, or one of an older version.
     """
     content = _read_plan(run_dir)
+    version = content.get("plan_version", 1)
+    if version < PLAN_VERSION:
+        raise ValueError(
+            f"{run_dir.name} is from an older version of this project (plan version {version}, this one resumes "
+            f"{PLAN_VERSION}). It can still be compared, drawn and reported. Start a new run for the rest"
+        )
     extend_import_path(content["config_dirs"])  # a scenario's class may be there
-    try:
-        return Plan.from_json(content)
-    except ValueError as error:
-        raise ValueError(f"{run_dir}: {error}") from error
+    return Plan.from_json(content)
 
 
 def read_jobs(run_dir: Path) -> list[PlannedJob]:
