@@ -28,7 +28,7 @@ class AnyScenario:
     """
 
     name: str
-    target: str  # "package.module.Class" of its parameters: a subclass of this class
+    target: str = ""  # "package.module.Class" of its parameters, a subclass of this class; ``build`` requires it
     processes: tuple[str, ...] = ()  # "module:function" of each process of a point, in order
     tensors: bool = False
     ignores: tuple[str, ...] = ()  # root names without effect on it, null in its key

@@ -39,7 +39,7 @@ def _budget_bytes(config: Config, policy: PolicyConfig) -> int:
     """``auto`` holds ``num_seqs`` sequences of the model's longest length in whole pages."""
     if config.memory_budget != "auto":
         return parse_bytes(config.memory_budget, "memory_budget")
-    granule = 1 if policy.name.startswith("reserved") else config.page_size
+    granule = config.page_size if policy.kind.has_pages else 1
     return config.num_seqs * ceil_div(config.model.max_seq_len, granule) * granule * config.model.token_bytes
 
 

@@ -30,7 +30,7 @@ from impls.cpu.token_chunks import cut
 from impls.cpu.workers import Workers
 from impls.interface import Policy, Unsupported
 from impls.launch.tuning import fastest
-from impls.policies import PagePool
+from impls.policies import require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover, copy_gathered
 from impls.storage.page_table import PageTable, build_page_table, unique_live_tokens
@@ -97,16 +97,14 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
         check_options(options, ("chunk_tokens", "gather_bytes", "compile", "page_moves"))
-        if not isinstance(policy, PagePool):
-            raise Unsupported(f"paged_torch stands on a page pool, not on {type(policy).__name__}")
         check_plain(model, "paged_torch")
-        self.policy: PagePool = policy
+        self.policy = require_pages(policy, "paged_torch")
         self._model = model
         self._device = torch.device(device)
-        self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
+        self._storage = SlotStorage(model, self.policy.num_pages * self.policy.page_size, num_layers, self._device)
         self._prompts = PromptAttention(self._storage, self._device)
         way = choice_option(options, "page_moves", MOVES)
-        self._mover = PageMover(self.tensors, policy.host_pages, way=way, at_once=copy_gathered)
+        self._mover = PageMover(self.tensors, self.policy.host_pages, way=way, at_once=copy_gathered)
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
         self._fused_from_bytes = self._least_fused_bytes(options)
         self._choices = self._contenders(positive_option(options, "chunk_tokens", None))

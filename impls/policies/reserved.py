@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from impls.interface import Admission, PageCopy, PoolExhausted
+from impls.interface import Admission, PageCopy, PolicyKind, PoolExhausted
 from impls.policies.arenas import BuddyArena, FirstFitArena
 from impls.policies.ledger import Ledger, SequenceState, SlotSplit, check_at_least, check_lengths, check_range
 
@@ -65,6 +65,11 @@ class Reserved(Ledger[ReservedState]):
         self._held = 0
         self._most_held = 0
         self._rounding = 0
+
+    @property
+    def kind(self) -> PolicyKind:
+        """A region per sequence."""
+        return PolicyKind.RESERVED
 
     @property
     def counters(self) -> Mapping[str, int]:

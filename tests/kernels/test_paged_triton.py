@@ -151,7 +151,7 @@ def test_bad_options(kernels: ProcessPoolExecutor, options: dict[str, int], reas
 
 def test_refuses_a_policy_without_pages(kernels: ProcessPoolExecutor) -> None:
     answer = kernels.submit(refusal, SMALL, policy_name="reserved_max").result()
-    assert answer == "Unsupported: paged_triton stands on a page pool, not on Reserved"
+    assert answer == "Unsupported: paged_triton requires policy=paged or policy=prefix, not a reserved one"
 
 
 def test_refuses_a_cpu_without_the_interpreter(compiler: ProcessPoolExecutor) -> None:

@@ -12,7 +12,7 @@ from bench.config.memory import ChurnScenario
 from bench.workload.requests import Requests
 from bench.workload.streams import Stream, generator
 from impls.interface import Policy
-from impls.policies import PagePool, Request, Reserved, SaturatedQueue, SlotSplit
+from impls.policies import PagePool, Request, Reserved, SaturatedQueue, SlotSplit, is_paged, is_reserved
 
 
 class OpenQueue(SaturatedQueue):
@@ -72,7 +72,7 @@ def make_queue(config: Config, policy: Policy, requests: Requests) -> SaturatedQ
         ValueError: a request has a single token and so cannot grow.
     """
     assert isinstance(config.scenario, ChurnScenario)
-    assert isinstance(policy, PagePool | Reserved)
+    assert is_paged(policy) or is_reserved(policy)
     growing = growing_requests(requests)
     if config.scenario.queue == "saturated":
         return SaturatedQueue(policy, growing)

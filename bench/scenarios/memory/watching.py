@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.scenarios.bookkeeping import PARTS
-from impls.policies import Reserved, SaturatedQueue
+from impls.policies import SaturatedQueue, is_reserved
 
 CHUNK_STEPS = 4096
 """Steps that are kept until they are summed; a sum per step would cost as much as the step."""
@@ -52,16 +52,16 @@ def watch(queue: SaturatedQueue) -> Watched:
     lines: list[tuple[int, ...]] = []
     ratios: list[float] = []
     batch, policy = queue.batch, queue.batch.policy
-    has_regions = isinstance(policy, Reserved)  # pages are all alike
+    regions = policy if is_reserved(policy) else None  # pages are all alike
     stride, was_loaded = 1, True
     for step, split in enumerate(queue.steps()):
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
             _sum(loaded if was_loaded else draining, lines, ratios)
             was_loaded = queue.is_loaded
-        line = (*split, batch.num_seqs, policy.rounding_slots if isinstance(policy, Reserved) else 0)
+        line = (*split, batch.num_seqs, regions.rounding_slots if regions is not None else 0)
         lines.append(line)
-        if has_regions:
-            ratios.append(policy.usage().largest_free_ratio)
+        if regions is not None:
+            ratios.append(regions.usage().largest_free_ratio)
         if step % stride == 0:
             loaded.sampled.append(step)
             loaded.lines.append(line)

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from bench.scenarios.serving.groups import Entry, Group, entry_of
 from impls.interface import Admission, PoolExhausted
-from impls.policies import PagePool, PrefixPool, Reserved
+from impls.policies import PagePool, PrefixPool, Reserved, finds_prefixes
 from impls.policies.prefix_keys import PageKey
 from impls.spec import ceil_div
 
@@ -99,8 +99,9 @@ class PagedMemory:
 
     def __init__(self, pool: PagePool, prefix_tokens: int = 0, keys: Keys | None = None) -> None:
         self.policy = pool
-        self._keys = keys if isinstance(pool, PrefixPool) else None
-        self._pinned = 0 if isinstance(pool, PrefixPool) else prefix_tokens
+        self._prefixes = pool if finds_prefixes(pool) else None
+        self._keys = keys
+        self._pinned = 0 if self._prefixes is not None else prefix_tokens
         if self._pinned:
             try:
                 pool.admit(PREFIX_SEQ_ID, self._pinned)
@@ -115,15 +116,15 @@ class PagedMemory:
 
     def entry(self, group: Group) -> Entry:
         """What the pool holds of the prompt is not computed."""
-        if isinstance(self.policy, PrefixPool) and self._keys is not None:
-            return entry_of(group, len(self.policy.match(self._keys(group))) * self.policy.page_size)
+        if self._prefixes is not None and self._keys is not None:
+            return entry_of(group, len(self._prefixes.match(self._keys(group))) * self.policy.page_size)
         return entry_of(group, self._pinned)
 
     def try_enter(self, group: Group) -> bool:
         """Take pages for the prompt once, and for each sequence's own tokens."""
         pool, first = self.policy, group.seq_ids[0]
-        if isinstance(pool, PrefixPool) and self._keys is not None:
-            return self._enter_by_keys(pool, self._keys(group), group)
+        if self._prefixes is not None and self._keys is not None:
+            return self._enter_by_keys(self._prefixes, self._keys(group), group)
         if self._pages(group, group.stored) + pool.kept_pages > pool.available_pages:
             return False
         if self._pinned:
