@@ -29,6 +29,7 @@ class AnyScenario:
 
     name: str
     target: str = ""  # "package.module.Class" of its parameters, a subclass of this class; ``build`` requires it
+    predict: str = ""  # "module:function", called when planned; empty: its parameters are all there is to check
     processes: tuple[str, ...] = ()  # "module:function" of each process of a point, in order
     tensors: bool = False
     ignores: tuple[str, ...] = ()  # root names without effect on it, null in its key
@@ -47,6 +48,11 @@ class AnyScenario:
     def ignored_roots(self) -> tuple[str, ...]:
         """Root names without effect on it as it is set, null in its key."""
         return self.ignores
+
+    @property
+    def computes_reference(self) -> bool:
+        """Whether a float32 reference is computed from the K and V of all sequences."""
+        return False
 
     def layers_of(self, model: ModelSpec) -> int:
         """Layers that get storage."""

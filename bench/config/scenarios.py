@@ -22,6 +22,11 @@ class CacheScenario(AnyScenario):
     def __post_init__(self) -> None:
         at_least(self, "scenario.", layers_allocated=1, aged_turnovers=0, shared_prefix_tokens=1)
 
+    @property
+    def computes_reference(self) -> bool:
+        """Whether a float32 reference is computed from the K and V of all sequences."""
+        return True
+
     def layers_of(self, model: ModelSpec) -> int:
         """Layers that get storage."""
         return self.layers_allocated

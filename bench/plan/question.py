@@ -50,7 +50,7 @@ def effective(config: Config) -> dict[str, Any]:
     """
     scenario, policy = config.scenario, config.policy
     question: dict[str, Any] = {
-        "scenario": _differing(scenario, without=("target", "processes", "tensors", "ignores")),
+        "scenario": _differing(scenario, without=("target", "predict", "processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
         "policy": _differing(policy, without=("ignores",)),
         "model": _differing(config.model, without=("name",) if scenario.uses_weights else ("name", "num_parameters")),

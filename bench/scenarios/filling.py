@@ -111,6 +111,19 @@ def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64], host_r
     return Filled(policy=policy, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=prefix_tokens)
 
 
+def predict(config: Config) -> Filled:
+    """Fill a policy as scenarios ``decode``, ``prefill`` and ``swap`` will.
+
+    Args:
+        config: resolved: a policy by name and a memory budget in bytes.
+
+    Raises:
+        CannotRun: the budget cannot hold even the first sequence, or the layout needs longer pages.
+        ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
+    """
+    return fill(config, *draw(config))
+
+
 def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: float = 0.0) -> Policy:
     """An empty policy of a resolved configuration.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.config import Config
 from bench.config.memory import ChurnScenario
+from bench.scenarios.filling import draw, new_policy
 from bench.workload.requests import Requests
 from bench.workload.streams import Stream, generator
 from impls.interface import Policy
@@ -77,6 +78,18 @@ def make_queue(config: Config, policy: Policy, requests: Requests) -> SaturatedQ
     if config.scenario.queue == "saturated":
         return SaturatedQueue(policy, growing)
     return OpenQueue(policy, growing, arrival_steps(len(growing), config.scenario.rate, config.seed))
+
+
+def predict(config: Config) -> None:
+    """Check the workload and the budget of scenario ``churn``.
+
+    Raises:
+        CannotRun: the budget does not hold a single page.
+        ValueError: the workload cannot give the requests, or one of them cannot grow.
+    """
+    requests, _ = draw(config)
+    growing_requests(requests)
+    new_policy(config, None)
 
 
 def arrival_steps(number: int, rate: float, seed: int) -> list[int]:
