@@ -18,7 +18,7 @@ from impls.launch.setup import Layer, Rows, Setup, Storage
 from impls.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from impls.kernels.machine_code import Launch, MachineCode
+    from tests.proofs.machine_code import Launch, MachineCode
 
 MULTIPROCESSORS = 132
 """Of an H100; the machine code does not depend on it, but how many splits are merged does."""
@@ -81,14 +81,14 @@ class Variant:
 
 def compile_decode(variant: Variant) -> list[MachineCode]:
     """The decode kernel with every tile that ``tune`` may choose for this variant."""
-    from impls.kernels.machine_code import assemble
+    from tests.proofs.machine_code import assemble
 
     return [assemble(launch, variant.capability) for launch in _launches(variant)["decode_kernel"]]
 
 
 def compile_others(variant: Variant, *names: str) -> list[MachineCode]:
     """Other kernels by their names: ``prefill_kernel``, ``merge_kernel``, ``write_kernel``, ``copy_pages_kernel``."""
-    from impls.kernels.machine_code import assemble
+    from tests.proofs.machine_code import assemble
 
     launches = _launches(variant)
     return [assemble(launches[name][0], variant.capability) for name in names]
@@ -108,7 +108,7 @@ class _Recorder:
         self._launches = launches
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        from impls.kernels.machine_code import Launch
+        from tests.proofs.machine_code import Launch
 
         def note(*arguments: object, **keywords: Any) -> None:
             self._launches.setdefault(self._kernel.__name__, []).append(Launch(self._kernel, arguments, keywords))
