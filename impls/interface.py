@@ -47,6 +47,9 @@ POLICY_KINDS: Mapping[str, PolicyKind] = {
 }
 """The registered policies by name."""
 
+ARENAS = ("first_fit", "buddy")
+"""How a reserved policy finds a region: over exact sizes, or by the buddy allocator of the paper's baselines."""
+
 
 class Unsupported(Exception):
     """An implementation cannot do this case here; the message says why in one sentence."""

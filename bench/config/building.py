@@ -9,13 +9,13 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from bench import ROOT
 from bench.config.checks import one_of
 from bench.config.root import AnyScenario, Config
 
-SCENARIOS = Path(__file__).resolve().parents[2] / "conf" / "scenario"
+SCENARIOS = ROOT / "conf" / "scenario"
 """The YAML files of the scenarios of this repository."""
 
 

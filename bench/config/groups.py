@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.config.checks import at_least, one_of
-from impls.interface import POLICY_KINDS, PolicyKind
+from impls.interface import ARENAS, POLICY_KINDS, PolicyKind
 
-ARENAS = ("first_fit", "buddy")
 TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
 
 

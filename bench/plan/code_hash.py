@@ -35,9 +35,9 @@ from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from bench import ROOT
 from bench.config import Config
 
-ROOT = Path(__file__).resolve().parents[2]
 OURS = ("bench", "impls")
 """Packages of this repository that a point's process can import."""
 ALWAYS = ("bench.runner.process.forkserver", "bench.runner.process.child")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from bench.config import Config, build
 from bench.plan.code_hash import CodeHashes
@@ -18,16 +18,17 @@ PLAN_VERSION = 2
 """Raised when a stored plan can no longer be run, because modules that it names have moved. Version 1 had no number."""
 
 
-class Composed(Protocol):
-    """What planning needs of a composed point."""
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """One point as composed.
 
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """The configuration as plain containers."""
+    Attributes:
+        values: the configuration as plain containers.
+        overrides: the overrides that lead there.
+    """
 
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """The overrides that lead there."""
+    values: Mapping[str, Any]
+    overrides: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

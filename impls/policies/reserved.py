@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from impls.interface import Admission, PageCopy, PolicyKind, PoolExhausted
+from impls.interface import ARENAS, Admission, PageCopy, PolicyKind, PoolExhausted
 from impls.policies.arenas import BuddyArena, FirstFitArena
 from impls.policies.ledger import Ledger, SequenceState, SlotSplit, check_at_least, check_lengths, check_range
 
 ESTIMATES: Final = ("max", "pow2", "oracle")
 """How a reservation is sized; see ``Reserved``."""
-ARENAS: Final = ("first_fit", "buddy")
-"""How a region is found; see ``Reserved``."""
 
 
 RESERVED_COUNTERS: Final = ("admissions", "appends", "frees", "slots_taken", "slots_freed")

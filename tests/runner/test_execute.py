@@ -10,7 +10,7 @@ from hydra_plugins.bench_local_launcher import LocalLauncher
 from bench.config import Config
 from bench.plan.points import Plan
 from bench.rows.record import read_row
-from bench.rows.run_folder import PARTS
+from bench.rows.run_folder import FOLDERS
 from bench.runner.execute import pending_jobs
 from bench.runner.session import Session
 from tests.support.points import Composed, plan_of
@@ -23,7 +23,7 @@ def plan() -> Plan:
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    for part in PARTS:
+    for part in FOLDERS:
         (tmp_path / part).mkdir()
     return tmp_path
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.compare.verdicts.arrays import NULL, Rows, codes
+from bench.compare.verdicts.arrays import NULL, SideRows, codes
 from bench.compare.verdicts.rules import IMPROVED, INCONCLUSIVE, REGRESSED, SAME, Rules
 from bench.rows.columns import Column
 
 
-def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
+def judge_exact(base: SideRows, candidate: SideRows, rules: Rules) -> pd.DataFrame:
     """One row per point and counter that the base has; what is new in the candidate has nothing to be equal to.
 
     A counter that has a better direction is regressed or improved. One that has none is regressed
@@ -30,7 +30,7 @@ def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
     return found
 
 
-def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
+def _judge(base: SideRows, candidate: SideRows, column: Column) -> pd.DataFrame:
     base_codes, candidate_codes = codes(base, candidate, column.name)
     before, base_settled = base.settled(base_codes)
     after, candidate_settled = candidate.settled(candidate_codes)

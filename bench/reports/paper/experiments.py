@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 import yaml
 
+from bench import ROOT
 from bench.config.units import parse_bytes
 from bench.reports.paper.runs import EXPERIMENTS, SHAREGPT_LENGTHS
 
-CONF: Final = Path(__file__).resolve().parents[3] / "conf"
+CONF: Final = ROOT / "conf"
 
 _Convert = Callable[[str], Any]
 COLUMN_OF: Final[Mapping[str, tuple[str, _Convert]]] = {

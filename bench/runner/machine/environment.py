@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from bench import ROOT
 from bench.measure.machine.gpu_state import gpu_facts
 from bench.measure.machine.host_state import governor, host_state, usable_cores
 from bench.measure.machine.nvml import Nvml, NvmlProblem
@@ -22,8 +23,6 @@ from bench.rows.record import SCHEMA_VERSION
 from bench.rows.redact import hashed, recorded_variables, redacted
 from bench.rows.result import Answer
 from bench.runner.machine.checkout import git_state
-
-ROOT = Path(__file__).resolve().parents[3]
 
 CALIBRATIONS = ROOT / "results" / "calibration"
 """Where ``scripts/calibrate.py`` leaves what later runs cite, by fingerprint."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
+from bench.scenarios.filling import PREFIX_SEQ_ID
 from bench.scenarios.serving.groups import Entry, Group, entry_of
 from impls.interface import Admission, PoolExhausted
 from impls.policies import PagePool, PrefixPool, Reserved, finds_prefixes
 from impls.policies.prefix_keys import PageKey
 from impls.spec import ceil_div
-
-PREFIX_SEQ_ID: Final = -1
-"""The sequence that holds the shared prefix for good, from which requests are forked."""
 
 Keys = Callable[[Group], Sequence[PageKey]]
 """Names of the full pages of a request's prompt."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from bench.config import Config
 from bench.config.serving import ServingScenario
+from bench.scenarios.bookkeeping import PARTS
 from bench.scenarios.serving.cost import FS_PER_S
 from bench.scenarios.serving.load import Load
 from bench.scenarios.serving.measured import rows_digest
-from bench.scenarios.serving.record import PARTS, Gaps, Record
+from bench.scenarios.serving.record import Gaps, Record
 
 FS_PER_MS = FS_PER_S // 1000
 PERCENTILES = (50, 90, 99)

@@ -29,7 +29,7 @@ class Sizes:
     base: int = 0
 
 
-class Batch:
+class RunningBatch:
     """Running requests, in order of arrival.
 
     Args:
