@@ -29,8 +29,8 @@ def describe_lengths(argument: Mapping[str, Any]) -> Answer:
         values={
             "skipped_requests": requests.skipped,
             "batch_digest": digest(list(columns.values())),
-            "prompt_len_mean": float(requests.prompt_lens.mean()),
-            "output_len_mean": float(requests.output_lens.mean()),
+            "prompt_len_mean": int(requests.prompt_lens.sum()) / len(requests),
+            "output_len_mean": int(requests.output_lens.sum()) / len(requests),
             "curves": json.dumps(_histograms(columns)),
         }
     )
