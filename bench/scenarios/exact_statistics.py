@@ -34,23 +34,32 @@ def mean(values: Sequence[int], unit: int) -> float:
     return sum(values) / (len(values) * unit)
 
 
-def percentile(ascending: Sequence[int], percent: int, unit: int) -> float:
-    """Return a percentile in multiples of ``unit``, linear between order statistics.
+def quantile(ascending: Sequence[int], part: int, whole: int) -> int:
+    """Return ``whole`` times the quantile ``part / whole``, linear between order statistics.
 
-    With n values the percentile is at place ``percent / 100 * (n - 1)``, counted from 0. This is the default of
-    ``numpy.percentile``.
+    With n values the quantile is at place ``part / whole * (n - 1)``, counted from 0. This is the default of
+    ``numpy.quantile``.
 
     Args:
         ascending: whole numbers, sorted, at least one.
-        percent: 0 to 100.
-        unit: what 1 in the result means.
+        part: 0 to ``whole``.
+        whole: positive.
+
+    >>> quantile([0, 10, 40], 3, 4)
+    100
+    """
+    place, rest = divmod(part * (len(ascending) - 1), whole)
+    above = ascending[place + 1] if rest else 0
+    return ascending[place] * (whole - rest) + above * rest
+
+
+def percentile(ascending: Sequence[int], percent: int, unit: int) -> float:
+    """Return a percentile in multiples of ``unit``, linear between order statistics.
 
     >>> percentile([0, 10, 40], 75, unit=10)
     2.5
     """
-    place, rest = divmod(percent * (len(ascending) - 1), 100)
-    above = ascending[place + 1] if rest else 0
-    return (ascending[place] * (100 - rest) + above * rest) / (100 * unit)
+    return quantile(ascending, percent, 100) / (100 * unit)
 
 
 def weighted_percentile(ascending: NDArray[np.int64], weights: NDArray[np.int64], percent: int) -> int:
