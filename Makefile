@@ -17,6 +17,7 @@ test: lint types check
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/lint_prose.py
 
 types: $(STAMP)
 	$(BIN)/mypy
