@@ -16,7 +16,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit as told above."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,8 +31,8 @@ def main() -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from bench.compare.command import check_out, present, rules_of
     from bench.compare.load import load_side
-    from bench.compare.noise import compared
-    from bench.compare.rules import EXIT_INCOMPLETE, EXIT_OK
+    from bench.compare.verdicts.noise import compared
+    from bench.compare.verdicts.rules import EXIT_INCOMPLETE, EXIT_OK
 
     rules = rules_of(arguments)
     check_out(arguments.out)

@@ -16,7 +16,7 @@ def columns_by_topic() -> str:
     Raises:
         ValueError: a column is in no topic, or in two.
     """
-    from bench.columns import COLUMNS, memory, pool, prefill_swap, question, replay, serving, timing
+    from bench.rows.columns import COLUMNS, memory, pool, prefill_swap, question, replay, serving, timing
 
     topics = {
         "The question, and how it ended": question.QUESTION,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bench.columns import BY_NAME, COLUMNS
 from bench.compare import Comparison, Rules, Side, compare
-from tests.compare.sides import FACTS, row, side_of
+from bench.rows.columns import BY_NAME, COLUMNS
+from tests.support.sides import FACTS, row, side_of
 
 COUNTERS = {"admitted_seqs": 8, "refused_seqs": 0, "peak_pages": 40, "preemptions": 2, "free_bytes": 64}
 

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from bench.answer import Answer
-from bench.assemble import make_row
 from bench.config import ServingScenario, build
-from bench.record import complete
-from bench.scenarios.serving import run_serving
-from bench.scenarios.serving_cost import Work, roofline
-from bench.scenarios.serving_metrics import gap_lengths, latencies, weighted_percentile
-from bench.scenarios.serving_plain import PlainReplay
-from bench.scenarios.serving_record import PARTS, Gaps, Record
+from bench.rows.record import complete
+from bench.rows.result import Answer
+from bench.runner.row import make_row
+from bench.scenarios.serving.cost import Work, roofline
+from bench.scenarios.serving.engines.steps import PlainReplay
+from bench.scenarios.serving.metrics import gap_lengths, latencies, weighted_percentile
+from bench.scenarios.serving.record import PARTS, Gaps, Record
+from bench.scenarios.serving.scenario import run_serving
 from impls.interface import Unsupported
 from impls.policies import POLICIES
-from tests.bench.points import Composed, plan_of
-from tests.scenarios.serving_cases import COST, Case
 from tests.scenarios.test_serving_engines import cases, crowded_case
+from tests.support.points import Composed, plan_of
+from tests.support.serving_cases import COST, Case
 
 FACTS = ("server_id", "code_hash", "fingerprint", "log", "repro_command", "harness_s", "measured_s", "mixed")
 TINY: dict[str, Any] = {"num_seqs": 60, "workload": {"low": 2, "high": 200}, "memory_budget": "4MiB", "page_size": 8,

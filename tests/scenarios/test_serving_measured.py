@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from bench.config import build
-from bench.scenarios.serving import run_serving
-from bench.scenarios.serving_cost import roofline
-from bench.scenarios.serving_measured import with_measured_attention
-from tests.bench.points import Composed, plan_of
+from bench.scenarios.serving.cost import roofline
+from bench.scenarios.serving.measured import with_measured_attention
+from bench.scenarios.serving.scenario import run_serving
 from tests.conftest import Run
+from tests.support.points import Composed, plan_of
 
 
 def write(folder: Path, rows: list[tuple[int, float]], **columns: Any) -> str:
