@@ -102,3 +102,5 @@ def test_conf_readme_names_every_root_scalar_and_option() -> None:
 def test_citation_and_version_agree() -> None:
     version = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    released = yaml.safe_load((ROOT / "CITATION.cff").read_text())["date-released"]
+    assert f"## [{version}] - {released}" in (ROOT / "CHANGELOG.md").read_text()
