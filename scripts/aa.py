@@ -33,11 +33,11 @@ def main() -> int:
 def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from bench.ab.rounds import run_rounds
     from bench.ab.sweeps import Arm
+    from bench.cli.exits import EXIT_OK, EXIT_REGRESSED
     from bench.compare import compare
     from bench.compare.command import check_out, check_rounds, present, rules_of
     from bench.compare.load import load_side
     from bench.compare.verdicts.noise import measured_floor, write_floor
-    from bench.compare.verdicts.rules import EXIT_OK, EXIT_REGRESSED
 
     rules = rules_of(arguments)
     check_out(arguments.out)

@@ -9,9 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
-EXIT_DIFFERS = 3
-EXIT_NOT_RUN = 4
-
 
 def main() -> int:
     """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that could be was not run."""
@@ -32,6 +29,7 @@ def main() -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from bench.cli.exits import EXIT_CLAIM_DIFFERS, EXIT_CLAIM_NOT_RUN, EXIT_OK
     from bench.reports.catalogue import all_figures
     from bench.reports.paper.judge import judge_all
     from bench.reports.paper.registry import load_claims
@@ -55,10 +53,11 @@ def _check(arguments: argparse.Namespace) -> int:
                 print(f"{verdict.claim.id}: {verdict.verdict}{basis}: {verdict.reason}")
         print(f"{len(verdicts)} claims: {summary(verdicts)}; rows of {display_path(folder)}")
     if not arguments.fail:
-        return 0
+        return EXIT_OK
     if any(verdict.verdict == "differs" for verdict in verdicts):
-        return EXIT_DIFFERS
-    return EXIT_NOT_RUN if any(v.verdict == "not run" and v.claim.answer and not v.claim.gpu for v in verdicts) else 0
+        return EXIT_CLAIM_DIFFERS
+    not_run = any(v.verdict == "not run" and v.claim.answer and not v.claim.gpu for v in verdicts)
+    return EXIT_CLAIM_NOT_RUN if not_run else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ def main() -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from bench.cli.exits import EXIT_INCOMPLETE, EXIT_OK
     from bench.compare.command import check_out, present, rules_of
     from bench.compare.load import load_side
     from bench.compare.verdicts.noise import compared
-    from bench.compare.verdicts.rules import EXIT_INCOMPLETE, EXIT_OK
 
     rules = rules_of(arguments)
     check_out(arguments.out)

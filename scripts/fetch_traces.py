@@ -27,6 +27,7 @@ def main() -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
+    from bench.cli.exits import EXIT_OK, EXIT_TRACES_MISSING
     from bench.config import one_of
     from bench.workload.published.catalogue import TRACES
     from bench.workload.published.fetch import FetchError, fetch
@@ -51,7 +52,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
         else:
             if trace.name == SHAREGPT:
                 _derive(arguments.dir)
-    return 4 if missing else 0
+    return EXIT_TRACES_MISSING if missing else EXIT_OK
 
 
 def _derive(folder: Path) -> None:

@@ -87,6 +87,8 @@ def regenerated(path: Path) -> str:
 
 def main() -> int:
     """Return 0, or 1 if ``--check`` found a stale document."""
+    from bench.cli.exits import EXIT_OK, EXIT_STALE
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a document is stale")
     check = parser.parse_args().check
@@ -95,7 +97,7 @@ def main() -> int:
         print(f"{path} is stale" if check else f"rewrote {path}")
         if not check:
             (ROOT / path).write_text(regenerated(path), encoding="utf-8")
-    return 1 if stale and check else 0
+    return EXIT_STALE if stale and check else EXIT_OK
 
 
 if __name__ == "__main__":

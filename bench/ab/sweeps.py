@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.ab.turn_keeper import TurnKeeper, handed_out
-from bench.cli.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED
-from bench.cli.main import EXIT_OK, EXIT_POINTS_FAILED
+from bench.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
 from bench.measure.turns import VARIABLE, variable
 from bench.runner.job import hydra_quoted
 from bench.runner.machine.gpu_lock import visible_gpus

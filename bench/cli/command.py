@@ -7,11 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-EXIT_INTERNAL = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
-"""As a shell reports a process that SIGPIPE ended."""
+from bench.cli.exits import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXIT_INTERRUPTED
 
 
 def run_command(command: Callable[[], int]) -> int:

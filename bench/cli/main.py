@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli.command import run_command
+from bench.cli.exits import EXIT_OK
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-
-EXIT_OK = 0
-EXIT_POINTS_FAILED = 4
 
 
 def task(cfg: DictConfig) -> None:

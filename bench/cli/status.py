@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.main import EXIT_OK, EXIT_POINTS_FAILED
+from bench.cli.exits import EXIT_OK, EXIT_POINTS_FAILED
 from bench.plan.points import Point, read_plan
 from bench.rows.record import FAILED, read_row, row_path
 from bench.runner.job import resume_command

@@ -12,9 +12,8 @@ import psutil
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from bench.cli.command import EXIT_INTERRUPTED
+from bench.cli.exits import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
 from bench.cli.launchers import Choice, launch_foreign
-from bench.cli.main import EXIT_OK, EXIT_POINTS_FAILED
 from bench.cli.resume import check_same, check_unchanged, resumed_folder
 from bench.config import Config, build
 from bench.plan.expand import expand

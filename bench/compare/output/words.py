@@ -7,17 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from bench.cli.exits import EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSED
 from bench.compare.verdicts.comparison import Comparison
 from bench.compare.verdicts.join import COMPARED, FAILED, MISSING
-from bench.compare.verdicts.rules import (
-    EXIT_INCOMPLETE,
-    EXIT_INCONCLUSIVE,
-    EXIT_NOT_COMPARABLE,
-    EXIT_OK,
-    EXIT_REGRESSED,
-    SAME,
-    VERDICTS,
-)
+from bench.compare.verdicts.rules import SAME, VERDICTS
 from bench.config.units import mib
 
 MEANING = {

@@ -8,24 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from bench.cli.exits import EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSED
 from bench.compare.side import NOT_RUN, Side
 from bench.compare.verdicts.arrays import Rows, rows_of
 from bench.compare.verdicts.exact import judge_exact
 from bench.compare.verdicts.join import COMPARED, FAILED, MISSING, NEW, comparable_keys, join
 from bench.compare.verdicts.machines import Mismatch, described, mismatch
 from bench.compare.verdicts.noisy import judge_noisy
-from bench.compare.verdicts.rules import (
-    EXIT_INCOMPLETE,
-    EXIT_INCONCLUSIVE,
-    EXIT_NOT_COMPARABLE,
-    EXIT_OK,
-    EXIT_REGRESSED,
-    INCONCLUSIVE,
-    INSUFFICIENT,
-    REGRESSED,
-    VERDICTS,
-    Rules,
-)
+from bench.compare.verdicts.rules import INCONCLUSIVE, INSUFFICIENT, REGRESSED, VERDICTS, Rules
 
 COLUMNS: Mapping[str, str] = {
     "key": "object",

@@ -10,12 +10,6 @@ from bench.rows.columns import BY_NAME, COLUMNS, Column
 KINDS = ("exact", "timing", "memory")
 """Kinds of columns that are judged."""
 
-EXIT_OK = 0
-EXIT_REGRESSED = 3
-EXIT_INCOMPLETE = 4
-EXIT_NOT_COMPARABLE = 5
-EXIT_INCONCLUSIVE = 6
-
 REGRESSED, IMPROVED, SAME = "regressed", "improved", "same"
 INCONCLUSIVE, INSUFFICIENT = "inconclusive", "insufficient"
 

@@ -150,7 +150,8 @@ def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
 
 def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18a"]
-    common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18a", "num_seqs": 8,
+    common = {"status": "ok", "scenario": "decode", "num_seqs": 8,
+              "repro_command": "python bench/run.py -m experiment=paper_fig18a",
               "admitted_seqs": 8, "live_tokens": 512, "replicate": 0}  # fmt: skip
     paged = {"implementation": "paged_triton", "page_size": 16}
     lines = [
@@ -170,6 +171,7 @@ def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Pa
 def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18b_kernel"]
     common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18b_kernel", "replicate": 0,
+              "scenario": "decode",
               "implementation": "paged_triton", "device": "cuda"}  # fmt: skip
     times = {1: 30.0, 8: 10.5, 16: 10.0}
     lines = [common | {"key": str(size), "page_size": size, "decode_us": us} for size, us in times.items()]
@@ -183,7 +185,8 @@ def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> No
 
 def test_swapping_is_set_against_computing_the_same_tokens_again(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig19a"]
-    common = {"status": "ok", "replicate": 0, "implementation": "paged_triton", "device": "cuda", "live_tokens": 512}
+    common = {"status": "ok", "scenario": "swap", "replicate": 0, "implementation": "paged_triton", "device": "cuda",
+              "live_tokens": 512}  # fmt: skip
     swaps = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a", "page_moves": "each"}
     again = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a_recompute", "prefill_us": 100.0,
                       "append_us": 50.0, "linear_us": 850.0}  # fmt: skip
