@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.cli import exits
 from bench.config import Config
 from scripts.update_docs import GENERATED, regenerated
 
@@ -81,6 +82,11 @@ def test_paths_that_documents_name_exist(document: Path) -> None:
 
 def test_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
+
+
+def test_readme_lists_every_exit_code() -> None:
+    codes = {value for name, value in vars(exits).items() if name.startswith("EXIT_")}
+    assert codes == {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.M)}
 
 
 def test_every_decision_is_listed() -> None:
