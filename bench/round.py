@@ -30,9 +30,9 @@ CEILING = "bench.measure.ceiling:measure_ceiling"
 PROBE_TIMEOUT_S = 300.0
 MEMORY_PROCESS = ":weigh_point"
 NOT_WEIGHED = "measure.weigh=false: the memory process did not run"
-WEIGHED = tuple(column.name for column in MEMORY if column.name.endswith("_bytes") or column.name in (
-    "torch_alloc_retries", "process_memory_source", "process_memory_confidence", "device_memory_source",
-)) + ("storage_bytes", "logical_bytes")  # fmt: skip
+_WEIGHED_TOO = ("storage_bytes", "logical_bytes", "torch_alloc_retries", "process_memory_source",
+                "process_memory_confidence", "device_memory_source")  # fmt: skip
+WEIGHED = (*(column.name for column in MEMORY if column.name.endswith("_bytes")), *_WEIGHED_TOO)
 """Columns that only the memory process fills."""
 
 

@@ -60,6 +60,7 @@ def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
             state=state,
             small=arguments.small,
             overrides=SMALL if arguments.small else FAST,
+            repeat=arguments.only is not None,
         )
         if packages and (packages / "flashinfer").is_dir() and arguments.device == "cuda":
             session.start_background("flashinfer", [sys.executable, "-m", "scripts.visit.flashinfer_jit"])
@@ -80,8 +81,10 @@ def dry_run(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
         if packages:
             wheels.unpack(arguments.wheels, packages)
         env = environment(packages, os.environ, Path(scratch))
-        session = Session(steps, work=Path(scratch), out=Path(scratch), device=arguments.device, deadline=0.0, env=env,
-                          state=State(), small=arguments.small, overrides=SMALL if arguments.small else FAST)  # fmt: skip
+        session = Session(
+            steps, work=Path(scratch), out=Path(scratch), device=arguments.device, deadline=0.0, env=env,
+            state=State(), small=arguments.small, overrides=SMALL if arguments.small else FAST,
+        )  # fmt: skip
         requests = "".join(json.dumps(session.request(step)) + "\n" for step in steps if step.sweeps)
         assume = ["--assume", arguments.assume] if arguments.assume else []
         command = [sys.executable, "-m", "scripts.visit.sweeps", "--dry-run", "--work", scratch, "--device",

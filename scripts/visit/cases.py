@@ -49,8 +49,16 @@ class Shape:
     @property
     def model(self) -> ModelSpec:
         """The model of that shape, with one layer."""
-        return ModelSpec(name=self.name, num_layers=1, num_query_heads=self.heads[0], num_kv_heads=self.heads[1],
-                         head_dim=self.head_dim, dtype=self.dtype, max_seq_len=max(self.lens), **self.semantics)  # fmt: skip
+        return ModelSpec(
+            name=self.name,
+            num_layers=1,
+            num_query_heads=self.heads[0],
+            num_kv_heads=self.heads[1],
+            head_dim=self.head_dim,
+            dtype=self.dtype,
+            max_seq_len=max(self.lens),
+            **self.semantics,
+        )
 
 
 def make_cache(shape: Shape, arm: str, device: str, num_layers: int = 1) -> KVCache:

@@ -48,11 +48,13 @@ def check_shape(argument: Mapping[str, Any]) -> Answer:
     shape, device = shape_of(argument["shape"]), str(argument["device"])
     cache = make_cache(shape, argument["arm"], device)
     query, keys, values = draw(shape, device)
-    for tensor in cache.tensors:
-        tensor.fill_(float("nan"))  # what no sequence owns must not be read
+    _poison(cache)
     keys, values, written = _stored(cache, shape, keys, values)
     write(cache, *written)
-    masking: dict[str, Any] = {"window": shape.semantics.get("sliding_window"), "soft_cap": shape.semantics.get("soft_cap")}
+    masking: dict[str, Any] = {
+        "window": shape.semantics.get("sliding_window"),
+        "soft_cap": shape.semantics.get("soft_cap"),
+    }
     if shape.num_queries is None:
         found = _decode(cache, shape, query)
         queries: Any = query
@@ -70,6 +72,15 @@ def check_shape(argument: Mapping[str, Any]) -> Answer:
     return Answer(values={"good": good, "max_rel_error": _finite(worst), "allowed_rel_error": allowed,
                           "errors": {name: _finite(error) for name, error in errors.items()},
                           "details": dict(cache.details())})  # fmt: skip
+
+
+def _poison(cache: KVCache) -> None:
+    """Fill the cache with NaN: what no sequence owns must not be read."""
+    for tensor in cache.tensors:
+        if tensor.element_size() == 1:
+            tensor.view(torch.uint8).fill_(0x7F)  # NaN of float8_e4m3fn
+        else:
+            tensor.fill_(float("nan"))
 
 
 def _decode(cache: KVCache, shape: Shape, query: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -169,7 +180,9 @@ class Pool:
             began = time.monotonic()
             try:
                 if server is None:
-                    server = Server(env, preload=(*TENSOR_MODULES, "triton", "impls.paged_triton"))
+                    server = Server(
+                        env, preload=(*TENSOR_MODULES, "triton", "impls.paged_triton", "impls.kernels.decode")
+                    )
                 log = self.folder / f"{call.partition(':')[2]}-{index}.log"
                 answer = server.run(call, argument, log=log, timeout_s=min(TIMEOUT_S, left_s)).answer
             except ServerLost as error:
@@ -204,7 +217,10 @@ def main() -> int:
             good = answer.status == "ok" and bool(answer.values.get("good"))
             status = answer.status if answer.status != "ok" or good else "incorrect"
             results[name] = {"status": status, "reason": answer.status_reason, "seconds": seconds, **answer.values}
-            told = answer.status_reason or f"error {answer.values.get('max_rel_error')} (allowed {answer.values.get('allowed_rel_error')})"
+            told = (
+                answer.status_reason
+                or f"error {answer.values.get('max_rel_error')} (allowed {answer.values.get('allowed_rel_error')})"
+            )
             print(f"{'OK ' if good else 'BAD'} {name}: {told} in {seconds:.1f} s", flush=True)
             save()
 

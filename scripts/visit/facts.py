@@ -106,7 +106,11 @@ def main() -> int:
     parser.add_argument("--small", action="store_true")
     arguments = parser.parse_args()
     num_bytes = 2**24 if arguments.small else GIB
-    facts: dict[str, Any] = {"python": platform.python_version(), "machine": platform.platform(), "cpus": os.cpu_count()}
+    facts: dict[str, Any] = {
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "cpus": os.cpu_count(),
+    }
     failed = []
     parts: dict[str, Callable[[], Any]] = {
         "child_seconds": lambda: child_seconds(arguments.device),

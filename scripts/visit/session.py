@@ -25,6 +25,8 @@ PACK_EVERY_S = 15.0
 HANG_S = 75.0
 """Seconds after a sweep's budget until its process is killed: a point's time limit, and some room."""
 GRACE_S = 10.0
+BACKGROUND_S = 60.0
+"""Seconds that a step waits for its background command."""
 LOG_END = 3000
 """Characters of a failed step's log that session.json holds."""
 
@@ -120,7 +122,7 @@ class SweepProcess:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(3)
+            self.process.wait(1)
         _kill_group(self.process)
         self.process = None
 
@@ -152,15 +154,16 @@ class Session:
         state: what earlier visits finished.
         small: every step in its small form.
         overrides: of every sweep, such as ``measure=visit``.
+        repeat: run steps that the state says are finished, too; of sweeps only the points that failed.
     """
 
     def __init__(
         self, steps: Sequence[Step], *, work: Path, out: Path, device: str, deadline: float, env: Mapping[str, str],
-        state: State, small: bool, overrides: Sequence[str],
+        state: State, small: bool, overrides: Sequence[str], repeat: bool = False,
     ) -> None:  # fmt: skip
         self.steps, self.work, self.out, self.device = list(steps), work, out, device
         self.deadline, self.env, self.state, self.small = deadline, dict(env), state, small
-        self.overrides = list(overrides)
+        self.overrides, self.repeat = list(overrides), repeat
         self.outcomes = {step.name: Outcome(name=step.name) for step in steps}
         self.began, self.packed_at, self.packed = time.monotonic(), 0.0, dict[str, Any]()
         self.logs = work / "logs"
@@ -184,10 +187,7 @@ class Session:
         try:
             if any(step.sweeps for step in self.steps):
                 self.sweeps.start()  # its imports overlap with the first steps
-            waiting = list(self.steps)
-            while waiting:
-                step = self._next(waiting)
-                waiting.remove(step)
+            for step in self.steps:
                 self._step(step)
                 self.save()
         finally:
@@ -198,7 +198,7 @@ class Session:
         return self.outcomes
 
     def start_background(self, name: str, command: Sequence[str]) -> None:
-        """Run a command beside the steps; the step of that name comes once it has ended."""
+        """Run a command beside the steps that time nothing; the step of that name waits for its end."""
         with (self.logs / f"{name}-background.log").open("wb") as log:
             self.background[name] = subprocess.Popen(
                 ["nice", "-n", "10", *command], cwd=ROOT, env=self.env, stdout=log, stderr=subprocess.STDOUT,
@@ -230,24 +230,34 @@ class Session:
             "state": asdict(self.state),
         }
 
-    def _next(self, waiting: Sequence[Step]) -> Step:
-        """The first step whose background command has ended; else the first one."""
-        for step in waiting:
-            process = self.background.get(step.name)
-            if process is None or process.poll() is not None:
-                return step
-        return waiting[0]
+    def _pause(self, paused: bool) -> None:
+        """Stop or continue the background commands: nothing else may compute while a step takes times."""
+        for process in self.background.values():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGSTOP if paused else signal.SIGCONT)
+
+    def _await_background(self, name: str) -> None:
+        """Wait for the background command of a step, at most ``BACKGROUND_S``."""
+        process = self.background.get(name)
+        if process is None:
+            return
+        self._pause(False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(min(BACKGROUND_S, max(0.0, self.left_s - 20)))
+            print(f"{name}: its background command ended with exit code {code}", flush=True)
 
     def _step(self, step: Step) -> None:
         outcome, began = self.outcomes[step.name], time.monotonic()
-        if step.name in self.state.finished and not step.first:
+        if step.name in self.state.finished and not (step.first or self.repeat):
             outcome.status = "done earlier"
             return
         if self.left_s < step.min_s:
             return
         print(f"{step.name} … ({self.left_s:.0f} s left)", flush=True)
-        budget_s = min(step.max_s, self.left_s - 2)
         try:
+            self._await_background(step.name)
+            self._pause(step.takes_times)
+            budget_s = min(step.max_s, self.left_s - 2)
             if step.sweeps:
                 self._sweep(step, outcome, budget_s)
             else:

@@ -29,15 +29,17 @@ from bench.run_folder import create_run_folder, write_environment
 from bench.session import Session
 from bench.sweep import to_plain
 
-PRELOADED = ("triton", "pandas", "impls.paged_triton", "impls.triton_contiguous", "impls.contiguous",
-             "impls.paged_torch", "bench.scenarios.decode", "bench.scenarios.prefill", "bench.scenarios.swap",
-             "bench.measure.ceiling", "bench.measure.graph", "bench.measure.events")  # fmt: skip
+PRELOADED = (
+    "triton",
+    "pandas",
+    *(f"impls.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
+    *(f"impls.kernels.{name}" for name in ("decode", "merge", "prefill", "write", "copy_pages", "runtime")),
+    *(f"bench.scenarios.{name}" for name in ("decode", "prefill", "swap")),
+    *(f"bench.measure.{name}" for name in ("ceiling", "graph", "events")),
+)
 """Modules that every child would import; none of them touches a device."""
-ASSUMED: Mapping[str, Mapping[str, Any]] = {
-    "h100": {"gpu": "NVIDIA H100 80GB HBM3 (assumed)", "gpu_memory_bytes": 85_017_493_504, "l2_cache_bytes": 52_428_800},
-    "h200": {"gpu": "NVIDIA H200 (assumed)", "gpu_memory_bytes": 150_754_820_096, "l2_cache_bytes": 62_914_560},
-}
-"""Facts of a device that a dry run assumes, by name."""
+ASSUMED_BYTES: Mapping[str, int] = {"h100": 85_017_493_504, "h200": 150_754_820_096}
+"""Memory of the device that a dry run assumes."""
 
 
 class Planner:
@@ -189,7 +191,7 @@ def serve(work: Path, device: str) -> None:
 def dry_run(device: str, requests: Iterable[Mapping[str, Any]], assume: str | None) -> int:
     """Print the plan of every sweep; no device is needed. Returns the number of points."""
     planner, points = Planner(), 0
-    memory = int(ASSUMED[assume]["gpu_memory_bytes"]) if assume else None
+    memory = ASSUMED_BYTES[assume] if assume else None
     for request in requests:
         plan, _ = planner.plan(request["sweeps"], device, memory)
         print(f"{request['name']}:")
@@ -204,7 +206,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--dry-run", action="store_true", help="plan the requests on the standard input")
-    parser.add_argument("--assume", choices=sorted(ASSUMED))
+    parser.add_argument("--assume", choices=sorted(ASSUMED_BYTES))
     arguments = parser.parse_args()
     if arguments.dry_run:
         points = dry_run(arguments.device, (json.loads(line) for line in sys.stdin), arguments.assume)

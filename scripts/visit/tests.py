@@ -15,9 +15,10 @@ TESTS = ("tests/measure/test_gpu.py", "tests/kernels/test_decode_results.py", "t
 def command(out: Path, budget_s: float, *, small: bool) -> list[str]:
     """The pytest run; it ends after ten failures."""
     tests = TESTS[:1] if small else TESTS
-    return [sys.executable, "-m", "pytest", "-q", "-x" if small else "--maxfail=10", "-o", "addopts=--import-mode=importlib",
-            "-p", "no:cacheprovider", "-m", "not slow and not perf and not cluster", "--timeout", "60",
-            f"--junit-xml={out / 'tests.xml'}", "--durations=10", "--session-timeout", str(int(budget_s)), *tests]  # fmt: skip
+    marks = "not slow and not perf and not cluster"
+    return [sys.executable, "-m", "pytest", "-q", "--maxfail=10", "-o", "addopts=--import-mode=importlib",
+            "-p", "no:cacheprovider", "-m", marks, "--timeout", "60", f"--junit-xml={out / 'tests.xml'}",
+            "--durations=10", "--session-timeout", str(int(budget_s)), *tests]  # fmt: skip
 
 
 def main() -> int:

@@ -106,9 +106,10 @@ class Bench:
             samples = time_with_graph(work, RULE, warmup_ms=2, calls=choice.graph_calls,
                                       l2_mode="cold" if cold else "hot")  # fmt: skip
         low, median, high = median_interval(samples.values_us)
+        gbps = (self.kv_bytes + 2 * self.query.nbytes) / median / 1000
         return {"us": median, "us_low": low, "us_high": high, "samples": len(samples.values_us),
                 "calls": samples.calls_per_sample, "copies": samples.copies, "timer": samples.timer,
-                "l2_mode": samples.l2_mode, "gbps": (self.kv_bytes + 2 * self.query.nbytes) / median / 1000}  # fmt: skip
+                "l2_mode": samples.l2_mode, "gbps": gbps}  # fmt: skip
 
 
 def failed_tiles(out: Path) -> set[int]:
@@ -130,8 +131,8 @@ def measure(
             traceback.print_exc()
             results.append({"batch": shape.name, "error": f"{type(error).__name__}: {str(error)[:300]}"})
             continue
-        sets: list[dict[str, int]] = [{}, *({**tile, "num_splits": n} for i, tile in enumerate(TILES) if i not in skipped
-                                          for n in SPLITS)]  # fmt: skip
+        tiles = [tile for index, tile in enumerate(TILES) if index not in skipped]
+        sets: list[dict[str, int]] = [{}, *({**tile, "num_splits": splits} for tile in tiles for splits in SPLITS)]
         for options in sets[:3] if device == "cpu" else sets:
             if time.monotonic() > deadline:
                 results.append({"batch": shape.name, "error": "no time was left for the rest"})
