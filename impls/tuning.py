@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from typing import TypeVar
 
 import torch
 
@@ -18,63 +17,53 @@ _ROUNDS = 5
 _MAX_REASON = 200  # characters of one refusal
 
 
-@dataclass(frozen=True, kw_only=True)
-class Race(Generic[_Choice]):
-    """What timing some calls found.
-
-    Attributes:
-        best: key of the fastest.
-        seconds: least time of each call that works, by key.
-        refused: why each other call does not work here, by key.
-    """
-
-    best: _Choice
-    seconds: Mapping[_Choice, float]
-    refused: Mapping[_Choice, str]
-
-
-def fastest(calls: Mapping[_Choice, Callable[[], object]], device: torch.device) -> _Choice:
-    """Return the key of the fastest call; see ``race``."""
-    return race(calls, device).best
-
-
-def race(calls: Mapping[_Choice, Callable[[], object]], device: torch.device) -> Race[_Choice]:
-    """Time every call in turn, a few times.
+def fastest(
+    calls: Mapping[_Choice, Callable[[], object]],
+    device: torch.device,
+    timer: Callable[[Callable[[], object], torch.device], float] | None = None,
+    refused: MutableMapping[_Choice, str] | None = None,
+) -> _Choice:
+    """Time every call in turn, a few times, and return the key of the one with the least time.
 
     A call is left out if its first try is refused: this torch, this Triton or this device cannot do it.
 
     Args:
         calls: what to choose from, by key.
         device: the function waits for it before and after each call.
+        timer: returns the seconds of one call; the host's clock if ``None``.
+        refused: is filled with the reason of each call that was left out.
 
     Raises:
         Unsupported: no call works; gives the reason of each.
         Exception: a call failed in a way that is no refusal, such as a memory fault or a wrong argument.
     """
+    seconds = timer or _seconds
     best_s = dict.fromkeys(calls, math.inf)
-    refused: dict[_Choice, str] = {}
+    reasons: dict[_Choice, str] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch explains as warnings why a back-end is refused
         for choice, call in calls.items():
             try:
-                _seconds(call, device)
+                seconds(call, device)
             except Exception as error:
                 if not is_refusal(error):
                     raise
                 _synchronize(device)  # raises if the device itself has failed: no later call could work
                 del best_s[choice]
-                refused[choice] = _first_line(error)
+                reasons[choice] = _first_line(error)
         for _ in range(_ROUNDS if len(best_s) > 1 else 0):
             for choice, least_s in best_s.items():
-                best_s[choice] = min(least_s, _seconds(calls[choice], device))
+                best_s[choice] = min(least_s, seconds(calls[choice], device))
+    if refused is not None:
+        refused.update(reasons)
     if not best_s:
-        reasons = "; ".join(f"{choice}: {reason}" for choice, reason in refused.items())
-        raise Unsupported(f"no way to compute this attention works on {device} ({reasons})")
-    return Race(best=min(best_s, key=best_s.__getitem__), seconds=best_s, refused=refused)
+        told = "; ".join(f"{choice}: {reason}" for choice, reason in reasons.items())
+        raise Unsupported(f"no way to compute this attention works on {device} ({told})")
+    return min(best_s, key=best_s.__getitem__)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether a call that raised this cannot be done here, while another way may work.
+    """Return whether a call that raised this cannot be done here, while another way may work.
 
     Torch refuses with a ``RuntimeError``. Triton's ``OutOfResources``, ``PTXASError`` and
     ``CompilationError`` derive from ``Exception``. Out of memory is no refusal: the caller has a
@@ -89,7 +78,7 @@ def is_refusal(error: Exception) -> bool:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else "no message"
-    return text[:_MAX_REASON] if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}"[:_MAX_REASON]
+    return (text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}")[:_MAX_REASON]
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:
