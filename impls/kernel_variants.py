@@ -12,6 +12,7 @@ import torch
 from impls.interface import PageCopy
 from impls.kernels.heuristics import Tile
 from impls.kernels.support import Device, KernelCache, load_kernels
+from impls.launch_plan import Contender, Planner
 from impls.spec import ModelSpec
 from impls.triton_decoder import TritonDecoder
 from impls.triton_prefill import Queries, prefill
@@ -128,13 +129,13 @@ def _launches(variant: Variant) -> dict[str, list[Launch]]:
         kernels=kernels._replace(**recorders),
         target=Device(multiprocessors=MULTIPROCESSORS, capability=variant.capability),
     )
-    decoder = TritonDecoder(setup, {})
+    decoder, planner = TritonDecoder(setup, {}), Planner(setup, None)
     layer, rows = _layer(model), _rows(variant)
     new = torch.empty((1, model.num_kv_heads, model.head_dim), dtype=dtype)
     setup.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
     query = torch.empty((1, model.num_query_heads, model.head_dim), dtype=dtype)
     for tile in decoder.tiles:
-        decoder.attend(query, layer, rows, decoder.plan_with(tile, rows.host_lens))
+        decoder.attend(query, layer, rows, planner.plan(Contender(tile=tile), rows.host_lens))
     prefill(setup, query, layer, rows, Queries.of([1], setup.device))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
     setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])

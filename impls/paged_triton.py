@@ -34,8 +34,8 @@ class TritonBatch(OnPages):
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes of the page table, the lengths, the slot mapping and one layer's scales."""
-        return self.paged.metadata_bytes + self.scales_bytes
+        """Device bytes of the page table, lengths, slot mapping, work list and one layer's scales."""
+        return self.paged.metadata_bytes + self.plan.metadata_bytes + self.scales_bytes
 
 
 class PagedTriton(PrefillsWithTriton, MovesPages):

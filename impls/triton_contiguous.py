@@ -44,7 +44,8 @@ class RegionBatch:
     @property
     def metadata_bytes(self) -> int:
         """Device bytes that the tensors take."""
-        return self.slot_mapping.nbytes + self.rows.table.nbytes + self.seq_lens.nbytes + self.scales_bytes
+        tensors = (self.slot_mapping, self.rows.table, self.seq_lens)
+        return sum(tensor.nbytes for tensor in tensors) + self.plan.metadata_bytes + self.scales_bytes
 
 
 class TritonContiguous(PrefillsWithTriton):

@@ -158,6 +158,7 @@ class Setup:
             "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
             "target": list(self.target),
             "triton": self.kernels.version,
+            "torch": str(torch.__version__),
             "kernels": kernels_digest(),
             "attention": self.model.attention,
             "dtype": self.model.dtype,

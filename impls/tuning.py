@@ -16,7 +16,11 @@ _Choice = TypeVar("_Choice", bound=Hashable)
 _ROUNDS = 5
 
 
-def fastest(calls: Mapping[_Choice, Callable[[], object]], device: torch.device) -> _Choice:
+def fastest(
+    calls: Mapping[_Choice, Callable[[], object]],
+    device: torch.device,
+    timer: Callable[[Callable[[], object], torch.device], float] | None = None,
+) -> _Choice:
     """Time every call in turn, a few times, and return the key of the one with the least time.
 
     A call that fails when tried first is left out: this torch or this device cannot do it.
@@ -24,17 +28,19 @@ def fastest(calls: Mapping[_Choice, Callable[[], object]], device: torch.device)
     Args:
         calls: what to choose from, by key.
         device: waited for before and after each call.
+        timer: returns the seconds of one call; the host's clock if ``None``.
 
     Raises:
         Unsupported: no call works; gives the reason of each.
     """
+    seconds = timer or _seconds
     best_s = dict.fromkeys(calls, math.inf)
     reasons = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch explains as warnings why a back-end is refused
         for choice, call in calls.items():
             try:
-                _seconds(call, device)
+                seconds(call, device)
             except torch.OutOfMemoryError:
                 raise  # not a lack of ability: the caller has a status for it
             except RuntimeError as error:
@@ -42,7 +48,7 @@ def fastest(calls: Mapping[_Choice, Callable[[], object]], device: torch.device)
                 reasons.append(f"{choice}: {str(error).splitlines()[0]}")
         for _ in range(_ROUNDS if len(best_s) > 1 else 0):
             for choice, least_s in best_s.items():
-                best_s[choice] = min(least_s, _seconds(calls[choice], device))
+                best_s[choice] = min(least_s, seconds(calls[choice], device))
     if not best_s:
         raise Unsupported(f"no way to compute this attention works on {device} ({'; '.join(reasons)})")
     return min(best_s, key=best_s.__getitem__)

@@ -1,38 +1,42 @@
 """Decode attention over a KV cache, paged or not: one new token per sequence.
 
-Flash-decoding (Dao et al., 2023): the tokens of a sequence are split over programs, each runs an
-online softmax (Milakov and Gimelshein, 2018) over its own, and ``impls.kernels.merge`` joins the
-parts. All query heads of a KV head share one program, so that K and V are read once per KV head.
-Softmax is float32 and base two.
+The kernel is flash-decoding (Dao et al., 2023). The tokens of a long sequence are split over
+programs. Each program runs an online softmax (Milakov and Gimelshein, 2018) over its own tokens, and
+``impls.kernels.merge`` joins the parts. All query heads of a KV head share one program, so that K and
+V are read once per KV head. Softmax is float32 and base two.
+
+A program finds its tokens in the work list (``impls.work_list``). Without a list, each program
+attends to one whole sequence. A sequence without tokens gets zeros, and a log-sum-exp of -inf.
 
 The running state (largest score, sum of weights, weighted sum of values) is kept per *lane*. With
 several query heads per KV head a lane is a query head, and ``tl.dot`` does the products. With one
-query head a lane is a token of the tile: nothing in the loop crosses warps, and the lanes are joined
-once at the end.
+query head a lane is a token of the tile. Nothing in the loop then crosses warps, and the lanes are
+joined once at the end.
 
-What an option does not ask for is not compiled: pages (``PAGED``), a window, a soft cap and the
-scales of a quantised cache leave no instruction behind where they are off.
+An option that is off leaves no instruction behind: the work list, pages (``PAGED``), a window, a
+soft cap and the scales of a quantised cache.
 """
 
 import triton
 import triton.language as tl
 
-from impls.kernels.online_softmax import LOWEST, attend_group, attend_pairs, attend_single, join_lanes
+from impls.kernels.online_softmax import LOWEST, attend_group, attend_pairs, attend_single, join_lanes, log_sum_exp
 from impls.kernels.tiles import first_token, load_pages, load_pairs, tile_offsets
 
 
 @triton.jit(do_not_specialize=["table_stride"])
 def decode_kernel(
-    out_ptr,  # [num_seqs, num_query_heads, num_splits, head_dim]; float32 if num_splits > 1
-    lse_ptr,  # [num_seqs, num_query_heads, num_splits] float32, base two; None if num_splits is 1
+    out_ptr,  # [num_seqs, num_query_heads, head_dim]
+    parts_ptr,  # [num_parts, num_query_heads, head_dim] float32; None if no sequence is split
+    part_lse_ptr,  # [num_parts, num_query_heads] float32, base two; None if no sequence is split
     query_ptr,  # [num_seqs, num_query_heads, head_dim]
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
     kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
     table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end; else [num_seqs] int64, first slots
     seq_lens_ptr,  # [num_seqs] int32
+    work_ptr,  # [num_items, 4] int32: sequence, first token, one past the last, part or -1; None: an item is a sequence
     table_stride,
-    split_tokens,  # tokens per split, a multiple of BLOCK_TOKENS
     scale,  # of the scores; log2(e) included
     NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
@@ -49,19 +53,23 @@ def decode_kernel(
     BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
 ):
-    """One split of one sequence and KV head; grid ``(num_seqs * num_kv_heads, num_splits)``.
+    """Attend to one item of the work list for one KV head; grid ``(num_items * num_kv_heads,)``.
 
     KV heads run fastest: programs that run together read the same pages.
     """
-    seq, kv_head = tl.program_id(0) // NUM_KV_HEADS, tl.program_id(0) % NUM_KV_HEADS
-    split = tl.program_id(1)
-    seq_len = tl.load(seq_lens_ptr + seq)
-    start = first_token(seq_len, WINDOW, BLOCK_TOKENS) + split * split_tokens
-    if start >= seq_len:
-        return
-    stop = tl.minimum(start + split_tokens, seq_len)
+    item, kv_head = tl.program_id(0) // NUM_KV_HEADS, tl.program_id(0) % NUM_KV_HEADS
+    if work_ptr is None:
+        seq = item
+        seq_len = tl.load(seq_lens_ptr + seq)
+        start = first_token(seq_len, WINDOW, BLOCK_TOKENS)
+        stop = seq_len
+    else:
+        seq = tl.load(work_ptr + 4 * item)
+        start = tl.load(work_ptr + 4 * item + 1)
+        seq_len = tl.load(seq_lens_ptr + seq)
+        stop = tl.minimum(tl.load(work_ptr + 4 * item + 2), seq_len)
     dims = tl.arange(0, BLOCK_DIM)
-    row = tl.program_id(0) * GROUP_SIZE
+    row = (seq * NUM_KV_HEADS + kv_head) * GROUP_SIZE
     query = _load_query(query_ptr + row.to(tl.int64) * HEAD_DIM, GROUP_SIZE, HEAD_DIM, BLOCK_GROUP, BLOCK_DIM)
     if kv_scales_ptr is not None:
         scale *= tl.load(kv_scales_ptr + kv_head)
@@ -116,15 +124,23 @@ def decode_kernel(
         lane_max, lane_sum, acc = join_lanes(lane_max, lane_sum, acc)
     if IN_PAIRS:
         acc = tl.interleave(acc, odd_acc)
-    out = acc / lane_sum[:, None]
+    # No token was visible: the sums are zero, and zeros are stored.
+    out = acc / tl.where(lane_sum > 0, lane_sum, 1.0)[:, None]
     if kv_scales_ptr is not None:
         out *= tl.load(kv_scales_ptr + NUM_KV_HEADS + kv_head)
     group = tl.arange(0, BLOCK_GROUP)
-    part = (row + group).to(tl.int64) * tl.num_programs(1) + split
+    out_offset = (row + group).to(tl.int64)[:, None] * HEAD_DIM + dims[None, :]
     in_head = (group < GROUP_SIZE)[:, None] & (dims < HEAD_DIM)[None, :]
-    tl.store(out_ptr + part[:, None] * HEAD_DIM + dims[None, :], out.to(out_ptr.dtype.element_ty), mask=in_head)
-    if lse_ptr is not None:
-        tl.store(lse_ptr + part, lane_max + tl.log2(lane_sum), mask=group < GROUP_SIZE)
+    if parts_ptr is None:
+        tl.store(out_ptr + out_offset, out.to(out_ptr.dtype.element_ty), mask=in_head)
+    else:
+        part = tl.load(work_ptr + 4 * item + 3)
+        tl.store(out_ptr + out_offset, out.to(out_ptr.dtype.element_ty), mask=in_head & (part < 0))
+        part_row = (part.to(tl.int64) * NUM_KV_HEADS + kv_head) * GROUP_SIZE + group
+        part_offset = part_row[:, None] * HEAD_DIM + dims[None, :]
+        tl.store(parts_ptr + part_offset, out, mask=in_head & (part >= 0))
+        lse = log_sum_exp(lane_max, lane_sum)
+        tl.store(part_lse_ptr + part_row, lse, mask=(group < GROUP_SIZE) & (part >= 0))
 
 
 @triton.jit
@@ -135,9 +151,9 @@ def _load_query(
     BLOCK_GROUP: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
 ):
-    """The query heads of one KV head: ``[BLOCK_GROUP, BLOCK_DIM]``, or ``[BLOCK_DIM]`` of one head.
+    """Return the query heads of one KV head: ``[BLOCK_GROUP, BLOCK_DIM]``, or ``[BLOCK_DIM]`` of one head.
 
-    One row alone stays one-dimensional: as a tile it would impose its thread layout on K.
+    One row alone stays one-dimensional. As a tile it would impose its thread layout on K.
     """
     dims = tl.arange(0, BLOCK_DIM)
     if BLOCK_GROUP == 1:

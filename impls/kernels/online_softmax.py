@@ -52,6 +52,13 @@ def join_lanes(lane_max, lane_sum, acc):
 
 
 @triton.jit
+def log_sum_exp(lane_max, lane_sum):
+    """Return the log-sum-exp of each lane in base two, -inf where no token was visible."""
+    seen = lane_sum > 0
+    return tl.where(seen, lane_max + tl.log2(tl.where(seen, lane_sum, 1.0)), float("-inf"))
+
+
+@triton.jit
 def dot(left, right, acc):
     """Matrix product plus ``acc``, in float32; "ieee" keeps float32 operands off TF32."""
     if _INTERPRETED:  # Triton's interpreter multiplies bfloat16 as integers (triton issue 11584).

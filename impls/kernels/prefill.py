@@ -91,7 +91,8 @@ def prefill_kernel(
             visible &= tokens[None, :] > position[:, None] - WINDOW
         row_max, row_sum, acc = attend_group(query, keys, values, visible, scale, SOFT_CAP, row_max, row_sum, acc)
 
-    out = acc / row_sum[:, None]
+    # A row that sees no token, as padding has it, stores zeros.
+    out = acc / tl.where(row_sum > 0, row_sum, 1.0)[:, None]
     if kv_scales_ptr is not None:
         out *= tl.load(kv_scales_ptr + NUM_KV_HEADS + kv_head)
     tl.store(out_ptr + query_offset, out.to(out_ptr.dtype.element_ty), mask=in_query)

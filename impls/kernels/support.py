@@ -173,4 +173,4 @@ def tiles_for(model: ModelSpec, options: Mapping[str, object]) -> list[Tile]:
             raise ValueError(f"impl.options.{name}={value} must be from {lowest} to {highest}")
         if name != "num_stages" and value & (value - 1):
             raise ValueError(f"impl.options.{name}={value} must be a power of two")
-    return [replace(tile, **asked)] if asked else heuristics.tile_contenders(tile)
+    return [replace(tile, **asked)] if asked else heuristics.tile_contenders(tile, DTYPE_BYTES[model.dtype])

@@ -85,7 +85,7 @@ def attend(case: Case) -> Outcome:
     return Outcome(
         error=max_rel_error(cache.decode(0, query, batch), reference),
         allowed=allowed_error(query, keys, values, reference, **case.masking),
-        num_splits=batch.plan.splits.num_splits,
+        num_splits=batch.plan.num_splits,
     )
 
 
