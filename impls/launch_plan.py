@@ -68,13 +68,16 @@ class LaunchPlan:
     Attributes:
         tile: compile-time shape of the decode kernel.
         num_splits: parts of the sequence that has the most.
-        num_items: items of the work list; each is one program per KV head.
+        num_items: items of the work list.
+        num_programs: programs of the decode kernel: for each item one per KV head, or several if a
+            KV head has more query heads than a program takes.
         work: the work list; ``None`` if each item is a whole sequence and their order does not matter.
     """
 
     tile: Tile
     num_splits: int
     num_items: int
+    num_programs: int
     work: DeviceWork | None
 
     @property
@@ -106,9 +109,16 @@ class Planner:
         longest = int(tokens.tiles.max())
         is_uniform = longest == int(tokens.tiles.min())
         if part_tiles >= longest and (is_uniform or cost.fills_one_round(num_seqs)):
-            return LaunchPlan(tile=tile, num_splits=1, num_items=num_seqs, work=None)
+            programs = num_seqs * cost.programs_per_item
+            return LaunchPlan(tile=tile, num_splits=1, num_items=num_seqs, num_programs=programs, work=None)
         work = build_work_list(tokens, part_tiles)
-        return LaunchPlan(tile=tile, num_splits=work.num_splits, num_items=len(work.items), work=self._to_device(work))
+        return LaunchPlan(
+            tile=tile,
+            num_splits=work.num_splits,
+            num_items=len(work.items),
+            num_programs=len(work.items) * cost.programs_per_item,
+            work=self._to_device(work),
+        )
 
     def contenders(self, tiles: Sequence[Tile], host_lens: NDArray[np.int32]) -> dict[Contender, LaunchPlan]:
         """Return a plan of every tile with the splits of the cost model and, where those are several, with one.
@@ -147,9 +157,12 @@ class Planner:
             slots=device.multiprocessors * programs,
             device_bytes_per_us=device.multiprocessors * heuristics.sm_bytes_per_us(device.capability),
             program_bytes_per_us=tile.bytes_per_us(model.stored_bytes, device.capability),
-            num_kv_heads=model.num_kv_heads,
+            programs_per_item=model.num_kv_heads * ceil_div(model.group_size, tile.block_group),
             tile_bytes=tile.block_tokens * model.token_bytes_per_layer // model.num_kv_heads,
-            part_bytes=written_and_read * float32_bytes * model.group_size * (model.head_dim + 1),
+            part_bytes=written_and_read
+            * float32_bytes
+            * min(model.group_size, tile.block_group)
+            * (model.head_dim + 1),
         )
 
     def _to_device(self, work: WorkList) -> DeviceWork:

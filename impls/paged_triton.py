@@ -1,4 +1,4 @@
-"""The paged cache with our own Triton kernels: flash-decoding that reads pages where they lie."""
+"""The paged cache with our own Triton kernels: flash-decoding that reads pages in place."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import check_options, choice_option
 from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_extended import ExtendsWithTriton
 from impls.triton_prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.triton_setup import Rows, Setup, Storage
 
@@ -26,7 +27,7 @@ LAYOUTS = ("NHD", "HND")
 
 @dataclass(kw_only=True)
 class TritonBatch(OnPages):
-    """One decode step's metadata (``impls.interface.Batch``): the page table, and how to launch on it."""
+    """One decode step's metadata (``impls.interface.Batch``): the page table and the launch plan."""
 
     rows: Rows
     plan: LaunchPlan
@@ -38,13 +39,13 @@ class TritonBatch(OnPages):
         return self.paged.metadata_bytes + self.plan.metadata_bytes + self.scales_bytes
 
 
-class PagedTriton(PrefillsWithTriton, MovesPages):
+class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
     """KV cache over a pool of pages, one pair of tensors per layer.
 
     Args:
         model: shapes and dtype.
         policy: a ``PagePool``.
-        device: where the storage lies: a CUDA device, or any under Triton's interpreter.
+        device: holds the storage: a CUDA device, or any under Triton's interpreter.
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``, and ``kv_layout``: ``NHD`` (a page is ``[page_size,
             num_kv_heads, head_dim]``, the default) or ``HND`` (``[num_kv_heads, page_size, head_dim]``);
@@ -60,7 +61,7 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
     ) -> None:
         check_options(options, (*DECODER_OPTIONS, "kv_layout", "page_moves"))
         if not isinstance(policy, PagePool):
-            raise Unsupported(f"paged_triton stands on a page pool, not on {type(policy).__name__}")
+            raise Unsupported(f"paged_triton requires policy=paged or policy=prefix (got {type(policy).__name__})")
         kv_layout = choice_option(options, "kv_layout", LAYOUTS)
         self.policy: PagePool = policy
         self._model = model
@@ -103,7 +104,7 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
         )
 
     def tune(self, query: Tensor, batch: TritonBatch) -> None:
-        """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
+        """Compile, time every contender, keep the fastest and plan the batch anew."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         table = batch.paged.host
         live_bytes = unique_live_tokens(table, self._model.sliding_window) * self._model.token_bytes_per_layer
@@ -118,13 +119,16 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Look up the pages of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
-        paged = to_device(build_page_table(self.policy, seq_ids), self._device)
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, _rows(paged), self._storage.scales_bytes)
+        """Look up the pages of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
+        rows = self._find(seq_ids)
+        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, the tile and splits that it chose; and ``page_moves``."""
         return {**self._details, "page_moves": self._mover.way}
+
+    def _find(self, seq_ids: Sequence[int]) -> Rows:
+        return _rows(to_device(build_page_table(self.policy, seq_ids), self._device))
 
 
 def _rows(paged: PagedBatch) -> Rows:

@@ -16,6 +16,7 @@ from impls.policies import Reserved
 from impls.spec import ModelSpec
 from impls.storage import check_options
 from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_extended import ExtendsWithTriton
 from impls.triton_prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.triton_setup import Rows, Setup, Storage
 
@@ -48,15 +49,15 @@ class RegionBatch:
         return sum(tensor.nbytes for tensor in tensors) + self.plan.metadata_bytes + self.scales_bytes
 
 
-class TritonContiguous(PrefillsWithTriton):
+class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
     """KV cache over reserved regions, read by the kernel of ``paged_triton`` without its pages.
 
-    What ``paged_triton`` costs more than this is what looking up pages costs, and where they lie.
+    The difference in time to ``paged_triton`` is the cost of looking up pages and of their order in memory.
 
     Args:
         model: shapes and dtype.
         policy: a ``Reserved``.
-        device: where the storage lies: a CUDA device, or any under Triton's interpreter.
+        device: holds the storage: a CUDA device, or any under Triton's interpreter.
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``.
 
@@ -70,7 +71,7 @@ class TritonContiguous(PrefillsWithTriton):
     ) -> None:
         check_options(options, DECODER_OPTIONS)
         if not isinstance(policy, Reserved):
-            raise Unsupported(f"triton_contiguous stands on a reserved policy, not on {type(policy).__name__}")
+            raise Unsupported(f"triton_contiguous requires a reserved policy (got {type(policy).__name__})")
         self.policy: Reserved = policy
         self._model = model
         self._device = torch.device(device)
@@ -103,7 +104,7 @@ class TritonContiguous(PrefillsWithTriton):
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
         """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
         newest = [self.policy.region(seq_id)[0] + self.policy.seq_len(seq_id) - 1 for seq_id in seq_ids]
-        rows = self._rows(seq_ids)
+        rows = self._find(seq_ids)
         return RegionBatch(
             slot_mapping=torch.tensor(newest, dtype=torch.int64).to(self._device),
             rows=rows,
@@ -112,7 +113,7 @@ class TritonContiguous(PrefillsWithTriton):
         )
 
     def tune(self, query: Tensor, batch: RegionBatch) -> None:
-        """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
+        """Compile, time every contender, keep the fastest and plan the batch anew."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         window = self._model.sliding_window
         lens = batch.rows.host_lens
@@ -128,15 +129,15 @@ class TritonContiguous(PrefillsWithTriton):
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Find the regions of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
-        rows = self._rows(seq_ids)
+        """Find the regions of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
+        rows = self._find(seq_ids)
         return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
         return dict(self._details)
 
-    def _rows(self, seq_ids: Sequence[int]) -> Rows:
+    def _find(self, seq_ids: Sequence[int]) -> Rows:
         first_slots = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
         lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
         return Rows(

@@ -64,7 +64,7 @@ class TritonDecoder:
         if len(plans) == 1:
             chosen, source = fastest(calls, self._setup.device), "the only one"
         else:
-            question = self._setup.question | _batch_class(rows.host_lens)
+            question = self._setup.question | layer.options | _batch_class(rows.host_lens)
             times_us: dict[str, float] = {}
             time_them = partial(_time, calls, self._setup.device, times_us)
             chosen, source = user_cache().choose(question, list(plans), time_them, times_us)
@@ -72,9 +72,8 @@ class TritonDecoder:
         self.tile = chosen.tile
         self._chosen[tuple(_batch_class(rows.host_lens).values())] = chosen
         plan = plans[chosen]
-        programs = plan.num_items * self._model.num_kv_heads
         self.facts = {
-            "kernel_choice": f"{chosen} ({source}), {plan.num_splits} splits, {programs:,} programs",
+            "kernel_choice": f"{chosen} ({source}), {plan.num_splits} splits, {plan.num_programs:,} programs",
             "num_splits": plan.num_splits,
             "block_tokens": chosen.tile.block_tokens,
             "num_warps": chosen.tile.num_warps,
@@ -82,15 +81,24 @@ class TritonDecoder:
         }
         return plan
 
-    def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan) -> Tensor:
-        """Compute attention of one new token per sequence over one layer; see ``KVCache.decode``."""
+    def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan, lse: Tensor | None = None) -> Tensor:
+        """Compute attention of one new token per sequence over one layer; see ``KVCache.decode``.
+
+        Args:
+            query: ``[num_seqs, num_query_heads, head_dim]``.
+            layer: K and V.
+            rows: where each sequence's K and V are.
+            plan: what ``plan`` or ``tune`` returned for these rows.
+            lse: float32 ``[num_seqs, num_query_heads]`` to be filled; see ``ExtendedKVCache.decode_with_lse``.
+        """
         query = query.contiguous()
         out = torch.empty_like(query)
         work = plan.work
-        self._setup.kernels.decode[(plan.num_items * self._model.num_kv_heads,)](
+        self._setup.kernels.decode[(plan.num_programs,)](
             out,
             None if work is None else work.parts,
             None if work is None else work.part_lse,
+            lse,
             query,
             *layer,
             rows.table,
@@ -112,15 +120,17 @@ class TritonDecoder:
             **self._setup.constants,
         )
         if work is not None and work.parts is not None:
-            self._merge(out, work, plan.tile.block_dim)
+            self._merge(out, lse, layer, work, plan.tile.block_dim)
         return out
 
-    def _merge(self, out: Tensor, work: DeviceWork, block_dim: int) -> None:
+    def _merge(self, out: Tensor, lse: Tensor | None, layer: Layer, work: DeviceWork, block_dim: int) -> None:
         num_query_heads = self._model.num_query_heads
         self._setup.kernels.merge[(len(work.merged_seqs) * num_query_heads,)](
             out,
+            lse,
             work.parts,
             work.part_lse,
+            layer.sinks,
             work.merged_seqs,
             work.part_indptr,
             NUM_QUERY_HEADS=num_query_heads,

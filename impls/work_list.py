@@ -60,15 +60,15 @@ class CostModel:
         slots: programs that the device runs at a time.
         device_bytes_per_us: memory bandwidth of the device.
         program_bytes_per_us: what one program reads when it has the device to itself.
-        num_kv_heads: KV heads. Each item of the work list is one program per KV head.
-        tile_bytes: K and V of one tile and KV head.
-        part_bytes: partial results of one part and KV head, written once and read once.
+        programs_per_item: programs of each item of the work list: one per KV head, or more.
+        tile_bytes: K and V of one tile, as one program reads it.
+        part_bytes: partial results of one part that one program writes, written and read.
     """
 
     slots: int
     device_bytes_per_us: float
     program_bytes_per_us: float
-    num_kv_heads: int
+    programs_per_item: int
     tile_bytes: int
     part_bytes: int
 
@@ -87,8 +87,8 @@ class CostModel:
             ``[num_ways]``, in microseconds. Only differences mean something.
         """
         parts = np.maximum(-(-tiles // part_tiles[:, None]), 1)
-        programs = parts.sum(axis=1) * self.num_kv_heads
-        total_bytes = float(tiles.sum() * self.num_kv_heads * self.tile_bytes)
+        programs = parts.sum(axis=1) * self.programs_per_item
+        total_bytes = float(tiles.sum() * self.programs_per_item * self.tile_bytes)
         longest_bytes = np.minimum(part_tiles, tiles.max()) * self.tile_bytes
         mean_bytes = total_bytes / programs
         share = np.minimum(self.program_bytes_per_us, self.device_bytes_per_us / np.minimum(programs, self.slots))
@@ -96,7 +96,7 @@ class CostModel:
         last_us = np.maximum(last_bytes / self.device_bytes_per_us, mean_bytes / self.program_bytes_per_us)
         all_us = (total_bytes - last_bytes) / self.device_bytes_per_us + last_us
         merged_parts = np.where(parts > 1, parts, 0).sum(axis=1)
-        merged_us = MERGE_US + merged_parts * self.num_kv_heads * self.part_bytes / self.device_bytes_per_us
+        merged_us = MERGE_US + merged_parts * self.programs_per_item * self.part_bytes / self.device_bytes_per_us
         rounds = -(-programs // self.slots)
         us: NDArray[np.float64] = np.maximum(longest_bytes / share, all_us) + STARTUP_US * rounds
         return us + np.where(merged_parts > 0, merged_us, 0.0)
@@ -120,7 +120,7 @@ class CostModel:
 
     def fills_one_round(self, num_items: int) -> bool:
         """Return whether all programs run at once, so that their order does not matter."""
-        return num_items * self.num_kv_heads <= self.slots
+        return num_items * self.programs_per_item <= self.slots
 
 
 @dataclass(frozen=True, kw_only=True)

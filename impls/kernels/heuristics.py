@@ -38,7 +38,7 @@ class Tile:
     """Compile-time shape of the decode kernel.
 
     Attributes:
-        block_group: rows of the query tile: 1 for one query head per KV head, else 16 or more.
+        block_group: query heads of a program: 1 for one query head per KV head, else 16 or 32.
         block_dim: ``head_dim`` rounded up to a power of two.
         block_tokens: tokens per loop step.
         num_warps: warps per program.
@@ -150,18 +150,22 @@ def sm_bytes_per_us(capability: int) -> float:
     return 1000.0 * _SM_GBPS.get(capability, _LEAST_SM_GBPS)
 
 
-def max_group_size(element_bytes: int) -> int:
-    """Query heads per KV head up to which no register spills (seen in the machine code, under test)."""
+def max_block_group(element_bytes: int) -> int:
+    """Return the query heads of a program up to which no register spills (seen in the machine code, under test).
+
+    A larger group is served by several programs per KV head, which read the same K and V.
+    """
     return 16 if element_bytes == 4 else 32
 
 
 def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_bytes: int) -> int | None:
     """Registers of a thread that the assembler is told to stay within; ``None``: it chooses.
 
-    Without a limit it makes room for one program more per multiprocessor, and for e4m3 with several
-    query heads per KV head, whose loop holds pairs and both their halves, it spills some bytes for
-    that. Told of the registers that four programs leave, it spills nothing (seen in the machine
-    code, under test).
+    Without a limit it makes room for one program more per multiprocessor, and spills some bytes for
+    that in two cases. One is e4m3 with several query heads per KV head, whose loop holds pairs and
+    both their halves. The other is a short tile of 16 bits, whose shared memory leaves no room for
+    that program anyway. Told of the registers that four programs leave, it spills nothing (seen in
+    the machine code, under test).
 
     Args:
         tile: those of more query rows, or of more tokens than ``default_tile`` gives, need more.
@@ -171,7 +175,8 @@ def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_byte
     """
     in_pairs = element_bytes == 2 and stored_bytes == 1 and head_dim % 2 == 0
     is_usual = tile.block_group == 16 and tile.block_tokens <= 64 and tile.num_warps == 4
-    return 128 if in_pairs and is_usual else None
+    is_short = element_bytes == 2 and tile.block_dim == 128 and tile.block_tokens <= 32
+    return 128 if is_usual and (in_pairs or is_short) else None
 
 
 def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
@@ -189,7 +194,7 @@ def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
     token_bytes = 2 * block_dim * element_bytes
     if group_size == 1:
         return Tile(block_group=1, block_dim=block_dim, block_tokens=_clamp(16 * 1024 // token_bytes, 16, 64))
-    block_group = next_power_of_2(max(group_size, 16))
+    block_group = min(next_power_of_2(max(group_size, 16)), max_block_group(element_bytes))
     tokens = 16 if element_bytes == 4 else _clamp(32 * 1024 // token_bytes, 16, 64)
     return Tile(block_group=block_group, block_dim=block_dim, block_tokens=tokens)
 

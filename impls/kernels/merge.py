@@ -3,14 +3,16 @@
 import triton
 import triton.language as tl
 
-from impls.kernels.online_softmax import LOWEST
+from impls.kernels.online_softmax import LN_2, LOG2_E, LOWEST, add_sink, log_sum_exp
 
 
 @triton.jit
 def merge_kernel(
     out_ptr,  # [num_seqs, num_query_heads, head_dim]
+    lse_ptr,  # [num_seqs, num_query_heads] float32, natural, sinks included; None if not wanted
     parts_ptr,  # [num_parts, num_query_heads, head_dim] float32
     part_lse_ptr,  # [num_parts, num_query_heads] float32, base two; -inf of a part without tokens
+    sinks_ptr,  # [num_query_heads] float32, natural logits; None: off
     merged_seqs_ptr,  # [num_merged] int32, the sequences that were split
     part_indptr_ptr,  # [num_merged + 1] int32, where the parts of each of them begin
     NUM_QUERY_HEADS: tl.constexpr,
@@ -44,6 +46,12 @@ def merge_kernel(
         running_sum = running_sum * rescale + tl.sum(weights, axis=0)
         acc = acc * rescale + tl.sum(weights[:, None] * parts, axis=0)
         running_max = new_max
+    if sinks_ptr is not None:
+        sink = tl.load(sinks_ptr + head) * LOG2_E
+        running_max, running_sum, rescale = add_sink(sink, running_max, running_sum)
+        acc *= rescale
     out = acc / tl.where(running_sum > 0, running_sum, 1.0)
     out_row = (seq * NUM_QUERY_HEADS + head).to(tl.int64)
+    if lse_ptr is not None:
+        tl.store(lse_ptr + out_row, log_sum_exp(running_max, running_sum) * LN_2)
     tl.store(out_ptr + out_row * HEAD_DIM + dims, out.to(out_ptr.dtype.element_ty), mask=in_head)

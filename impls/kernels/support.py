@@ -132,17 +132,11 @@ def check_shape(model: ModelSpec, name: str) -> None:
     """Refuse what the kernels do not take.
 
     Raises:
-        Unsupported: ``head_dim`` or the number of query heads per KV head is out of range.
+        Unsupported: ``head_dim`` is out of range.
     """
     if not heuristics.MIN_HEAD_DIM <= model.head_dim <= heuristics.MAX_HEAD_DIM:
         allowed = f"{heuristics.MIN_HEAD_DIM} to {heuristics.MAX_HEAD_DIM}"
         raise Unsupported(f"{name} takes a head_dim of {allowed}, not {model.head_dim}")
-    limit = heuristics.max_group_size(DTYPE_BYTES[model.dtype])
-    if model.group_size > limit:
-        raise Unsupported(
-            f"{name} takes at most {limit} query heads per KV head in {model.dtype}, not {model.group_size}: "
-            "the registers would spill"
-        )
 
 
 def check_target(model: ModelSpec, name: str, device: Device) -> None:

@@ -25,7 +25,7 @@ def cost_model(capability: int = 90, multiprocessors: int = 132) -> CostModel:
         slots=multiprocessors * tile.programs_per_sm(ELEMENT_BYTES, ELEMENT_BYTES, capability),
         device_bytes_per_us=multiprocessors * sm_bytes_per_us(capability),
         program_bytes_per_us=tile.bytes_per_us(ELEMENT_BYTES, capability),
-        num_kv_heads=NUM_KV_HEADS,
+        programs_per_item=NUM_KV_HEADS,
         tile_bytes=2 * BLOCK_TOKENS * HEAD_DIM * ELEMENT_BYTES,
         part_bytes=2 * 4 * GROUP_SIZE * (HEAD_DIM + 1),
     )
