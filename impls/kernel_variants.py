@@ -1,4 +1,4 @@
-"""Every way in which the kernels are compiled, without a GPU: the launcher is asked, its launches are noted down."""
+"""Every way in which the kernels are compiled, without a GPU: a recorder notes the launcher's launches."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from impls.kernels.machine_code import Launch, MachineCode
 
 MULTIPROCESSORS = 132
-"""Of an H100; the machine code does not depend on it, but how many splits are merged does."""
+"""Of an H100. The machine code does not depend on it, but the number of splits does."""
 SEQ_LEN = 4096
+WHOLE_SEQS = 64
+"""Sequences of that length that need neither splits nor a work list."""
 KERNELS = ("decode", "merge", "prefill", "write", "copy_pages")
 
 
@@ -41,6 +43,8 @@ class Variant:
         page_size: tokens per page; ``None`` for the control arm, which has none.
         kv_layout: ``NHD`` or ``HND``.
         capability: of the target; 90 for an H100.
+        is_split: whether a work list and its parts are compiled in; else each item is a sequence.
+        extras: whether sinks, ALiBi and the log-sum-exp are compiled in.
     """
 
     heads: tuple[int, int]
@@ -52,6 +56,8 @@ class Variant:
     page_size: int | None = 16
     kv_layout: str = "NHD"
     capability: int = 90
+    is_split: bool = True
+    extras: bool = False
 
     @property
     def model(self) -> ModelSpec:
@@ -71,10 +77,12 @@ class Variant:
 
     @property
     def options(self) -> str:
-        """All but the target, in words."""
+        """Everything but the target, in words."""
         pages = "no pages" if self.page_size is None else f"page {self.page_size}"
         layout = "" if self.kv_layout == "NHD" else f" {self.kv_layout}"
-        return f"{self.model.attention}, {self.dtype}, {pages}{layout}"
+        splits = "" if self.is_split else ", no splits"
+        extras = ", sinks, ALiBi, LSE" if self.extras else ""
+        return f"{self.model.attention}, {self.dtype}, {pages}{layout}{splits}{extras}"
 
     def __str__(self) -> str:
         return f"sm_{self.capability} {self.options}"
@@ -84,7 +92,10 @@ def compile_decode(variant: Variant) -> list[MachineCode]:
     """The decode kernel with every tile that ``tune`` may choose for this variant."""
     from impls.kernels.machine_code import assemble
 
-    return [assemble(launch, variant.capability) for launch in _launches(variant)["decode_kernel"]]
+    launches = _launches(variant)
+    if variant.is_split != ("merge_kernel" in launches):
+        raise ValueError(f"{variant}: is_split={variant.is_split}, but the launcher decides otherwise")
+    return [assemble(launch, variant.capability) for launch in launches["decode_kernel"]]
 
 
 def compile_others(variant: Variant, *names: str) -> list[MachineCode]:
@@ -130,13 +141,14 @@ def _launches(variant: Variant) -> dict[str, list[Launch]]:
         target=Device(multiprocessors=MULTIPROCESSORS, capability=variant.capability),
     )
     decoder, planner = TritonDecoder(setup, {}), Planner(setup, None)
-    layer, rows = _layer(model), _rows(variant)
+    layer, rows = _layer(variant), _rows(variant)
     new = torch.empty((1, model.num_kv_heads, model.head_dim), dtype=dtype)
     setup.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
-    query = torch.empty((1, model.num_query_heads, model.head_dim), dtype=dtype)
+    query = torch.empty((len(rows.host_lens), model.num_query_heads, model.head_dim), dtype=dtype)
+    lse = torch.empty(query.shape[:2]) if variant.extras else None
     for tile in decoder.tiles:
-        decoder.attend(query, layer, rows, planner.plan(Contender(tile=tile), rows.host_lens))
-    prefill(setup, query, layer, rows, Queries.of([1], setup.device))
+        decoder.attend(query, layer, rows, planner.plan(Contender(tile=tile), rows.host_lens), lse)
+    prefill(setup, query, layer, rows, Queries.of([1] * len(rows.host_lens), setup.device))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
     setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])
     return launches
@@ -148,14 +160,16 @@ def _layout(variant: Variant) -> KernelCache:
     return KernelCache.of_pages((1, variant.page_size, variant.heads[1], variant.head_dim), variant.kv_layout)
 
 
-def _layer(model: ModelSpec) -> Layer:
+def _layer(variant: Variant) -> Layer:
+    model = variant.model
     stored = torch.empty(1, dtype=getattr(torch, model.stored_dtype))
     scales = None if model.kv_dtype is None else torch.ones((2, model.num_kv_heads))
-    return Layer(keys=stored, values=stored, scales=scales)
+    per_head = torch.ones(model.num_query_heads) if variant.extras else None
+    return Layer(keys=stored, values=stored, scales=scales, sinks=per_head, slopes=per_head)
 
 
 def _rows(variant: Variant) -> Rows:
-    lens = np.array([SEQ_LEN], dtype=np.int32)
-    paged = torch.zeros((1, 1), dtype=torch.int32)
-    table = torch.zeros(1, dtype=torch.int64) if variant.page_size is None else paged
+    lens = np.full(1 if variant.is_split else WHOLE_SEQS, SEQ_LEN, dtype=np.int32)
+    paged = torch.zeros((len(lens), 1), dtype=torch.int32)
+    table = torch.zeros(len(lens), dtype=torch.int64) if variant.page_size is None else paged
     return Rows(table=table, seq_lens=torch.from_numpy(lens), host_lens=lens)

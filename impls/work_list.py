@@ -72,7 +72,9 @@ class CostModel:
     tile_bytes: int
     part_bytes: int
 
-    def estimate_us(self, tiles: NDArray[np.int64], part_tiles: NDArray[np.int64]) -> NDArray[np.float64]:
+    def estimate_us(
+        self, tiles: NDArray[np.int64], part_tiles: NDArray[np.int64], num_seqs: NDArray[np.int64] | int = 1
+    ) -> NDArray[np.float64]:
         """Return the estimated time of each way to cut a batch.
 
         Programs that run together share the bandwidth evenly. Three bounds decide. All bytes pass
@@ -80,22 +82,23 @@ class CostModel:
         of the last, partial round may be too few to use the whole bandwidth.
 
         Args:
-            tiles: ``[num_seqs]``, tiles of each sequence.
+            tiles: ``[num_lengths]``, tiles of a sequence.
             part_tiles: ``[num_ways]``, tiles of the longest part.
+            num_seqs: ``[num_lengths]``, sequences that have so many tiles.
 
         Returns:
             ``[num_ways]``, in microseconds. Only differences mean something.
         """
         parts = np.maximum(-(-tiles // part_tiles[:, None]), 1)
-        programs = parts.sum(axis=1) * self.programs_per_item
-        total_bytes = float(tiles.sum() * self.programs_per_item * self.tile_bytes)
+        programs = (parts * num_seqs).sum(axis=1) * self.programs_per_item
+        total_bytes = float((tiles * num_seqs).sum() * self.programs_per_item * self.tile_bytes)
         longest_bytes = np.minimum(part_tiles, tiles.max()) * self.tile_bytes
         mean_bytes = total_bytes / programs
         share = np.minimum(self.program_bytes_per_us, self.device_bytes_per_us / np.minimum(programs, self.slots))
         last_bytes = ((programs - 1) % self.slots + 1) * mean_bytes
         last_us = np.maximum(last_bytes / self.device_bytes_per_us, mean_bytes / self.program_bytes_per_us)
         all_us = (total_bytes - last_bytes) / self.device_bytes_per_us + last_us
-        merged_parts = np.where(parts > 1, parts, 0).sum(axis=1)
+        merged_parts = np.where(parts > 1, parts * num_seqs, 0).sum(axis=1)
         merged_us = MERGE_US + merged_parts * self.programs_per_item * self.part_bytes / self.device_bytes_per_us
         rounds = -(-programs // self.slots)
         us: NDArray[np.float64] = np.maximum(longest_bytes / share, all_us) + STARTUP_US * rounds
@@ -115,7 +118,9 @@ class CostModel:
             steps = np.geomspace(_FEW_SPLITS, longest, 1 + int(np.ceil(np.log(longest / _FEW_SPLITS) / np.log(1.25))))
             splits = np.concatenate((splits, steps[1:].astype(np.int64)))
         ways = np.unique(-(-longest // splits))[::-1]
-        us = self.estimate_us(tiles, ways)
+        by_tiles = np.bincount(tiles)
+        lengths = np.flatnonzero(by_tiles)
+        us = self.estimate_us(lengths, ways, by_tiles[lengths])
         return longest if us[0] <= _LEAST_GAIN * us.min() else int(ways[np.argmin(us)])
 
     def fills_one_round(self, num_items: int) -> bool:

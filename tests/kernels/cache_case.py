@@ -13,8 +13,9 @@ import torch
 
 from impls import triton_decoder, triton_setup
 from impls.interface import KVCache, QuantisedKVCache, Unsupported
-from impls.kernels.heuristics import Tile, tile_contenders
+from impls.kernels.heuristics import tile_contenders
 from impls.kernels.support import Device
+from impls.launch_plan import Contender
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
@@ -150,10 +151,10 @@ def facts_after_tune(case: Case) -> dict[str, object]:
 
 
 def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
-    """What two caches of one shape say of their tile, and how often tiles were timed, decoding included."""
+    """Return the choices of two caches of one shape, and how often contenders were timed, decoding included."""
     timings = 0
 
-    def time_them(calls: Mapping[Tile, Callable[[], object]], device: torch.device) -> Tile:
+    def time_them(calls: Mapping[Contender, Callable[[], object]], device: torch.device, timer: object) -> Contender:
         nonlocal timings
         timings += 1
         return list(calls)[-1]
@@ -169,7 +170,7 @@ def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
                 tensor.zero_()  # what lay in that memory may be NaN
             for seq_id, seq_len in enumerate(case.seq_lens):
                 cache.policy.admit(seq_id, seq_len)
-            cache.decoder.tiles = tile_contenders(cache.decoder.tile)
+            cache.decoder.tiles = tile_contenders(cache.decoder.tile, 4)
             batch = cache.prepare(range(len(case.seq_lens)))
             query = torch.ones((len(case.seq_lens), case.heads[0], case.head_dim), device=DEVICE)
             cache.tune(query, batch)

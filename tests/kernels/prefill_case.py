@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
-from impls.interface import MovingKVCache, PrefillKVCache
+from impls.interface import ExtendedKVCache, MovingKVCache, PrefillKVCache, Unsupported
 from impls.paged_triton import PagedTriton
 from impls.policies import PagePool
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
-from tests.kernels.attention_case import DEVICE, Case, make_cache, store
+from tests.kernels.attention_case import DEVICE, Case, filled, make_cache, store
 
 
 def prefill(case: Case, num_queries: Sequence[int]) -> tuple[float, float]:
@@ -39,6 +40,74 @@ def prefill(case: Case, num_queries: Sequence[int]) -> tuple[float, float]:
     reference = prefill_attention(queries, keys, values, **case.masking)
     error = max_rel_error(cache.prefill(0, torch.cat(queries), batch), reference)
     return error, allowed_error(queries, keys, values, reference, **case.masking)
+
+
+def prefill_tree(case: Case, num_queries: Sequence[int]) -> tuple[float, float, float]:
+    """Error and allowed error of random trees of drafted tokens, and the error of causal attention instead."""
+    cache, keys, values, _, _ = filled(case)
+    assert isinstance(cache, ExtendedKVCache)
+    generator = torch.Generator().manual_seed(3)
+    trees = [_random_tree(count, generator) for count in num_queries]
+    shape = (case.heads[0], case.head_dim)
+    queries = [
+        torch.randn((count, *shape), generator=generator).to(DEVICE, getattr(torch, case.dtype))
+        for count in num_queries
+    ]
+    batch = cache.prepare_tree(range(len(keys)), trees)
+    reference = prefill_attention(queries, keys, values, trees=trees, **case.masking)
+    allowed = allowed_error(queries, keys, values, reference, trees=trees, **case.masking)
+    error = max_rel_error(cache.prefill(0, torch.cat(queries), batch), reference)
+    causal = cache.prefill(0, torch.cat(queries), cache.prepare_prefill(range(len(keys)), num_queries))
+    return error, allowed, max_rel_error(causal, reference)
+
+
+def _random_tree(num_tokens: int, generator: torch.Generator) -> torch.Tensor:
+    """Each token continues a random one before it, or the sequence itself; it sees all that led to it."""
+    tree = torch.eye(num_tokens, dtype=torch.bool)
+    for token in range(1, num_tokens):
+        parent = int(torch.randint(-1, token, (1,), generator=generator))
+        if parent >= 0:
+            tree[token] |= tree[parent]
+    return tree
+
+
+def prefill_padding(case: Case) -> bool:
+    """Whether a sequence whose length becomes 0 on the device has zeros, and the others what they had."""
+    cache, _, _, _, _ = filled(case)
+    num_queries = (3, 2, 4)
+    query = torch.randn((sum(num_queries), case.heads[0], case.head_dim)).to(DEVICE, getattr(torch, case.dtype))
+    batch = cache.prepare_prefill(range(3), num_queries)
+    before = cache.prefill(0, query, batch)
+    batch.rows.seq_lens[1] = 0
+    after = cache.prefill(0, query, batch)
+    return bool((after[3:5] == 0).all()) and torch.equal(before[:3], after[:3]) and torch.equal(before[5:], after[5:])
+
+
+def refused_trees(case: Case, rows: Sequence[Sequence[int]]) -> str:
+    """Type and text of the error of one sequence's tree."""
+    cache, _, _, _, _ = filled(case)
+    try:
+        cache.prepare_tree([0], [torch.tensor(rows, dtype=torch.bool)])
+    except (Unsupported, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "taken"
+
+
+def refused_extras() -> list[str]:
+    """What is said of sinks and slopes of another shape, and of a sink that is not a number."""
+    cache = make_cache(Case(seq_lens=(8,)))
+    calls = [
+        partial(cache.set_sinks, 0, torch.zeros(3)),
+        partial(cache.set_alibi, torch.zeros(4, 1)),
+        partial(cache.set_sinks, 0, torch.full((4,), math.nan)),
+    ]
+    texts = []
+    for call in calls:
+        try:
+            call()
+        except ValueError as error:
+            texts.append(str(error))
+    return texts
 
 
 def refused_queries(num_queries: Sequence[int]) -> str:
