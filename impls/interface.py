@@ -262,6 +262,20 @@ class ExtendedKVCache(KVCache, Protocol):
             of the softmax denominator, sinks included; -inf for a sequence without tokens.
         """
 
+    def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> Batch:
+        """Build the metadata of a decode step over sequences that share the pages of their first tokens.
+
+        ``decode`` then reads the shared pages once for the whole batch, not once per sequence.
+
+        Args:
+            seq_ids: the batch.
+            shared_tokens: tokens that all sequences share, a multiple of the page size.
+
+        Raises:
+            ValueError: ``shared_tokens`` is out of range, or a page of them is not shared.
+            Unsupported: the cache has no pages, or the model has a window.
+        """
+
     def prepare_tree(self, seq_ids: Sequence[int], trees: Sequence[Tensor]) -> PrefillBatch:
         """Build the metadata of a step that verifies trees of drafted tokens (speculative decoding).
 

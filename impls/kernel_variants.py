@@ -26,7 +26,9 @@ MULTIPROCESSORS = 132
 SEQ_LEN = 4096
 WHOLE_SEQS = 64
 """Sequences of that length that need neither splits nor a work list."""
-KERNELS = ("decode", "merge", "prefill", "write", "copy_pages")
+SHARED_TOKENS = 1024
+"""Tokens that the sequences of a cascade share."""
+KERNELS = ("decode", "merge", "prefix", "prefill", "write", "copy_pages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Variant:
         page_size: tokens per page; ``None`` for the control arm, which has none.
         kv_layout: ``NHD`` or ``HND``.
         capability: of the target; 90 for an H100.
+        merge: see ``TritonDecoder``.
         is_split: whether a work list and its parts are compiled in; else each item is a sequence.
         extras: whether sinks, ALiBi and the log-sum-exp are compiled in.
     """
@@ -56,6 +59,7 @@ class Variant:
     page_size: int | None = 16
     kv_layout: str = "NHD"
     capability: int = 90
+    merge: str = "after"
     is_split: bool = True
     extras: bool = False
 
@@ -82,7 +86,8 @@ class Variant:
         layout = "" if self.kv_layout == "NHD" else f" {self.kv_layout}"
         splits = "" if self.is_split else ", no splits"
         extras = ", sinks, ALiBi, LSE" if self.extras else ""
-        return f"{self.model.attention}, {self.dtype}, {pages}{layout}{splits}{extras}"
+        merge = "" if self.merge == "after" else f", merge {self.merge}"
+        return f"{self.model.attention}, {self.dtype}, {pages}{layout}{splits}{extras}{merge}"
 
     def __str__(self) -> str:
         return f"sm_{self.capability} {self.options}"
@@ -99,10 +104,10 @@ def compile_decode(variant: Variant) -> list[MachineCode]:
 
 
 def compile_others(variant: Variant, *names: str) -> list[MachineCode]:
-    """Other kernels by their names: ``prefill_kernel``, ``merge_kernel``, ``write_kernel``, ``copy_pages_kernel``."""
+    """Compile other kernels by their names, such as ``prefill_kernel`` or ``merge_kernel``."""
     from impls.kernels.machine_code import assemble
 
-    launches = _launches(variant)
+    launches = _launches(variant, SHARED_TOKENS if "prefix_kernel" in names else 0)
     return [assemble(launches[name][0], variant.capability) for name in names]
 
 
@@ -128,7 +133,8 @@ class _Recorder:
         return note
 
 
-def _launches(variant: Variant) -> dict[str, list[Launch]]:
+def _launches(variant: Variant, shared_tokens: int = 0) -> dict[str, list[Launch]]:
+    """Note every launch of a variant: of each tile, or of a cascade if there are shared tokens."""
     launches: dict[str, list[Launch]] = {}
     kernels = load_kernels("the report")
     recorders: dict[str, Any] = {name: _Recorder(getattr(kernels, name), launches) for name in KERNELS}
@@ -140,14 +146,18 @@ def _launches(variant: Variant) -> dict[str, list[Launch]]:
         kernels=kernels._replace(**recorders),
         target=Device(multiprocessors=MULTIPROCESSORS, capability=variant.capability),
     )
-    decoder, planner = TritonDecoder(setup, {}), Planner(setup, None)
+    decoder, planner = TritonDecoder(setup, {"merge": variant.merge}), Planner(setup, None)
     layer, rows = _layer(variant), _rows(variant)
     new = torch.empty((1, model.num_kv_heads, model.head_dim), dtype=dtype)
     setup.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
     query = torch.empty((len(rows.host_lens), model.num_query_heads, model.head_dim), dtype=dtype)
     lse = torch.empty(query.shape[:2]) if variant.extras else None
     for tile in decoder.tiles:
-        decoder.attend(query, layer, rows, planner.plan(Contender(tile=tile), rows.host_lens), lse)
+        contender = Contender(tile=tile)
+        plan = planner.plan(contender, rows.host_lens)
+        if shared_tokens:
+            plan = planner.plan_cascade(contender, rows.host_lens, shared_tokens)
+        decoder.attend(query, layer, rows, plan, lse)
     prefill(setup, query, layer, rows, Queries.of([1] * len(rows.host_lens), setup.device))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
     setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])

@@ -62,6 +62,21 @@ class DeviceWork:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedPrefix:
+    """A prefix that all sequences of a batch share, attended to for the whole batch at once.
+
+    Attributes:
+        num_tokens: tokens of the prefix, a multiple of the page size.
+        num_parts: parts in which it is cut.
+        part_tokens: tokens of each part, a multiple of the prefix kernel's tile.
+    """
+
+    num_tokens: int
+    num_parts: int
+    part_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchPlan:
     """How one batch is launched.
 
@@ -72,6 +87,7 @@ class LaunchPlan:
         num_programs: programs of the decode kernel: for each item one per KV head, or several if a
             KV head has more query heads than a program takes.
         work: the work list; ``None`` if each item is a whole sequence and their order does not matter.
+        shared: the prefix that the work list leaves out; ``None`` if there is none.
     """
 
     tile: Tile
@@ -79,6 +95,7 @@ class LaunchPlan:
     num_items: int
     num_programs: int
     work: DeviceWork | None
+    shared: SharedPrefix | None = None
 
     @property
     def metadata_bytes(self) -> int:
@@ -111,13 +128,39 @@ class Planner:
         if part_tiles >= longest and (is_uniform or cost.fills_one_round(num_seqs)):
             programs = num_seqs * cost.programs_per_item
             return LaunchPlan(tile=tile, num_splits=1, num_items=num_seqs, num_programs=programs, work=None)
-        work = build_work_list(tokens, part_tiles)
+        return self._listed(tile, build_work_list(tokens, part_tiles), cost, None)
+
+    def plan_cascade(self, contender: Contender, host_lens: NDArray[np.int32], shared_tokens: int) -> LaunchPlan:
+        """Return how to launch a batch whose sequences share their first tokens.
+
+        The prefix is cut so that its programs are about as many as the multiprocessors.
+
+        Args:
+            contender: tile of the decode kernel, and how it splits what is not shared.
+            host_lens: int32 ``[num_seqs]``.
+            shared_tokens: tokens of the prefix.
+        """
+        tile = contender.tile
+        tokens = Tokens.of(host_lens, None, tile.block_tokens, shared_tokens)
+        cost = self._cost_model(tile)
+        shape = heuristics.prefill_tile(head_dim=self._model.head_dim, element_bytes=self._model.element_bytes)
+        row_tiles = ceil_div(len(host_lens) * self._model.group_size, shape.block_rows)
+        wanted = max(self._setup.target.multiprocessors // (row_tiles * self._model.num_kv_heads), 1)
+        part_tokens = ceil_div(ceil_div(shared_tokens, shape.block_tokens), wanted) * shape.block_tokens
+        shared = SharedPrefix(
+            num_tokens=shared_tokens, num_parts=ceil_div(shared_tokens, part_tokens), part_tokens=part_tokens
+        )
+        work = build_work_list(tokens, self._part_tiles(contender, tokens, cost), shared.num_parts)
+        return self._listed(tile, work, cost, shared)
+
+    def _listed(self, tile: Tile, work: WorkList, cost: CostModel, shared: SharedPrefix | None) -> LaunchPlan:
         return LaunchPlan(
             tile=tile,
             num_splits=work.num_splits,
             num_items=len(work.items),
             num_programs=len(work.items) * cost.programs_per_item,
             work=self._to_device(work),
+            shared=shared,
         )
 
     def contenders(self, tiles: Sequence[Tile], host_lens: NDArray[np.int32]) -> dict[Contender, LaunchPlan]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
 from impls.page_moves import MOVES, MovesPages, PageMover
-from impls.page_table import build_page_table, unique_live_tokens
+from impls.page_table import build_page_table, check_shared, unique_live_tokens
 from impls.paged_batch import OnPages, PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
@@ -117,6 +117,18 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
     def decode(self, layer: int, query: Tensor, batch: TritonBatch) -> Tensor:
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
+
+    def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> TritonBatch:
+        """Look up the pages of a batch that shares a prefix; see ``ExtendedKVCache.prepare_cascade``."""
+        host = build_page_table(self.policy, seq_ids)
+        check_shared(host, shared_tokens)
+        paged = to_device(host, self._device)
+        return TritonBatch(
+            paged=paged,
+            rows=_rows(paged),
+            plan=self.decoder.plan_cascade(host.seq_lens, shared_tokens),
+            scales_bytes=self._storage.scales_bytes,
+        )
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
         """Look up the pages of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""

@@ -128,6 +128,10 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
+    def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> RegionBatch:
+        """Refuse a shared prefix: regions share no slots; see ``ExtendedKVCache.prepare_cascade``."""
+        raise Unsupported("triton_contiguous cannot share a prefix; use impl=paged_triton")
+
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
         """Find the regions of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
         rows = self._find(seq_ids)

@@ -10,17 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impls.interface import Unsupported
 from impls.kernel_timing import GraphTimer
 from impls.kernels import heuristics
-from impls.kernels.support import TILE_OPTIONS, tiles_for
-from impls.launch_plan import Contender, DeviceWork, LaunchPlan, Planner
-from impls.storage import positive_option
+from impls.kernels.support import MIN_OVERLAP_CAPABILITY, TILE_OPTIONS, tiles_for
+from impls.launch_plan import Contender, DeviceWork, LaunchPlan, Planner, SharedPrefix
+from impls.spec import ceil_div
+from impls.storage import choice_option, positive_option
 from impls.tile_cache import user_cache
 from impls.triton_setup import Layer, Rows, Setup
 from impls.tuning import fastest
 
-DECODER_OPTIONS = (*TILE_OPTIONS, "num_splits")
+DECODER_OPTIONS = (*TILE_OPTIONS, "num_splits", "merge")
 """``impl.options`` that a decoder takes."""
+MERGES = ("after", "overlap")
 
 
 class TritonDecoder:
@@ -29,15 +32,22 @@ class TritonDecoder:
     Args:
         setup: the kernels, the model and the device.
         options: ``block_tokens``, ``num_warps`` and ``num_stages`` of the decode kernel, which
-            otherwise ``tune`` chooses. ``num_splits`` replaces the choice of the cost model.
+            otherwise ``tune`` chooses. ``num_splits`` replaces the choice of the cost model. ``merge``
+            is ``after`` (parts are merged by a kernel that is launched when the decode kernel has
+            ended, the default) or ``overlap`` (it is launched before, and waits on the device:
+            programmatic dependent launch).
 
     Raises:
         ValueError: an option is out of range.
+        Unsupported: the device cannot overlap kernels.
     """
 
     def __init__(self, setup: Setup, options: Mapping[str, object]) -> None:
         self._setup = setup
         self._model = setup.model
+        self._overlap = choice_option(options, "merge", MERGES) == "overlap"
+        if self._overlap and (setup.kernels.are_interpreted or setup.target.capability < MIN_OVERLAP_CAPABILITY):
+            raise Unsupported("impl.options.merge=overlap needs a CUDA device of compute capability 9.0")
         self._planner = Planner(setup, positive_option(options, "num_splits", None))
         tiles = tiles_for(setup.model, options)
         self.tiles = tiles[:1] if setup.kernels.are_interpreted else tiles  # an interpreter's time means nothing
@@ -54,6 +64,20 @@ class TritonDecoder:
         contender = self._chosen.get(tuple(_batch_class(host_lens).values()), Contender(tile=self.tile))
         return self._planner.plan(contender, host_lens)
 
+    def plan_cascade(self, host_lens: NDArray[np.int32], shared_tokens: int) -> LaunchPlan:
+        """Return how to launch a batch whose sequences share their first ``shared_tokens`` tokens.
+
+        Args:
+            host_lens: int32 ``[num_seqs]``, the shared tokens included.
+            shared_tokens: a multiple of the page size.
+
+        Raises:
+            Unsupported: the model has a window, behind which the prefix falls.
+        """
+        if self._model.sliding_window is not None:
+            raise Unsupported(f"a cascade cannot have model.sliding_window={self._model.sliding_window}")
+        return self._planner.plan_cascade(Contender(tile=self.tile), host_lens, shared_tokens)
+
     def tune(self, query: Tensor, layer: Layer, rows: Rows) -> LaunchPlan:
         """Take the choice kept on disk for such a batch, or time all contenders; return the plan of the batch.
 
@@ -64,7 +88,7 @@ class TritonDecoder:
         if len(plans) == 1:
             chosen, source = fastest(calls, self._setup.device), "the only one"
         else:
-            question = self._setup.question | layer.options | _batch_class(rows.host_lens)
+            question = self._setup.question | layer.options | {"merge": self._overlap} | _batch_class(rows.host_lens)
             times_us: dict[str, float] = {}
             time_them = partial(_time, calls, self._setup.device, times_us)
             chosen, source = user_cache().choose(question, list(plans), time_them, times_us)
@@ -94,6 +118,8 @@ class TritonDecoder:
         query = query.contiguous()
         out = torch.empty_like(query)
         work = plan.work
+        if work is not None and plan.shared is not None:
+            self._attend_prefix(query, layer, rows, work, plan.shared)
         self._setup.kernels.decode[(plan.num_programs,)](
             out,
             None if work is None else work.parts,
@@ -110,6 +136,7 @@ class TritonDecoder:
             BLOCK_DIM=plan.tile.block_dim,
             BLOCK_TOKENS=plan.tile.block_tokens,
             NUM_STAGES=plan.tile.num_stages,
+            OVERLAP=self._overlap and plan.num_splits > 1,
             num_warps=plan.tile.num_warps,
             maxnreg=heuristics.register_limit(
                 plan.tile,
@@ -122,6 +149,35 @@ class TritonDecoder:
         if work is not None and work.parts is not None:
             self._merge(out, lse, layer, work, plan.tile.block_dim)
         return out
+
+    def _attend_prefix(self, query: Tensor, layer: Layer, rows: Rows, work: DeviceWork, shared: SharedPrefix) -> None:
+        """Fill the parts of the shared prefix; the pages of the first sequence are those of all."""
+        model = self._model
+        tile = heuristics.prefill_tile(head_dim=model.head_dim, element_bytes=model.element_bytes)
+        num_rows = len(query) * model.group_size
+        constants = {name: value for name, value in self._setup.constants.items() if name != "WINDOW"}
+        self._setup.kernels.prefix[(model.num_kv_heads, ceil_div(num_rows, tile.block_rows), shared.num_parts)](
+            work.parts,
+            work.part_lse,
+            query,
+            layer.keys,
+            layer.values,
+            layer.scales,
+            layer.slopes,
+            rows.table,
+            rows.seq_lens,
+            work.part_indptr,
+            num_rows,
+            shared.num_tokens,
+            shared.part_tokens,
+            self._setup.scale,
+            BLOCK_ROWS=tile.block_rows,
+            BLOCK_DIM=tile.block_dim,
+            BLOCK_TOKENS=tile.block_tokens,
+            NUM_STAGES=tile.num_stages,
+            num_warps=tile.num_warps,
+            **constants,
+        )
 
     def _merge(self, out: Tensor, lse: Tensor | None, layer: Layer, work: DeviceWork, block_dim: int) -> None:
         num_query_heads = self._model.num_query_heads
@@ -137,6 +193,8 @@ class TritonDecoder:
             HEAD_DIM=self._model.head_dim,
             BLOCK_DIM=block_dim,
             BLOCK_SPLITS=heuristics.MERGE_SPLITS,
+            OVERLAP=self._overlap,
+            launch_pdl=self._overlap,
         )
 
 

@@ -25,7 +25,7 @@ class Tokens:
     """The tokens that each sequence of a batch reads, in tiles.
 
     Attributes:
-        first: int64 ``[num_seqs]``, first token read: a multiple of ``block_tokens``.
+        first: int64 ``[num_seqs]``, first token read.
         lens: int64 ``[num_seqs]``, one past the last token read.
         tiles: int64 ``[num_seqs]``, tiles from ``first`` to ``lens``; 0 for an empty sequence.
         block_tokens: tokens per tile.
@@ -37,16 +37,17 @@ class Tokens:
     block_tokens: int
 
     @classmethod
-    def of(cls, seq_lens: NDArray[np.int32], window: int | None, block_tokens: int) -> Tokens:
+    def of(cls, seq_lens: NDArray[np.int32], window: int | None, block_tokens: int, shared_tokens: int = 0) -> Tokens:
         """Return what a batch reads: from the tile in which its window begins, as ``kernels.tiles`` has it.
 
         Args:
             seq_lens: int32 ``[num_seqs]``, the newest token included; 0 for a padding row.
             window: newest tokens that a query sees; all if ``None``.
             block_tokens: tokens per tile.
+            shared_tokens: tokens at the beginning that are attended to apart; see ``SharedPrefix``.
         """
         lens = seq_lens.astype(np.int64)
-        first = np.zeros_like(lens)
+        first = np.minimum(lens, shared_tokens)
         if window is not None:
             first = np.maximum(lens - window, 0) // block_tokens * block_tokens
         return cls(first=first, lens=lens, tiles=-(-(lens - first) // block_tokens), block_tokens=block_tokens)
@@ -164,7 +165,7 @@ class WorkList:
         return packed, (merged_start, indptr_start)
 
 
-def build_work_list(tokens: Tokens, part_tiles: int) -> WorkList:
+def build_work_list(tokens: Tokens, part_tiles: int, shared_parts: int = 0) -> WorkList:
     """Cut every sequence into parts of almost equal length and list them, the longest first.
 
     A sequence of ``n`` tiles has ``ceil(n / part_tiles)`` parts, whose lengths differ by one tile at
@@ -173,6 +174,8 @@ def build_work_list(tokens: Tokens, part_tiles: int) -> WorkList:
     Args:
         tokens: what each sequence reads.
         part_tiles: tiles of the longest part.
+        shared_parts: parts of a prefix that all sequences share. They come first among the parts of
+            each sequence, and are not in the list.
     """
     num_seqs = len(tokens.tiles)
     parts = np.maximum(-(-tokens.tiles // part_tiles), 1)
@@ -181,11 +184,13 @@ def build_work_list(tokens: Tokens, part_tiles: int) -> WorkList:
     tiles, count, first = tokens.tiles[seq], parts[seq], tokens.first[seq]
     start = first + ordinal * tiles // count * tokens.block_tokens
     stop = np.minimum(first + (ordinal + 1) * tiles // count * tokens.block_tokens, tokens.lens[seq])
-    is_part = count > 1
-    number = np.where(is_part, np.cumsum(is_part) - 1, _WHOLE)
+    all_parts = parts + shared_parts
+    merged_seqs = np.flatnonzero(all_parts > 1)
+    part_indptr = np.concatenate(([0], np.cumsum(all_parts[merged_seqs])))
+    first_part = np.full(num_seqs, _WHOLE)
+    first_part[merged_seqs] = part_indptr[:-1] + shared_parts
+    number = np.where(all_parts[seq] > 1, first_part[seq] + ordinal, _WHOLE)
     items = np.stack((seq, start, stop, number), axis=1)[np.argsort(start - stop, kind="stable")]
-    merged_seqs = np.flatnonzero(parts > 1)
-    part_indptr = np.concatenate(([0], np.cumsum(parts[merged_seqs])))
     return WorkList(
         items=items.astype(np.int32), merged_seqs=merged_seqs.astype(np.int32), part_indptr=part_indptr.astype(np.int32)
     )

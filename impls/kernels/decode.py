@@ -19,6 +19,7 @@ soft cap, the scales of a quantised cache, attention sinks, ALiBi and the log-su
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_launch_dependents
 
 from impls.kernels.online_softmax import (
     LN_2,
@@ -65,12 +66,15 @@ def decode_kernel(
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
     BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
+    OVERLAP: tl.constexpr,  # whether the merge kernel may be launched before this one ends
 ):
     """Attend to one item of the work list for one KV head and at most ``BLOCK_GROUP`` of its query heads.
 
     The grid is ``(num_items * num_kv_heads * cdiv(group_size, BLOCK_GROUP),)``. KV heads run fastest:
     programs that run together read the same pages.
     """
+    if OVERLAP:
+        gdc_launch_dependents()
     GROUP_BLOCKS: tl.constexpr = (GROUP_SIZE + BLOCK_GROUP - 1) // BLOCK_GROUP
     item = tl.program_id(0) // (NUM_KV_HEADS * GROUP_BLOCKS)
     kv_head = tl.program_id(0) // GROUP_BLOCKS % NUM_KV_HEADS

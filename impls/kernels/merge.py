@@ -2,6 +2,7 @@
 
 import triton
 import triton.language as tl
+from triton.language.extra.cuda import gdc_wait
 
 from impls.kernels.online_softmax import LN_2, LOG2_E, LOWEST, add_sink, log_sum_exp
 
@@ -19,6 +20,7 @@ def merge_kernel(
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
     BLOCK_SPLITS: tl.constexpr,  # parts per loop step
+    OVERLAP: tl.constexpr,  # whether this kernel is launched before the decode kernel ends
 ):
     """Merge one query head of one split sequence; grid ``(num_merged * num_query_heads,)``.
 
@@ -28,6 +30,8 @@ def merge_kernel(
     seq = tl.load(merged_seqs_ptr + merged)
     first_part = tl.load(part_indptr_ptr + merged)
     stop_part = tl.load(part_indptr_ptr + merged + 1)
+    if OVERLAP:
+        gdc_wait()  # until the decode kernel has ended and all that it wrote is visible
     dims = tl.arange(0, BLOCK_DIM)
     in_head = dims < HEAD_DIM
     running_max = LOWEST + 0.0

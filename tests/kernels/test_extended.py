@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from tests.kernels.attention_case import Case, attend, attend_with_lse, attend_with_padding
-from tests.kernels.prefill_case import prefill, prefill_padding, prefill_tree, refused_extras, refused_trees
+from tests.kernels.prefill_case import (
+    cascade,
+    prefill,
+    prefill_padding,
+    prefill_tree,
+    refused_cascades,
+    refused_extras,
+    refused_trees,
+)
 
 ONE_TO_ONE, GROUPED = (2, 2), (4, 1)  # query heads, KV heads
 LENS = (1, 200, 40)
@@ -129,3 +137,56 @@ def test_extras_that_cannot_be(kernels: ProcessPoolExecutor) -> None:
         "slopes has shape (4, 1); it must be (4,)",
         "sinks must be finite",
     ]
+
+
+@pytest.mark.parametrize("extras", [(), BOTH], ids="+".join)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("heads", [(2, 2), (8, 2)])
+def test_cascade_over_a_shared_prefix(
+    kernels: ProcessPoolExecutor, heads: tuple[int, int], dtype: str, extras: Sequence[str]
+) -> None:
+    """Forks that hold only the prefix, a token more, and several tiles more."""
+    case = Case(seq_lens=(64, 64, 65, 200, 90), page_size=16, heads=heads, dtype=dtype, extras=extras)
+    error, allowed, lse_error, num_parts = kernels.submit(cascade, case, 64).result()
+    assert error <= allowed
+    assert lse_error < (1e-5 if dtype == "float32" else 1e-3)
+    assert num_parts >= 2
+
+
+@pytest.mark.parametrize(("page_size", "shared_tokens"), [(3, 60), (64, 64), (1, 50)])
+def test_cascade_over_pages_of_any_size_and_less_than_is_shared(
+    kernels: ProcessPoolExecutor, page_size: int, shared_tokens: int
+) -> None:
+    options = {"num_splits": 3, "block_tokens": 16}
+    case = Case(seq_lens=(64, 70, 130), page_size=page_size, options=options, semantics={"soft_cap": 3.0})
+    error, allowed, _, num_parts = kernels.submit(cascade, case, shared_tokens).result()
+    assert error <= allowed
+    assert num_parts > 3
+
+
+def test_padding_rows_of_a_cascade_are_zeros(kernels: ProcessPoolExecutor) -> None:
+    case = Case(seq_lens=(32, 40, 33, 90), page_size=16, heads=(8, 2))
+    error, allowed, _, _ = kernels.submit(cascade, case, 32, (1,)).result()
+    assert error <= allowed
+
+
+TWO = Case(seq_lens=(40, 33), page_size=16)
+
+
+@pytest.mark.parametrize(
+    ("case", "shared_tokens", "said"),
+    [
+        (TWO, 20, "ValueError: shared_tokens=20 must be a multiple of page_size=16 from 16 to 33"),
+        (TWO, 48, "ValueError: shared_tokens=48 must be a multiple of page_size=16 from 16 to 33"),
+        (TWO, 32, "ValueError: shared_tokens=32: page 0 of the sequences is not shared by all"),
+        (replace(TWO, paged=False), 16, "Unsupported: triton_contiguous cannot share a prefix; use impl=paged_triton"),
+    ],
+)
+def test_cascades_that_cannot_be(kernels: ProcessPoolExecutor, case: Case, shared_tokens: int, said: str) -> None:
+    assert kernels.submit(refused_cascades, case, shared_tokens).result().startswith(said)
+
+
+def test_a_cascade_has_no_window(kernels: ProcessPoolExecutor) -> None:
+    case = Case(seq_lens=(32, 40), page_size=16, semantics={"sliding_window": 8})
+    with pytest.raises(Exception, match=r"a cascade cannot have model\.sliding_window=8"):
+        kernels.submit(cascade, case, 32).result()
