@@ -49,7 +49,7 @@ class GraphTimer:
         self._graphs[call].replay()
         end.record()
         end.synchronize()
-        us = 1000 * start.elapsed_time(end)
+        us = 1000 * float(start.elapsed_time(end))
         self.least_us[call] = min(us, self.least_us.get(call, math.inf))
         return us / 1e6
 

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
+from impls.launch_plan import LaunchPlan
 from impls.page_moves import MOVES, MovesPages, PageMover
 from impls.page_table import build_page_table, check_shared, unique_live_tokens
 from impls.paged_batch import OnPages, PagedBatch, to_device
 from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage import check_options, choice_option
-from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_decoder import DECODER_OPTIONS, TritonDecoder
 from impls.triton_extended import ExtendsWithTriton
 from impls.triton_prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.triton_setup import Rows, Setup, Storage

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
+from impls.launch_plan import LaunchPlan
 from impls.policies import Reserved
 from impls.spec import ModelSpec
 from impls.storage import check_options
-from impls.triton_decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.triton_decoder import DECODER_OPTIONS, TritonDecoder
 from impls.triton_extended import ExtendsWithTriton
 from impls.triton_prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.triton_setup import Rows, Setup, Storage
