@@ -15,8 +15,8 @@ from impls.interface import KVCache
 from impls.policies import make_policy
 from impls.spec import ModelSpec, ceil_div
 
-ARMS = {"paged_triton": ("impls.paged_triton.PagedTriton", "paged"),
-        "triton_contiguous": ("impls.triton_contiguous.TritonContiguous", "reserved_oracle")}  # fmt: skip
+ARMS = {"paged_triton": ("impls.caches.paged_triton.PagedTriton", "paged"),
+        "triton_contiguous": ("impls.caches.triton_contiguous.TritonContiguous", "reserved_oracle")}  # fmt: skip
 """Class and policy of each Triton arm."""
 
 

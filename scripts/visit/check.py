@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from bench.answer import Answer
-from bench.isolation import Server, ServerLost
-from bench.record import write_json
-from bench.round import TENSOR_MODULES
+from bench.rows.record import write_json
+from bench.rows.result import Answer
+from bench.runner.process.server import Server, ServerLost
+from bench.runner.round import TENSOR_MODULES
 from impls.interface import KVCache, QuantisedKVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
 from scripts.visit.cases import ARMS, SHAPES, SMALL_SHAPES, Shape, draw, make_cache, write
@@ -105,7 +105,7 @@ def _stored(cache: KVCache, shape: Shape, keys: Any, values: Any) -> tuple[Any, 
     if "kv_dtype" not in shape.semantics:
         return keys, values, (keys, values)
     assert isinstance(cache, QuantisedKVCache)
-    from bench.scenarios.tensors import _rounded, _scales
+    from bench.scenarios.tensors.filled import _rounded, _scales
 
     dtype = getattr(torch, shape.semantics["kv_dtype"])
     scales = [_scales(rows, dtype) for rows in (keys, values)]
@@ -125,7 +125,8 @@ def compile_point(argument: Mapping[str, Any]) -> Answer:
         argument: ``config`` of the point.
     """
     from bench.config import build
-    from bench.scenarios import filling, tensors
+    from bench.scenarios import filling
+    from bench.scenarios.tensors import filled as tensors
 
     config = build(argument["config"])
     filled = filling.fill(config, *filling.draw(config))
@@ -181,7 +182,7 @@ class Pool:
             try:
                 if server is None:
                     server = Server(
-                        env, preload=(*TENSOR_MODULES, "triton", "impls.paged_triton", "impls.kernels.decode")
+                        env, preload=(*TENSOR_MODULES, "triton", "impls.caches.paged_triton", "impls.kernels.decode")
                     )
                 log = self.folder / f"{call.partition(':')[2]}-{index}.log"
                 answer = server.run(call, argument, log=log, timeout_s=min(TIMEOUT_S, left_s)).answer

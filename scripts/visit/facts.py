@@ -53,7 +53,7 @@ def _said(command: list[str]) -> str | None:
 
 def device(name: str) -> dict[str, Any]:
     """What torch and NVML know of the device."""
-    from bench.environment import probe_device
+    from bench.runner.machine.environment import probe_device
 
     return dict(probe_device({}).values)
 
@@ -63,9 +63,9 @@ def bandwidth(name: str, num_bytes: int) -> dict[str, Any]:
     import torch
 
     from bench.config import MeasureConfig
-    from bench.intervals import median_interval
-    from bench.measure.timing import Timer, choose_timer
-    from bench.measure.work import Work
+    from bench.measure.intervals import median_interval
+    from bench.measure.timers.timing import Timer, choose_timer
+    from bench.measure.timers.work import Work
 
     measure = MeasureConfig(name="visit", timer="auto", warmup_ms=10, min_samples=20, max_s=0.3,
                             rel_half_width=0.005, ceiling_bytes=num_bytes)  # fmt: skip

@@ -15,27 +15,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cli import ROOT
+from bench.cli.main import ROOT
+from bench.cli.sweep import to_plain
 from bench.config import build
-from bench.environment import record_environment
-from bench.expand import Composed, expand
-from bench.isolation import Server
-from bench.plan import Plan, make_plan
-from bench.predict import extend_import_path
-from bench.progress import label, show_plan
-from bench.record import RETRYABLE, is_pending, read_row, row_path, write_json
-from bench.round import TENSOR_MODULES, Measured, Round, probe, server_environment
-from bench.run_folder import create_run_folder, write_environment
-from bench.session import Session
-from bench.sweep import to_plain
+from bench.plan.expand import Composed, expand
+from bench.plan.points import Plan, make_plan
+from bench.plan.predict import extend_import_path
+from bench.rows.record import RETRYABLE, is_pending, read_row, row_path, write_json
+from bench.rows.run_folder import create_run_folder, write_environment
+from bench.runner.machine.environment import record_environment
+from bench.runner.process.server import Server
+from bench.runner.progress import label, show_plan
+from bench.runner.round import TENSOR_MODULES, Measured, Round, probe, server_environment
+from bench.runner.session import Session
 
 PRELOADED = (
     "triton",
     "pandas",
-    *(f"impls.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
+    *(f"impls.caches.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
     *(f"impls.kernels.{name}" for name in ("decode", "merge", "prefill", "write", "copy_pages", "runtime")),
-    *(f"bench.scenarios.{name}" for name in ("decode", "prefill", "swap")),
-    *(f"bench.measure.{name}" for name in ("ceiling", "graph", "events")),
+    *(f"bench.scenarios.tensors.{name}" for name in ("decode", "prefill", "swap")),
+    "bench.measure.ceiling",
+    *(f"bench.measure.timers.{name}" for name in ("graph", "events")),
 )
 """Modules that every child would import; none of them touches a device."""
 ASSUMED_BYTES: Mapping[str, int] = {"h100": 85_017_493_504, "h200": 150_754_820_096}
@@ -46,7 +47,7 @@ class Planner:
     """Composes and plans the sweeps of the configuration in ``conf/``."""
 
     def __init__(self) -> None:
-        sys.path[:0] = [str(ROOT / "bench" / "plugins")]
+        sys.path[:0] = [str(ROOT / "bench" / "cli" / "plugins")]
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
 

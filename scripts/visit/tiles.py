@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from bench.answer import Answer
-from bench.intervals import median_interval
-from bench.measure.choice import TimerChoice, copies_needed, is_cold
+from bench.measure.intervals import median_interval
 from bench.measure.stopping import StoppingRule
-from bench.measure.work import Work
-from bench.record import write_json
+from bench.measure.timers.choice import TimerChoice, copies_needed, is_cold
+from bench.measure.timers.work import Work
+from bench.rows.record import write_json
+from bench.rows.result import Answer
 from impls.interface import KVCache
 from scripts.visit.cases import BATCHES, SMALL_BATCHES, Shape, draw, make_cache, write
 
@@ -94,11 +94,11 @@ class Bench:
                     copies=[(tensors[i], tensors[half + i]) for i in range(self.copies)],
                     bytes_per_call=self.kv_bytes)  # fmt: skip
         if self.device == "cpu":
-            from bench.measure.host import time_on_host
+            from bench.measure.timers.host import time_on_host
 
             samples = time_on_host(lambda: work.call(0), RULE, warmup_ms=1)
         else:
-            from bench.measure.graph import time_with_graph
+            from bench.measure.timers.graph import time_with_graph
 
             choice = TimerChoice(timer="graph", reason="a graph of many calls", copies=self.copies,
                                  predicted_us=self.kv_bytes / GUESSED_GBPS / 1000)  # fmt: skip

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from impls.paged_triton import PagedTriton, TritonBatch
+from impls.caches.paged_triton import PagedTriton, TritonBatch
+from impls.caches.triton_contiguous import TritonContiguous
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error
 from impls.spec import ModelSpec, ceil_div
-from impls.triton_contiguous import TritonContiguous
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from impls.caches.paged_triton import PagedTriton
 from impls.interface import MovingKVCache, PrefillKVCache
-from impls.paged_triton import PagedTriton
 from impls.policies import PagePool
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
 from tests.kernels.attention_case import DEVICE, Case, make_cache, store
