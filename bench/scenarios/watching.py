@@ -53,17 +53,17 @@ def watch(queue: SaturatedQueue) -> Watched:
     lines: list[tuple[int, ...]] = []
     ratios: list[int] = []
     batch, policy = queue.batch, queue.batch.policy
-    has_regions = isinstance(policy, Reserved)  # pages are all alike
+    regions = policy if isinstance(policy, Reserved) else None  # pages are all alike
     stride, was_loaded = 1, True
     for step, split in enumerate(queue.steps()):
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
             _sum(loaded if was_loaded else draining, lines, ratios)
             was_loaded = queue.is_loaded
-        line = (*split, batch.num_seqs, policy.rounding_slots if isinstance(policy, Reserved) else 0)
+        line = (*split, batch.num_seqs, regions.rounding_slots if regions is not None else 0)
         lines.append(line)
-        if has_regions:
+        if regions is not None:
             unheld = split.free + split.external
-            ratios.append(ticks(policy.largest_free_slots, unheld) if unheld else TICKS)
+            ratios.append(ticks(regions.largest_free_slots, unheld) if unheld else TICKS)
         if step % stride == 0:
             loaded.sampled.append(step)
             loaded.lines.append(line)
