@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RAY := .venv-ray
 
-.PHONY: bench paper test lint types check perf slow test-cluster clean
+.PHONY: bench paper test lint types check coverage perf slow test-cluster clean
 bench: $(STAMP)
 	$(BIN)/python bench/run.py -m page_size=4,16,64
 
@@ -17,12 +17,16 @@ test: lint types check
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/lint_prose.py
 
 types: $(STAMP)
 	$(BIN)/mypy
 
 check: $(STAMP)
 	$(BIN)/python -m pytest -n 2
+
+coverage: $(STAMP) # of the test process itself, not of the processes of points
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-report=html
 
 perf: $(STAMP) # benchmarks: ratios within one run
 	$(BIN)/python -m pytest -m perf -s -p no:xdist

@@ -12,7 +12,7 @@ def main() -> None:
     root = str(script_folder.parent)
     # A script's own folder on sys.path would let bench/*.py shadow the standard library.
     sys.path[:] = [root, *(p for p in sys.path if p != root and Path(p).resolve() != script_folder)]
-    from bench.cli import main as run
+    from bench.cli.main import main as run
 
     run()
 

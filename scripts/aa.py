@@ -18,7 +18,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit as told above."""
-    from bench.command import run_command, split_overrides
+    from bench.cli.command import run_command, split_overrides
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,13 +31,13 @@ def main() -> int:
 
 
 def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.ab.rounds import run_rounds
+    from bench.ab.sweeps import Arm
+    from bench.cli.exits import EXIT_OK, EXIT_REGRESSED
     from bench.compare import compare
     from bench.compare.command import check_out, check_rounds, present, rules_of
     from bench.compare.load import load_side
-    from bench.compare.noise import measured_floor, write_floor
-    from bench.compare.rounds import run_rounds
-    from bench.compare.rules import EXIT_OK, EXIT_REGRESSED
-    from bench.compare.sweeps import Arm
+    from bench.compare.verdicts.noise import measured_floor, write_floor
 
     rules = rules_of(arguments)
     check_out(arguments.out)

@@ -20,7 +20,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit as told above."""
-    from bench.command import run_command, split_overrides
+    from bench.cli.command import run_command, split_overrides
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,11 +38,11 @@ def main() -> int:
 
 
 def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    from bench.ab.rounds import compared_rounds, requests_of
+    from bench.ab.sweeps import Arm
+    from bench.ab.worktrees import has_changes, worktree
     from bench.compare.command import check_out, check_rounds, present, rules_of
-    from bench.compare.confirm import confirmed, flagged
-    from bench.compare.rounds import compared_rounds, requests_of
-    from bench.compare.sweeps import Arm
-    from bench.compare.worktrees import has_changes, worktree
+    from bench.compare.verdicts.confirm import confirmed, flagged
 
     rules = rules_of(arguments)
     check_out(arguments.out)

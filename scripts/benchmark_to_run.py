@@ -21,7 +21,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit as told above."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="a JSON file of pytest-benchmark, or a folder of them")

@@ -14,7 +14,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Write ``results/calibration/<fingerprint>.json`` or ``--out``; exit 0, or 2 for bad input."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -33,9 +33,9 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     import torch
 
     from bench.config import MeasureConfig
-    from bench.environment import CALIBRATIONS, probe_device, record_environment
     from bench.measure.calibration import calibrate
-    from bench.record import write_json
+    from bench.rows.record import write_json
+    from bench.runner.machine.environment import CALIBRATIONS, probe_device, record_environment
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, but torch finds no CUDA device here")

@@ -9,14 +9,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
-EXIT_DIFFERS = 3
-EXIT_NOT_RUN = 4
-
 
 def main() -> int:
     """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that could be was not run."""
-    from bench.claims.registry import CLAIMS
-    from bench.command import run_command
+    from bench.cli.command import run_command
+    from bench.reports.paper.registry import CLAIMS
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", help="a run folder or a folder of such; default: the newest")
@@ -32,15 +29,17 @@ def main() -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.claims.judge import judge_all
-    from bench.claims.registry import load_claims
-    from bench.claims.render import as_json, as_markdown, as_table, summary
-    from bench.paper import load_tables, newest_paper
-    from bench.run_folder import display_path
+    from bench.cli.exits import EXIT_CLAIM_DIFFERS, EXIT_CLAIM_NOT_RUN, EXIT_OK
+    from bench.reports.catalogue import all_figures
+    from bench.reports.paper.judge import judge_all
+    from bench.reports.paper.registry import load_claims
+    from bench.reports.paper.render import as_json, as_markdown, as_table, summary
+    from bench.reports.paper.runs import load_tables, newest_paper
+    from bench.rows.run_folder import display_path
 
     claims = load_claims(arguments.claims)
     folder = arguments.run_dir or newest_paper()
-    verdicts = judge_all(claims, load_tables(folder))
+    verdicts = judge_all(claims, load_tables(folder), all_figures())
     if arguments.json:
         print(as_json(verdicts))
     elif arguments.markdown:
@@ -54,10 +53,11 @@ def _check(arguments: argparse.Namespace) -> int:
                 print(f"{verdict.claim.id}: {verdict.verdict}{basis}: {verdict.reason}")
         print(f"{len(verdicts)} claims: {summary(verdicts)}; rows of {display_path(folder)}")
     if not arguments.fail:
-        return 0
+        return EXIT_OK
     if any(verdict.verdict == "differs" for verdict in verdicts):
-        return EXIT_DIFFERS
-    return EXIT_NOT_RUN if any(v.verdict == "not run" and v.claim.answer and not v.claim.gpu for v in verdicts) else 0
+        return EXIT_CLAIM_DIFFERS
+    not_run = any(v.verdict == "not run" and v.claim.answer and not v.claim.gpu for v in verdicts)
+    return EXIT_CLAIM_NOT_RUN if not_run else EXIT_OK
 
 
 if __name__ == "__main__":

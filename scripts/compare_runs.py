@@ -16,7 +16,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit as told above."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,10 +29,10 @@ def main() -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from bench.cli.exits import EXIT_INCOMPLETE, EXIT_OK
     from bench.compare.command import check_out, present, rules_of
     from bench.compare.load import load_side
-    from bench.compare.noise import compared
-    from bench.compare.rules import EXIT_INCOMPLETE, EXIT_OK
+    from bench.compare.verdicts.noise import compared
 
     rules = rules_of(arguments)
     check_out(arguments.out)

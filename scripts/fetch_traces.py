@@ -14,7 +14,7 @@ SHAREGPT = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
 
 def main() -> int:
     """Exit 0, 2 for bad input, or 4 if a trace could not be had."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, default=ROOT / "traces", help="where to; default: traces/ of this checkout")
@@ -27,9 +27,10 @@ def main() -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
+    from bench.cli.exits import EXIT_OK, EXIT_TRACES_MISSING
     from bench.config import one_of
-    from bench.workload.fetch import FetchError, fetch
-    from bench.workload.published import TRACES
+    from bench.workload.published.catalogue import TRACES
+    from bench.workload.published.fetch import FetchError, fetch
 
     if arguments.list:
         for trace in TRACES:
@@ -51,12 +52,12 @@ def _fetch(arguments: argparse.Namespace) -> int:
         else:
             if trace.name == SHAREGPT:
                 _derive(arguments.dir)
-    return 4 if missing else 0
+    return EXIT_TRACES_MISSING if missing else EXIT_OK
 
 
 def _derive(folder: Path) -> None:
     """Make the lengths that stand in for the paper's, from those that were published."""
-    from bench.workload.matched import write_matched
+    from bench.workload.published.matched import write_matched
 
     source, target = folder / SHAREGPT, folder / "sharegpt_papermatched.csv"
     packed = source.with_name(f"{SHAREGPT}.gz")

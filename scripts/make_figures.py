@@ -12,7 +12,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0, or 2 for bad input."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
@@ -26,19 +26,20 @@ def main() -> int:
 
 def _draw(arguments: argparse.Namespace) -> int:
     from bench.config import one_of
-    from bench.figures import FIGURES, PAPER_FIGURES, draw_figures
-    from bench.paper import load_tables
+    from bench.reports.catalogue import all_figures, draw_figures, paper_figures
+    from bench.reports.paper.runs import load_tables
 
+    figures = all_figures()
     if arguments.list:
-        for figure in FIGURES:
+        for figure in figures:
             print(f"{figure.name:24}{figure.question}  [{figure.command}]")
         return 0
     for name in arguments.only:
-        one_of(name, [figure.name for figure in FIGURES], "--only")
+        one_of(name, [figure.name for figure in figures], "--only")
     table = load_tables(arguments.run_dir)
-    wanted = [*arguments.only, *(figure.name for figure in PAPER_FIGURES if arguments.paper)]
+    wanted = [*arguments.only, *(figure.name for figure in paper_figures() if arguments.paper)]
     drawn = draw_figures(table, arguments.out or arguments.run_dir / "figures", wanted)
-    for figure in FIGURES:
+    for figure in figures:
         if wanted and figure.name not in wanted:
             continue
         path = next((path for path in drawn if path.stem == figure.name), None)

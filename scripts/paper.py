@@ -23,7 +23,7 @@ PLACES = (ROOT / "traces", ROOT.parent / "shared" / "traces")
 
 def main() -> int:
     """Exit 0, 2 for bad input, 4 if a sweep failed, 130 if interrupted."""
-    from bench.command import run_command, split_overrides
+    from bench.cli.command import run_command, split_overrides
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, help="folder of published traces; default: $BENCH_TRACES, traces/, or "
@@ -38,10 +38,10 @@ def main() -> int:
 
 
 def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
-    from bench.command import EXIT_BAD_INPUT, EXIT_INTERRUPTED
+    from bench.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
     from bench.config import one_of
-    from bench.paper import PREFIX, steps
-    from bench.run_folder import RUNS, display_path
+    from bench.reports.paper.runs import PREFIX, steps
+    from bench.rows.run_folder import RUNS, display_path
 
     told = arguments.traces or (Path(os.environ["BENCH_TRACES"]) if os.environ.get("BENCH_TRACES") else None)
     if told is not None and not told.is_dir():
@@ -81,12 +81,12 @@ def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     with (folder / "figures.log").open("w") as log:
         subprocess.run(script, stdout=log, stderr=subprocess.STDOUT, check=True)
     subprocess.run([sys.executable, str(ROOT / "scripts" / "check_claims.py"), str(folder)], check=True)
-    return 4 if failed else 0
+    return EXIT_POINTS_FAILED if failed else EXIT_OK
 
 
 def run_step(overrides: tuple[str, ...], folder: Path) -> tuple[int, float]:
     """One sweep into its folder, or the rest of it; its output goes beside it. Returns exit code and seconds."""
-    from bench.command import EXIT_INTERRUPTED
+    from bench.cli.exits import EXIT_INTERRUPTED
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     begun = (folder / "plan.json").exists()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.plan import Plan
+    from bench.plan.points import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
@@ -38,7 +38,7 @@ LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
 def main() -> int:
     """Exit 0 when the table is printed; the judgement is the reader's."""
-    from bench.command import run_command, split_overrides
+    from bench.cli.command import run_command, split_overrides
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proof", choices=["aa", "power", "synthetic", "speed"])
@@ -52,8 +52,8 @@ def main() -> int:
 
 def prove_aa(arguments: argparse.Namespace) -> int:
     """No round is in two comparisons of the same size."""
-    from bench.compare.pool import run_pool, side_plan
-    from bench.table import load_rows
+    from bench.rows.table import load_rows
+    from tests.proofs.pool import run_pool, side_plan
 
     pool, plan = _pool(arguments)
     run_pool(dict.fromkeys(SIDES, side_plan(plan, None, PLANTED)), pool, 10 * arguments.comparisons)
@@ -69,8 +69,8 @@ def prove_aa(arguments: argparse.Namespace) -> int:
 
 def prove_power(arguments: argparse.Namespace) -> int:
     """paged_torch as it is against itself with 10 % and with 5 % more work; decode steps only."""
-    from bench.compare.pool import run_pool, side_plan
-    from bench.table import load_rows
+    from bench.rows.table import load_rows
+    from tests.proofs.pool import run_pool, side_plan
 
     pool, plan = _pool(arguments)
     base = side_plan(plan, None, PLANTED)
@@ -84,7 +84,7 @@ def prove_power(arguments: argparse.Namespace) -> int:
 
 def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
     """The folder of the rounds, and the plan that one short run makes of the sweep; it warms caches, too."""
-    from bench.plan import read_plan
+    from bench.plan.points import read_plan
 
     pool = arguments.pool or ROOT / "results" / "runs" / time.strftime(f"prove-{arguments.proof}-%Y%m%d-%H%M%S")
     first = pool / "first"
@@ -118,7 +118,7 @@ def _print_rates(
     name: str, base: pd.DataFrame, candidate: pd.DataFrame, pairs: int, metrics: tuple[str, ...] = METRICS
 ) -> None:
     from bench.compare import Rules
-    from bench.compare.pool import comparisons, flagged_ratio, rates
+    from tests.proofs.pool import comparisons, flagged_ratio, rates
 
     made = list(comparisons(base, candidate, pairs, Rules(kinds=("timing",), metrics=metrics)))
     shares = rates(made, metrics)
@@ -134,7 +134,7 @@ def _print_rates(
 
 def prove_synthetic(arguments: argparse.Namespace) -> int:
     """100 points at once, 20 of them 10 % slower, 3 % spread between runs."""
-    from bench.compare.synthetic import NOISES, promises
+    from tests.proofs.synthetic import NOISES, promises
 
     line = "{:<16}{:>6}{:>18}{:>10}{:>12}{:>14}"
     print(line.format("noise", "pairs", "false discoveries", "coverage", "found", "false alarms"))
@@ -150,7 +150,7 @@ def prove_speed(arguments: argparse.Namespace) -> int:
     """Two whole run folders, their tables beside their rows, through the command itself."""
     import tempfile
 
-    from bench.compare.synthetic import write_large_run
+    from tests.proofs.synthetic import write_large_run
 
     with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
         runs = [write_large_run(Path(folder) / name, points=10_000, replicates=5, seed=seed)

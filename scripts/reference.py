@@ -17,7 +17,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit as told above."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the run goes")
@@ -27,7 +27,7 @@ def main() -> int:
 
 
 def _make(folder: Path, *, renew: bool) -> int:
-    from bench.compare.reference import make_reference
+    from bench.ab.reference import make_reference
 
     print(f"{make_reference(folder, renew=renew)} points: {folder}")
     return 0

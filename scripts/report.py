@@ -13,7 +13,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0, or 2 for bad input."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
@@ -23,9 +23,9 @@ def main() -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from bench.report import markdown_report
-    from bench.run_folder import read_environment
-    from bench.table import load_rows
+    from bench.reports.markdown import markdown_report
+    from bench.rows.run_folder import read_environment
+    from bench.rows.table import load_rows
 
     table = load_rows(arguments.run_dir)
     out = arguments.out or arguments.run_dir / "report.md"

@@ -13,7 +13,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 def main() -> int:
     """Exit 0 when every planned row is there, 4 when some are missing or failed, 2 for bad input."""
-    from bench.command import run_command
+    from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
@@ -27,7 +27,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.live import Live
 
-    from bench.run_state import read_state, render
+    from bench.cli.status import read_state, render
 
     console = Console()
     state = read_state(arguments.run_dir)

@@ -1,4 +1,4 @@
-"""Rewrite the generated parts of the documents: ``python scripts/update_docs.py`` (``--check`` only tells)."""
+"""Rewrite the generated parts of the documents: ``python scripts/update_docs.py`` (``--check`` only reports)."""
 
 from __future__ import annotations
 
@@ -10,24 +10,44 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
 
-def columns_table() -> str:
-    """Every column of a row as a Markdown table."""
-    from bench.columns import COLUMNS
+def columns_by_topic() -> str:
+    """Return one Markdown table of columns per topic, each under a heading of its own.
 
-    return markdown_table(
-        ["column", "kind", "better", "meaning"],
-        [[f"`{column.name}`", column.kind, column.better or "", column.meaning] for column in COLUMNS],
+    Raises:
+        ValueError: a column is in no topic, or in two.
+    """
+    from bench.rows.columns import COLUMNS, memory, pool, prefill_swap, question, replay, serving, timing
+
+    topics = {
+        "The question, and how it ended": question.QUESTION,
+        "The policy's pool, and its storage": pool.POOL,
+        "Simulations: notebook, capacity, churn, lengths, prefix cache": replay.REPLAY,
+        "Serving": serving.SERVING,
+        "Prefill and swap": prefill_swap.PREFILL_SWAP,
+        "Decode times, timers and provenance": timing.TIMING,
+        "Memory levels, fitness and the record": memory.MEMORY,
+    }
+    listed = sorted(column.name for columns in topics.values() for column in columns)
+    if listed != sorted(column.name for column in COLUMNS):
+        raise ValueError("every column must be in exactly one topic of scripts/update_docs.py")
+    tables = (
+        markdown_table(
+            ["column", "kind", "better", "meaning"],
+            [[f"`{column.name}`", column.kind, column.better or "", column.meaning] for column in columns],
+        )
+        for columns in topics.values()
     )
+    return "\n\n".join(f"## {topic}\n\n{table}" for topic, table in zip(topics, tables, strict=True))
 
 
 def markdown_table(headings: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def implementations_table() -> str:
-    """Every implementation of ``conf/impl/`` as a Markdown table."""
+    """Return a Markdown table of the implementations of ``conf/impl/``."""
     import importlib
 
     import yaml
@@ -40,17 +60,21 @@ def implementations_table() -> str:
         rows.append(
             [f"`{conf['name']}`", ", ".join(conf["policies"]), ", ".join(conf["devices"]), " ".join(doc.split())]
         )
-    return markdown_table(["implementation", "stands on", "devices", "what it is"], rows)
+    return markdown_table(["implementation", "policies", "devices", "what it is"], rows)
 
 
 GENERATED = {
-    Path("results/README.md"): {"columns": columns_table},
+    Path("docs/columns.md"): {"columns": columns_by_topic},
     Path("README.md"): {"implementations": implementations_table},
 }
 
 
 def regenerated(path: Path) -> str:
-    """The document with its generated parts made anew."""
+    """Return the document with its generated parts made anew.
+
+    Raises:
+        ValueError: the document lacks the marks around a generated part.
+    """
     text = (ROOT / path).read_text(encoding="utf-8")
     for name, make in GENERATED[path].items():
         begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
@@ -62,7 +86,9 @@ def regenerated(path: Path) -> str:
 
 
 def main() -> int:
-    """Exit 0, or 1 if ``--check`` found a stale document."""
+    """Return 0, or 1 if ``--check`` found a stale document."""
+    from bench.cli.exits import EXIT_OK, EXIT_STALE
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a document is stale")
     check = parser.parse_args().check
@@ -71,7 +97,7 @@ def main() -> int:
         print(f"{path} is stale" if check else f"rewrote {path}")
         if not check:
             (ROOT / path).write_text(regenerated(path), encoding="utf-8")
-    return 1 if stale and check else 0
+    return EXIT_STALE if stale and check else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from bench.config import build
-from bench.plan import make_plan
-from tests.bench.points import expanded, row_of, values
+from bench.plan.points import make_plan
+from tests.support.points import expanded, row_of, values
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 TRACE = Path(__file__).resolve().parent / "workload" / "fixtures" / "mooncake.jsonl"

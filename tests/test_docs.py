@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.cli import exits
 from bench.config import Config
 from scripts.update_docs import GENERATED, regenerated
 
@@ -52,10 +53,46 @@ def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_links_lead_somewhere() -> None:
-    for document in (p for p in ROOT.rglob("*.md") if ".venv" not in p.parts and "runs" not in p.parts):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+DOCUMENTS = [path for path in ROOT.rglob("*.md") if not {".venv", ".venv-ray", "runs"} & set(path.parts)]
+NAMED_PATH = re.compile(r"(?<![\w/.~-])((?:bench|impls|conf|scripts|tests|docs)/[\w./-]*\w/?)")
+PLACEHOLDERS = {"bench/YOUR_ROOM"}
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", document.read_text()):
+        file = document.parent / target if target else document
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_that_documents_name_exist(document: Path) -> None:
+    if document.name == "CHANGELOG.md":
+        return  # it names files of its time
+    named = set(NAMED_PATH.findall(document.read_text())) - PLACEHOLDERS
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_readme_lists_every_exit_code() -> None:
+    codes = {value for name, value in vars(exits).items() if name.startswith("EXIT_")}
+    assert codes == {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.M)}
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = set(re.findall(r"\]\(([\w-]+\.md)\)", (folder / "README.md").read_text()))
+    assert listed == {path.name for path in folder.glob("*.md")} - {"README.md"}
 
 
 def test_conf_readme_names_every_root_scalar_and_option() -> None:
@@ -71,3 +108,5 @@ def test_conf_readme_names_every_root_scalar_and_option() -> None:
 def test_citation_and_version_agree() -> None:
     version = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
     assert f'version = "{version}"' in (ROOT / "pyproject.toml").read_text()
+    released = yaml.safe_load((ROOT / "CITATION.cff").read_text())["date-released"]
+    assert f"## [{version}] - {released}" in (ROOT / "CHANGELOG.md").read_text()

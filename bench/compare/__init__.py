@@ -4,8 +4,8 @@
 the verdicts. ``comparison``: all of it together.
 """
 
-from bench.compare.comparison import Comparison, compare
-from bench.compare.rules import Rules
 from bench.compare.side import Side
+from bench.compare.verdicts.comparison import Comparison, compare
+from bench.compare.verdicts.rules import Rules
 
 __all__ = ["Comparison", "Rules", "Side", "compare"]

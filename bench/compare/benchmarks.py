@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.columns import MAY_BE_NULL, NAMES
 from bench.compare.side import Side
-from bench.environment import fingerprint
-from bench.record import SCHEMA_VERSION, write_json, write_row
-from bench.redact import hashed
-from bench.run_folder import create_run_folder, write_environment
-from bench.table import load_rows, typed, write_table
+from bench.rows.columns import MAY_BE_NULL, NAMES
+from bench.rows.facts import fingerprint
+from bench.rows.record import SCHEMA_VERSION, write_json, write_row
+from bench.rows.redact import hashed
+from bench.rows.run_folder import create_run_folder, write_environment
+from bench.rows.table import load_rows, typed, write_table
 
 SCENARIO = "pytest_benchmark"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.compare.comparison import Comparison
-from bench.compare.rules import KINDS, Rules
-from bench.compare.store import append_summary, write_comparison
-from bench.compare.terminal import show
+from bench.compare.output.store import append_summary, write_comparison
+from bench.compare.output.terminal import show
+from bench.compare.verdicts.comparison import Comparison
+from bench.compare.verdicts.rules import KINDS, Rules
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

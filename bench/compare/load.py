@@ -13,11 +13,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.columns import COLUMNS, NAMES
 from bench.compare.benchmarks import is_benchmark, load_benchmarks
 from bench.compare.side import Side
-from bench.record import SCHEMA_VERSION, STATUSES
-from bench.table import load_rows
+from bench.rows.columns import COLUMNS, NAMES
+from bench.rows.record import SCHEMA_VERSION, STATUSES
+from bench.rows.table import load_rows
 
 INTERLEAVED = "interleaved.json"
 """In a run folder whose rounds were interleaved with another's: which, and how."""

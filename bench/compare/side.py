@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import FAILED
+from bench.rows.record import FAILED
 
 OK, FAILED_STATE, NOT_RUN, INCOMPLETE, ABSENT = "ok", "failed", "not_run", "incomplete", "absent"
 
@@ -22,7 +22,7 @@ class Side:
 
     Attributes:
         name: what people call it; a path, or a revision.
-        table: its rows, as ``bench.table.load_rows`` gives them.
+        table: its rows, as ``bench.rows.table.load_rows`` gives them.
         facts: of the machine and the code, as in ``environment.json``.
         planned: by key, how many rows were planned.
         interleaved: what its runs and those of the other side were interleaved under, if they were.

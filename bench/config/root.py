@@ -12,8 +12,8 @@ from bench.config.cost import CostConfig
 from bench.config.groups import HardwareConfig, ImplConfig, MeasureConfig, PlanConfig, PolicyConfig
 from bench.config.scenarios import Scenario
 from bench.config.serving import ServingScenario
+from bench.config.units import parse_bytes
 from bench.config.workloads import Workload
-from bench.units import parse_bytes
 from impls.spec import ModelSpec
 
 PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")

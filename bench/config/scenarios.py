@@ -7,10 +7,8 @@ import typing
 from dataclasses import dataclass
 
 from bench.config.checks import at_least, each_within, one_of
+from bench.config.whole import WholeConfig
 from impls.spec import ModelSpec
-
-if typing.TYPE_CHECKING:
-    from bench.config.root import Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +38,11 @@ class AnyScenario:
         """Layers that get storage."""
         return 0
 
-    def without_effect(self, config: Config) -> tuple[str, ...]:
+    def without_effect(self, config: WholeConfig) -> tuple[str, ...]:
         """Parameters of its own without effect on this point, left out of its key."""
         return ()
 
-    def check(self, config: Config) -> None:
+    def check(self, config: WholeConfig) -> None:
         """Check what only the whole configuration tells.
 
         Raises:
@@ -68,12 +66,12 @@ class CacheScenario(AnyScenario):
         """Layers that get storage."""
         return self.layers_allocated
 
-    def without_effect(self, config: Config) -> tuple[str, ...]:
+    def without_effect(self, config: WholeConfig) -> tuple[str, ...]:
         """What belongs to other page layouts."""
         layout_of = {"aged_turnovers": "aged", "shared_prefix_tokens": "shared_prefix"}
         return tuple(name for name, layout in layout_of.items() if layout != config.page_layout)
 
-    def check(self, config: Config) -> None:
+    def check(self, config: WholeConfig) -> None:
         """A model has only so many layers."""
         if self.layers_allocated > config.model.num_layers:
             raise ValueError(
@@ -124,7 +122,7 @@ class PrefillScenario(CacheScenario):
         """
         return seq_len - min(self.cached_tokens, seq_len - 1)
 
-    def check(self, config: Config) -> None:
+    def check(self, config: WholeConfig) -> None:
         """What is shared is not computed again, and matrix products need weights."""
         super().check(config)
         if config.page_layout == "shared_prefix" and self.cached_tokens < self.shared_prefix_tokens:
@@ -166,7 +164,7 @@ class NotebookScenario(AnyScenario):
         each_within("scenario.page_sizes", self.page_sizes, least=1)
         each_within("scenario.memory_sizes", self.memory_sizes, least=0)
 
-    def check(self, config: Config) -> None:
+    def check(self, config: WholeConfig) -> None:
         """The legacy generator takes 32 bits of seed."""
         if config.seed > MAX_LEGACY_SEED:
             raise ValueError(f"seed={config.seed} must be at most {MAX_LEGACY_SEED} for scenario=notebook")
@@ -207,7 +205,7 @@ class ChurnScenario(AnyScenario):
         if not 0 < self.rate < math.inf:
             raise ValueError(f"scenario.rate={self.rate} must be above 0 and finite")
 
-    def without_effect(self, config: Config) -> tuple[str, ...]:
+    def without_effect(self, config: WholeConfig) -> tuple[str, ...]:
         """Nobody arrives at a saturated queue."""
         return ("rate",) if self.queue == "saturated" else ()
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from bench.config.checks import at_least, one_of
 from bench.config.scenarios import AnyScenario
-
-if typing.TYPE_CHECKING:
-    from bench.config.root import Config
+from bench.config.whole import WholeConfig
 
 ENGINES = ("events", "steps")
 ARRIVALS = ("poisson", "poisson_10ms", "gamma", "trace", "saturated")
@@ -101,14 +99,14 @@ class ServingScenario(AnyScenario):
         """Whether sequences of a request descend from one another."""
         return self.sampling == "beam" and self.num_samples > 1
 
-    def without_effect(self, config: Config) -> tuple[str, ...]:
+    def without_effect(self, config: WholeConfig) -> tuple[str, ...]:
         """What belongs to other arrivals, samplings or policies, and what changes no number."""
         idle = [name for name, has_effect in EFFECT_OF.items() if not has_effect(self)]
         if not self.swaps:
             idle.append("swap_pool_ratio")
         return (*idle, *(PAGED_ONLY if config.policy.name.startswith("reserved") else ()))
 
-    def check(self, config: Config) -> None:
+    def check(self, config: WholeConfig) -> None:
         """Times of a trace need a trace; a cost model needs the model's weights."""
         if self.arrivals == "trace" and config.workload.name != "trace":
             raise ValueError(

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from bench.config import MeasureConfig
-from bench.intervals import median_interval
-from bench.measure.choice import TimerChoice
+from bench.measure.intervals import median_interval
 from bench.measure.samples import Samples
-from bench.measure.timing import Timer
-from bench.measure.work import Work
+from bench.measure.timers.choice import TimerChoice
+from bench.measure.timers.timing import Timer
+from bench.measure.timers.work import Work
 from impls.interface import Unsupported
 
 TARGETS_US = (5.0, 50.0, 500.0, 5000.0)
@@ -58,7 +58,7 @@ def usable_timers(device: torch.device) -> Iterator[str]:
         yield "perf_counter"
         return
     yield from ("events", "graph")
-    from bench.measure.cupti import load_cupti
+    from bench.measure.timers.cupti import load_cupti
 
     try:
         load_cupti()
@@ -73,7 +73,7 @@ def resolution_us(timer: str) -> float | None:
         readings = [time.perf_counter_ns() / 1000 for _ in range(RESOLUTION_READINGS)]
         steps = [after - before for before, after in pairwise(readings)]
     elif timer in ("events", "graph"):
-        from bench.measure.cuda import time_between_events
+        from bench.measure.timers.cuda import time_between_events
 
         nothing: Callable[[], None] = lambda: None  # noqa: E731
         taken = [time_between_events(nothing, nothing, torch.cuda) for _ in range(EVENT_BATCHES)]

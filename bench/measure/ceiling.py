@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from bench.answer import Answer
 from bench.config import build
-from bench.intervals import median_interval
-from bench.measure.timing import Timer, choose_timer
-from bench.measure.work import Work
+from bench.measure.intervals import median_interval
+from bench.measure.timers.timing import Timer, choose_timer
+from bench.measure.timers.work import Work
+from bench.rows.result import Answer
 
 
 def measure_ceiling(argument: Mapping[str, Any]) -> Answer:

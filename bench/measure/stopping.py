@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.intervals import median_interval
+from bench.measure.intervals import median_interval
 
 CONVERGED = "converged"
 STABLE_NOISE = "stable_noise"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.config import CacheScenario, Config, PrefillScenario, Workload
-from bench.units import parse_bytes
+from bench.config.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
 from impls.interface import Admission, Policy

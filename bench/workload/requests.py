@@ -12,7 +12,7 @@ from bench.config import FixedWorkload, LognormalWorkload, QuantileWorkload, Tra
 from bench.workload.lengths import fixed_requests, lognormal_requests, quantile_requests, uniform_requests
 from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
-from bench.workload.traces import load_trace
+from bench.workload.traces.reader import load_trace
 
 __all__ = ["Requests", "draw_requests", "mid_decode_lens", "shuffled_trace", "trace_requests"]
 

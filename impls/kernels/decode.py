@@ -5,7 +5,7 @@ programs. Each program runs an online softmax (Milakov and Gimelshein, 2018) ove
 ``impls.kernels.merge`` joins the parts. All query heads of a KV head share one program, so that K and
 V are read once per KV head. Softmax is float32 and base two.
 
-A program finds its tokens in the work list (``impls.work_list``). Without a list, each program
+A program finds its tokens in the work list (``impls.launch.work_list``). Without a list, each program
 attends to one whole sequence. A sequence without tokens gets zeros, and a log-sum-exp of -inf.
 
 The running state (largest score, sum of weights, weighted sum of values) is kept per *lane*. With

@@ -14,7 +14,7 @@ from impls.interface import Unsupported
 from impls.kernels import heuristics
 from impls.kernels.heuristics import Tile
 from impls.spec import DTYPE_BYTES, ModelSpec
-from impls.storage import positive_option
+from impls.storage.slots import positive_option
 
 TILE_OPTIONS: Final = {"block_tokens": (16, 256), "num_warps": (1, 16), "num_stages": (1, 8)}
 """Lowest and highest value of each option that sets the tile."""

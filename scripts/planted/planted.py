@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from impls.paged_torch import PagedTorch
+from impls.caches.paged_torch import PagedTorch
 
 
 class _Slower(PagedTorch):

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from bench.columns import BY_NAME
-from bench.plan import read_plan
+from bench.plan.points import read_plan
+from bench.rows.columns import BY_NAME
 from tests.conftest import ROOT
 
 POINTS = 8

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.plan import read_plan
+from bench.plan.points import read_plan
 from tests.cluster.conftest import POINTS, SWEEP, Sweep, assert_whole, exact_rows, require
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]

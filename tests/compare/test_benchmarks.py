@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from bench.cli.status import read_state
 from bench.compare import Rules, compare
 from bench.compare.benchmarks import key_of_benchmark
 from bench.compare.load import load_side
-from bench.run_state import read_state
 from scripts import benchmark_to_run, compare_runs
 
 MACHINE = {"node": "here", "machine": "x86_64", "system": "Linux", "release": "6", "python_version": "3.12.1",

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from bench.compare import noise
 from bench.compare.load import load_side
+from bench.compare.verdicts import noise
 from scripts import compare_runs
-from tests.compare.folders import times, write_folder
-from tests.compare.sides import row
+from tests.support.folders import times, write_folder
+from tests.support.sides import row
 
 Compare = Callable[..., int]
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,8 +227,8 @@ def test_the_command_itself_without_a_terminal(base: Path, tmp_path: Path) -> No
 
 def test_rows_of_an_older_version_are_migrated(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later version that called ``peak_pages`` something else would bring the rows of this one along."""
-    monkeypatch.setattr("bench.record.SCHEMA_VERSION", 2)
-    monkeypatch.setattr("bench.record.MIGRATIONS", {1: lambda row: {**row, "peak_pages": row["peak_pages"] + 1}})
+    monkeypatch.setattr("bench.rows.record.SCHEMA_VERSION", 2)
+    monkeypatch.setattr("bench.rows.record.MIGRATIONS", {1: lambda row: {**row, "peak_pages": row["peak_pages"] + 1}})
     assert set(load_side(base).table["peak_pages"]) == {8}
 
 

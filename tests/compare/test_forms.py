@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from bench.compare import Comparison, Rules, Side, compare
-from bench.compare.forms import SCHEMA_FILE, action_benchmark, bencher, dumped, junit, to_json
-from bench.compare.markdown import markdown
-from bench.compare.store import append_summary, write_comparison
-from bench.compare.terminal import show
-from tests.compare.sides import FACTS, row, side_of, timed
+from bench.compare.output.forms import SCHEMA_FILE, action_benchmark, bencher, dumped, junit, to_json
+from bench.compare.output.markdown import markdown
+from bench.compare.output.store import append_summary, write_comparison
+from bench.compare.output.terminal import show
+from tests.support.sides import FACTS, row, side_of, timed
 
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.compare import Comparison, Rules, Side, compare
-from bench.compare.designs import Floats, Interleaved
-from bench.compare.synthetic import interleaved
-from tests.compare.sides import row, side_of, timed
+from bench.compare.verdicts.designs import Floats, Interleaved
+from tests.proofs.synthetic import interleaved
+from tests.support.sides import row, side_of, timed
 
 NOISE = np.random.default_rng(0).normal(0, 0.003, (2, 40))
 
@@ -73,7 +73,7 @@ def test_the_floor_is_the_larger_of_two_percent_and_the_measured_one() -> None:
 
 
 def test_direction_is_a_property_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.columns.column.DERIVED", ())
+    monkeypatch.setattr("bench.rows.columns.column.DERIVED", ())
     assert verdict(judged(0.10, metric="achieved_gbps", metrics=("achieved_gbps",))) == "improved"
     slower = judged(-0.10, metric="achieved_gbps", metrics=("achieved_gbps",))
     assert verdict(slower) == "regressed"

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch.nn.attention import varlen
 
-from impls.borrowed import BorrowedPaged
+from impls.caches.paged_flash_attn import PagedFlashAttn
+from impls.caches.paged_flashinfer import PagedFlashInfer
+from impls.caches.paged_torch_varlen import PagedTorchVarlen
+from impls.external.borrowed import BorrowedPaged
 from impls.interface import Unsupported
-from impls.paged_flash_attn import PagedFlashAttn
-from impls.paged_flashinfer import PagedFlashInfer
-from impls.paged_torch_varlen import PagedTorchVarlen
-from tests.impls import stand_ins
-from tests.impls.cache_case import DEVICE, CacheCase, Setup, implementations
+from tests.support import stand_ins
+from tests.support.cache_case import DEVICE, CacheCase, Setup, implementations
 
 BY_NAME = {impl["name"]: impl for impl in implementations()}
 REQUIRING = [impl for impl in BY_NAME.values() if impl.get("requires")]
@@ -55,7 +55,7 @@ def test_attention_that_is_not_plain_is_refused(name: str, field: str, value: An
 
 
 def test_what_a_kernel_refuses_is_said_in_its_own_words() -> None:
-    setup = Setup(target="impls.paged_flex.PagedFlex", policy="paged", options={"compile": False}, dead=5.0)
+    setup = Setup(target="impls.caches.paged_flex.PagedFlex", policy="paged", options={"compile": False}, dead=5.0)
     case = CacheCase(setup)
     case.admit(0, 20)
     with pytest.raises(Unsupported, match=r"paged_flex does not take page_size=16 here: .+"):

@@ -16,7 +16,7 @@ import torch
 
 from impls.interface import KVCache, MovingKVCache, PrefillKVCache, Unsupported
 from impls.reference import allowed_error, decode_attention, max_rel_error
-from tests.impls.cache_case import DEVICE, LEFT_BY_ANOTHER, CacheCase, Setup, implementations
+from tests.support.cache_case import DEVICE, LEFT_BY_ANOTHER, CacheCase, Setup, implementations
 
 EAGER = {"compile": False}
 COMPUTE_PROMPTS = ("contiguous", "paged_torch", "paged_triton", "triton_contiguous")

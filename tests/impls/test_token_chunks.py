@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impls.page_table import PageTable, build_page_table
+from impls.cpu.token_chunks import chunks_of_seqs, cut
 from impls.policies import PagePool
-from impls.token_chunks import chunks_of_seqs, cut
+from impls.storage.page_table import PageTable, build_page_table
 
 LENS = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from impls.contiguous import Call
+from impls.caches.contiguous import Call
 from impls.interface import Unsupported
-from impls.tuning import fastest
-from tests.impls.cache_case import DEVICE, CacheCase, Setup, implementations
+from impls.launch.tuning import fastest
+from tests.support.cache_case import DEVICE, CacheCase, Setup, implementations
 
-CONTIGUOUS = "impls.contiguous.Contiguous"
-PAGED = "impls.paged_torch.PagedTorch"
+CONTIGUOUS = "impls.caches.contiguous.Contiguous"
+PAGED = "impls.caches.paged_torch.PagedTorch"
 ON_CPU = pytest.mark.skipif(DEVICE != "cpu", reason="only a CPU works in chunks; this machine has a GPU")
 
 
@@ -41,7 +41,7 @@ def test_each_call_of_contiguous(
     def choose(calls: Mapping[Call, Callable[[], object]], device: torch.device) -> Call:
         return max((call for call in calls if call.kind == kind), key=lambda call: call.num_rows)
 
-    monkeypatch.setattr("impls.contiguous.fastest", choose)
+    monkeypatch.setattr("impls.caches.contiguous.fastest", choose)
     case = ragged(CONTIGUOUS, "reserved_max", heads=heads, dtype=dtype)
     case.check(case.cache.prepare(range(4)), range(4))
     details = case.cache.details()
@@ -53,7 +53,7 @@ def test_each_call_of_contiguous(
 
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop that torch's compiler is given, run as it stands: the compiler itself takes seconds."""
-    monkeypatch.setattr("impls.fused_chunks.torch.compile", lambda function: function)
+    monkeypatch.setattr("impls.cpu.fused_chunks.torch.compile", lambda function: function)
 
 
 @ON_CPU
@@ -77,21 +77,21 @@ def test_compiling_is_tried_by_large_steps_only(monkeypatch: pytest.MonkeyPatch)
     def no_compiler(function: Callable[..., object]) -> Callable[..., object]:
         raise RuntimeError("no C++ compiler")
 
-    monkeypatch.setattr("impls.fused_chunks.torch.compile", no_compiler)
+    monkeypatch.setattr("impls.cpu.fused_chunks.torch.compile", no_compiler)
     tried: list[Sequence[Hashable]] = []
 
     def choose(calls: Mapping[Hashable, Callable[[], object]], device: torch.device) -> Hashable:
         tried.append(list(calls))
         return fastest(calls, device)
 
-    monkeypatch.setattr("impls.paged_torch.fastest", choose)
+    monkeypatch.setattr("impls.caches.paged_torch.fastest", choose)
     case = ragged(PAGED, "paged")
     assert details_after(case)["sdpa_backend"] == "flash"
     read_bytes = (150 + 1 + 200 + 64) * case.setup.model.token_bytes_per_layer
     for least_bytes in (read_bytes + 1, read_bytes):
-        monkeypatch.setattr("impls.paged_torch.FUSED_FROM_BYTES", least_bytes)
+        monkeypatch.setattr("impls.caches.paged_torch.FUSED_FROM_BYTES", least_bytes)
         assert details_after(ragged(PAGED, "paged"))["sdpa_backend"] == "flash"  # what else works is kept
-    monkeypatch.setattr("impls.paged_torch.FUSED_FROM_BYTES", 1)
+    monkeypatch.setattr("impls.caches.paged_torch.FUSED_FROM_BYTES", 1)
     details_after(ragged(PAGED, "paged", options={"compile": False}))
     details_after(ragged(PAGED, "paged", options={"chunk_tokens": 64}))
     assert [sum("compiled" in choice for choice in choices) for choices in tried] == [0, 0, 1, 0, 0]  # type: ignore[operator]
@@ -119,7 +119,7 @@ def test_the_compiled_loop_is_compiled_once_for_any_lengths(heads: tuple[int, in
 
 
 def test_contiguous_pads_only_what_lies_in_equal_regions_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impls.contiguous.fastest", lambda calls, device: list(calls)[-1])
+    monkeypatch.setattr("impls.caches.contiguous.fastest", lambda calls, device: list(calls)[-1])
     case = ragged(CONTIGUOUS, "reserved_max")
     assert details_after(case)["sdpa_call"] == "padded"
     backwards = [3, 2, 1, 0]
@@ -129,7 +129,7 @@ def test_contiguous_pads_only_what_lies_in_equal_regions_in_a_row(monkeypatch: p
 
 
 def test_contiguous_does_not_pad_beyond_a_short_last_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impls.contiguous.fastest", lambda calls, device: list(calls)[-1])
+    monkeypatch.setattr("impls.caches.contiguous.fastest", lambda calls, device: list(calls)[-1])
     for last, is_padded in ((60, True), (40, False)):
         case = CacheCase(Setup(target=CONTIGUOUS, policy="reserved_oracle"))
         for seq_id, final_len in enumerate((60, 60, last)):
@@ -151,7 +151,7 @@ def test_chunks_of_any_size_merge_to_the_whole(options: Mapping[str, int], page_
 @ON_CPU
 @pytest.mark.parametrize("page_size", [1, 16])
 def test_whole_sequences_at_once_as_on_a_gpu(page_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("impls.paged_torch.CHUNK_TOKENS", (None,))
+    monkeypatch.setattr("impls.caches.paged_torch.CHUNK_TOKENS", (None,))
     case = ragged(PAGED, "paged", page_size=page_size)
     for seq_ids in ([0, 1, 2, 3], [2, 0], [1]):
         case.check(case.cache.prepare(seq_ids), seq_ids)

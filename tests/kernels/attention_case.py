@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impls.paged_triton import PagedTriton, TritonBatch
+from impls.caches.paged_triton import PagedTriton, TritonBatch
+from impls.caches.triton_contiguous import TritonContiguous
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, decode_lse, max_rel_error
 from impls.spec import ModelSpec, ceil_div
-from impls.triton_contiguous import TritonContiguous
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -11,15 +11,16 @@ from unittest import mock
 
 import torch
 
-from impls import triton_decoder, triton_setup
+from impls.caches.paged_triton import PagedTriton
 from impls.interface import KVCache, QuantisedKVCache, Unsupported
 from impls.kernels.heuristics import tile_contenders
 from impls.kernels.support import Device
-from impls.launch_plan import Contender
-from impls.paged_triton import PagedTriton
+from impls.launch import decoder as triton_decoder
+from impls.launch import setup as triton_setup
+from impls.launch.plan import Contender
+from impls.launch.tile_cache import FOLDER_VARIABLE
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
-from impls.tile_cache import FOLDER_VARIABLE
 from tests.kernels.attention_case import DEVICE, Case, make_cache, put, store, take
 
 

@@ -9,14 +9,15 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from bench.answer import Answer
 from bench.config import build
-from bench.plan import resolve
-from bench.scenarios import prefill, swap, tensors
-from bench.scenarios.decode import time_point
-from bench.scenarios.decode_timing import seen_layer_bytes
+from bench.plan.points import resolve
+from bench.rows.result import Answer
 from bench.scenarios.filling import draw, fill
-from tests.bench.points import values
+from bench.scenarios.tensors import filled as tensors
+from bench.scenarios.tensors import prefill, swap
+from bench.scenarios.tensors.decode import time_point
+from bench.scenarios.tensors.decode_timing import seen_layer_bytes
+from tests.support.points import values
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

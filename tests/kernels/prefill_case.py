@@ -8,8 +8,8 @@ from functools import partial
 
 import torch
 
+from impls.caches.paged_triton import PagedTriton
 from impls.interface import ExtendedKVCache, MovingKVCache, PrefillKVCache, Unsupported
-from impls.paged_triton import PagedTriton
 from impls.policies import PagePool
 from impls.reference import allowed_error, decode_attention, decode_lse, max_rel_error, prefill_attention
 from tests.kernels.attention_case import DEVICE, Case, filled, make_cache, put, store

@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 
-from impls.kernel_variants import Variant, compile_decode, compile_others, tile_of
 from impls.kernels.machine_code import MachineCode
+from impls.launch.kernel_variants import Variant, compile_decode, compile_others, tile_of
 from impls.spec import DTYPE_BYTES
 
 SM_REGISTERS = 64 * 1024  # per multiprocessor

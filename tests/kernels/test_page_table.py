@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impls.page_table import PageTable, build_page_table, unique_live_tokens
-from impls.paged_batch import to_device
 from impls.policies import PagePool
 from impls.spec import ceil_div
+from impls.storage.page_table import PageTable, build_page_table, unique_live_tokens
+from impls.storage.paged_batch import to_device
 
 
 def pool_of(lens: list[int], page_size: int) -> PagePool:

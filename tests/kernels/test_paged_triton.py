@@ -177,7 +177,7 @@ def test_refuses_where_triton_is_not_installed(compiler: ProcessPoolExecutor) ->
 
 @pytest.mark.parametrize(
     ("module", "blocked"),
-    [("impls.paged_triton", ("triton",)), ("impls.kernels.heuristics", ("triton", "torch", "numpy"))],
+    [("impls.caches.paged_triton", ("triton",)), ("impls.kernels.heuristics", ("triton", "torch", "numpy"))],
 )
 def test_imports_without(root: Path, module: str, blocked: tuple[str, ...]) -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import {module}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from impls.kernels.heuristics import Tile
-from impls.tile_cache import FOLDER_VARIABLE, TileCache, kernels_digest, user_cache
+from impls.launch.tile_cache import FOLDER_VARIABLE, TileCache, kernels_digest, user_cache
 from tests.kernels.attention_case import Case
 from tests.kernels.cache_case import tune_twice
 

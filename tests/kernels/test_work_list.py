@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impls.work_list import Tokens, WorkList, build_work_list
+from impls.launch.work_list import Tokens, WorkList, build_work_list
 from tests.kernels.work_case import BLOCK_TOKENS, HEAD_DIM, NUM_KV_HEADS, cost_model
 
 SKEWED = [131_072] + [512] * 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from impls.kernels.heuristics import default_tile, sm_bytes_per_us
-from impls.work_list import CostModel
+from impls.launch.work_list import CostModel
 
 NUM_KV_HEADS, GROUP_SIZE, HEAD_DIM, ELEMENT_BYTES = 8, 4, 128, 2
 BLOCK_TOKENS = 64

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.measure import choice, cupti
-from bench.measure.choice import MAX_COPIES, choose_on_cuda, choose_on_host, copies_needed, is_cold, one_digit
+from bench.measure.timers import choice, cupti
+from bench.measure.timers.choice import MAX_COPIES, choose_on_cuda, choose_on_host, copies_needed, is_cold, one_digit
 from impls.interface import Unsupported
 
 L2 = 50 * 2**20

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from bench.config import build
-from bench.measure.choice import TimerChoice
-from bench.measure.cuda import L2Flush
-from bench.measure.events import time_with_events
-from bench.measure.graph import capture, time_with_graph
-from bench.measure.memory import MemoryProbe, pids_on_gpus
+from bench.measure.machine.telemetry import Telemetry
+from bench.measure.memory.probe import MemoryProbe, pids_on_gpus
 from bench.measure.stopping import StoppingRule
-from bench.measure.telemetry import Telemetry
-from bench.measure.timing import Timer
-from bench.measure.work import RotationDefeated, Work, check_rotation
-from tests.bench.points import values as composed
+from bench.measure.timers.choice import TimerChoice
+from bench.measure.timers.cuda import L2Flush
+from bench.measure.timers.events import time_with_events
+from bench.measure.timers.graph import capture, time_with_graph
+from bench.measure.timers.timing import Timer
+from bench.measure.timers.work import RotationDefeated, Work, check_rotation
+from tests.support.points import values as composed
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 RULE = StoppingRule(min_samples=20, max_s=0.5, rel_half_width=0.01)
@@ -75,7 +75,7 @@ def test_the_flush_makes_a_read_slower() -> None:
 
 
 def test_waiting_for_the_host_cannot_be_captured() -> None:
-    from bench.measure.graph import NotCapturable
+    from bench.measure.timers.graph import NotCapturable
 
     data = torch.ones(8, device="cuda")
     with pytest.raises(NotCapturable):

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from bench.columns import BY_NAME
-from bench.measure import resident
-from bench.measure.memory import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference, pids_on_gpus
-from bench.measure.nvml import Quantity
-from bench.measure.polling import Poller
-from tests.measure.conftest import Ask
+from bench.measure.machine.nvml import Quantity
+from bench.measure.memory import resident
+from bench.measure.memory.polling import Poller
+from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference, pids_on_gpus
+from bench.rows.columns import BY_NAME
 from tests.measure.test_nvml import TWO_GPUS
+from tests.support.nvml import Ask
 
 MIB = 2**20
 CPU = torch.device("cpu")
 
 CUDA = """
 from types import SimpleNamespace
-from bench.measure.memory import MemoryProbe, pids_on_gpus
+from bench.measure.memory.probe import MemoryProbe, pids_on_gpus
 
 class Cuda:
     '''A device 0 of UUID aaaa, of which torch holds some bytes.'''

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.measure.conftest import Ask
+from tests.support.nvml import Ask
 
 TWO_GPUS = {
     "devices": 2,
@@ -16,7 +16,7 @@ TWO_GPUS = {
 """CUDA's device 0 has the UUID aaaa; NVML lists it second."""
 
 OPEN = (
-    "from dataclasses import asdict\nfrom bench.measure.nvml import *\n"
+    "from dataclasses import asdict\nfrom bench.measure.machine.nvml import *\n"
     "try:\n    nvml = Nvml()\n    handle = nvml.device('aaaa')\n    problem = None\n"
     "except NvmlProblem as error:\n    problem = str(error)\n"
 )

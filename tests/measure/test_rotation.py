@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.measure.graph import time_with_graph
 from bench.measure.stopping import StoppingRule
-from bench.measure.work import RotationDefeated, Work, check_rotation
-from tests.measure.fake_cuda import FakeCuda
+from bench.measure.timers.graph import time_with_graph
+from bench.measure.timers.work import RotationDefeated, Work, check_rotation
+from tests.support.fake_cuda import FakeCuda
 
 
 def copies_of(count: int) -> list[tuple[Tensor, Tensor]]:

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bench.config import build
-from bench.measure.work import RotationDefeated, check_rotation
-from bench.plan import resolve
-from bench.scenarios.decode_timing import Step, seen_layer_bytes
+from bench.measure.timers.work import RotationDefeated, check_rotation
+from bench.plan.points import resolve
 from bench.scenarios.filling import draw, fill
-from bench.scenarios.tensors import draw_inputs, make_cache, write_sequence
-from tests.bench.points import values
+from bench.scenarios.tensors.decode_timing import Step, seen_layer_bytes
+from bench.scenarios.tensors.filled import draw_inputs, make_cache, write_sequence
+from tests.support.points import values
 
 COPIES = 3
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.intervals import median_interval, rel_spread
 from bench.measure import stopping
+from bench.measure.intervals import median_interval, rel_spread
 from bench.measure.stopping import BUDGET, CONVERGED, MAX_DISCARDED_RATIO, STABLE_NOISE, StoppingRule, collect
 
 

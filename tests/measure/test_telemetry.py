@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from bench.measure.fitness import ADVICE, doubts, fitness_columns, sample_doubts
-from bench.measure.host_state import HeavyProcesses, cores_of_others, host_state, usable_cores
-from bench.measure.telemetry import Telemetry
-from tests.measure.conftest import Ask
+from bench.measure.machine.fitness import ADVICE, doubts, fitness_columns, sample_doubts
+from bench.measure.machine.host_state import HeavyProcesses, cores_of_others, host_state, usable_cores
+from bench.measure.machine.telemetry import Telemetry
 from tests.measure.test_nvml import TWO_GPUS
+from tests.support.nvml import Ask
 
 CARD = TWO_GPUS | {
     "driver": "999.1",
@@ -23,7 +23,7 @@ CARD = TWO_GPUS | {
     "1.nvmlDeviceGetEccMode": 1, "1.nvmlDeviceGetMigMode": 0, "1.nvmlDeviceGetPersistenceMode": 1,
     "1.processes": "self:1;77:2",
 }  # fmt: skip
-READ = "from bench.measure.telemetry import Telemetry\nwatch = Telemetry('aaaa')\n"
+READ = "from bench.measure.machine.telemetry import Telemetry\nwatch = Telemetry('aaaa')\n"
 
 
 def test_the_state_of_a_gpu(ask: Ask) -> None:
@@ -56,7 +56,7 @@ def test_no_nvml_is_a_problem_and_no_crash(ask: Ask) -> None:
 
 def test_the_cards_settings(ask: Ask) -> None:
     code = (
-        "from bench.measure.nvml import Nvml\nfrom bench.measure.gpu_state import gpu_facts\n"
+        "from bench.measure.machine.nvml import Nvml\nfrom bench.measure.machine.gpu_state import gpu_facts\n"
         "nvml = Nvml()\nanswer = gpu_facts(nvml, nvml.device('aaaa'))\nanswer.pop('gpu_state')"
     )
     assert ask(code, CARD) == {

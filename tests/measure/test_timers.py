@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.cupti import load_cupti, spans_us, time_with_cupti
-from bench.measure.events import time_with_events
-from bench.measure.graph import NotCapturable, capture, time_with_graph
-from bench.measure.host import time_on_host
-from bench.measure.quiet import quiet
 from bench.measure.samples import Samples
 from bench.measure.stopping import StoppingRule
-from bench.measure.timing import Timer, choose_timer, settle
-from bench.measure.work import Work
+from bench.measure.timers.cupti import load_cupti, spans_us, time_with_cupti
+from bench.measure.timers.events import time_with_events
+from bench.measure.timers.graph import NotCapturable, capture, time_with_graph
+from bench.measure.timers.host import time_on_host
+from bench.measure.timers.quiet import quiet
+from bench.measure.timers.timing import Timer, choose_timer, settle
+from bench.measure.timers.work import Work
 from impls.interface import Unsupported
-from tests.bench.points import values as composed
-from tests.measure.fake_cuda import FakeCuda
+from tests.support.fake_cuda import FakeCuda
+from tests.support.points import values as composed
 
 RULE = StoppingRule(min_samples=20, max_s=0, rel_half_width=0.5)
 
@@ -90,8 +90,8 @@ def test_what_cannot_be_captured_is_said() -> None:
 
 
 def test_auto_falls_back_to_events_in_words_and_a_named_graph_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.measure import graph
-    from bench.measure.choice import TimerChoice
+    from bench.measure.timers import graph
+    from bench.measure.timers.choice import TimerChoice
 
     def refuse(work: Work, calls: int) -> None:
         raise NotCapturable("it waits for the host")

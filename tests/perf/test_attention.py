@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.impls.cache_case import DEVICE, Setup, make_cache
+from tests.support.cache_case import DEVICE, Setup, make_cache
 
 pytestmark = pytest.mark.perf
 
-PAGED = "impls.paged_torch.PagedTorch"
+PAGED = "impls.caches.paged_torch.PagedTorch"
 NUM_SEQS = 16
 CONTEXT = 2048
 PAGE_SIZES = (1, 4, 16, 64)
@@ -97,7 +97,7 @@ def test_paged_beside_contiguous(benchmark: Any, lengths: str, heads: tuple[int,
     """Prints the median of the rounds' ratios to contiguous and, in brackets, least time by least time."""
     lens = LENGTHS[lengths]
     shape = {"heads": heads, "head_dim": 128, "dtype": dtype, "max_seq_len": max(lens), "max_seqs": NUM_SEQS}
-    base = decode_step(lens, Setup(target="impls.contiguous.Contiguous", policy="reserved_max", **shape))
+    base = decode_step(lens, Setup(target="impls.caches.contiguous.Contiguous", policy="reserved_max", **shape))
     chosen = {}
     print(f"\n{lengths} {heads[0]}/{heads[1]} {dtype}; times contiguous, median (least by least):")
     for page_size, (way, options) in product(PAGE_SIZES, WAYS.items()):

@@ -20,7 +20,7 @@ from impls.policies import PagePool, PrefixPool
 from impls.policies.lockstep import Request
 from impls.policies.prefix_keys import keys_of_hash_ids
 from impls.policies.saturated import SaturatedQueue
-from tests.policies.policy_models import trace_file
+from tests.support.policy_models import trace_file
 
 pytestmark = pytest.mark.perf
 

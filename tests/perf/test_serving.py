@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from bench.config import Config
-from bench.measure.quiet import quiet
-from bench.scenarios.serving import answer_of, make_memory, replay
-from bench.scenarios.serving_load import make_load
-from tests.bench.points import Composed, plan_of
-from tests.policies.policy_models import trace_file
+from bench.measure.timers.quiet import quiet
+from bench.scenarios.serving.load import make_load
+from bench.scenarios.serving.scenario import answer_of, make_memory, replay
+from tests.support.points import Composed, plan_of
+from tests.support.policy_models import trace_file
 
 pytestmark = pytest.mark.perf
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from impls.work_list import Tokens, WorkList, build_work_list
+from impls.launch.work_list import Tokens, WorkList, build_work_list
 from tests.kernels.work_case import BLOCK_TOKENS, NUM_KV_HEADS, cost_model
 
 pytestmark = pytest.mark.perf

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from impls.policies import PagePool, PrefixPool, Reserved
 from impls.policies.lockstep import Lockstep, Request
 from impls.policies.saturated import SaturatedQueue
-from tests.policies.policy_models import PlainReplay, snapshot, split_by_slots, trace_file
+from tests.support.policy_models import PlainReplay, snapshot, split_by_slots, trace_file
 
 
 @st.composite

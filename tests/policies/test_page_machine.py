@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from impls.interface import Admission, PageCopy, PoolExhausted
 from impls.policies import PagePool, PrefixPool
 from impls.policies.prefix_keys import keys_of_tokens
-from tests.policies.policy_models import snapshot, split_by_slots
+from tests.support.policy_models import snapshot, split_by_slots
 
 ABSENT = 10**6
 PICK = st.integers(0, 10**6)

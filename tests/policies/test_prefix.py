@@ -11,7 +11,7 @@ import pytest
 from impls.interface import Admission
 from impls.policies import PrefixPool
 from impls.policies.prefix_keys import keys_of_hash_ids, keys_of_tokens
-from tests.policies.policy_models import trace_file
+from tests.support.policy_models import trace_file
 
 
 def pool_of(num_pages: int = 6, page_size: int = 2, **options: object) -> PrefixPool:

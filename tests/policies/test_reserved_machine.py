@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from impls.interface import Admission, PoolExhausted
 from impls.policies import Reserved
 from impls.policies.reserved import ARENAS, ESTIMATES
-from tests.policies.policy_models import snapshot
+from tests.support.policy_models import snapshot
 
 ABSENT = 10**6
 PICK = st.integers(0, 10**6)

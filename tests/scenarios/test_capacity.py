@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.answer import Answer
 from bench.config import build
-from bench.measure.memory import Reading
-from bench.scenarios import capacity_device
-from bench.scenarios.capacity import fill_to_capacity
-from bench.scenarios.capacity_device import reconcile
+from bench.measure.memory.probe import Reading
+from bench.rows.result import Answer
+from bench.scenarios.memory import capacity_device
+from bench.scenarios.memory.capacity import fill_to_capacity
+from bench.scenarios.memory.capacity_device import reconcile
 from bench.workload.requests import draw_requests, shuffled_trace
-from tests.bench.points import Composed, plan_of, values
 from tests.conftest import ROOT
+from tests.support.points import Composed, plan_of, values
 
 TOKEN_BYTES = 2 * 4096  # of model=tiny
 PARTS = ("live", "reserved", "internal_fragmentation", "external_fragmentation", "cached", "free")
@@ -119,7 +119,7 @@ def test_a_wrong_parameter_is_one_sentence(change: dict[str, Any], sentence: str
 def test_counting_imports_no_torch() -> None:
     config = plan_of(Composed("scenario=capacity")).points[0].config.to_json()
     code = (
-        "import sys, json; from bench.scenarios.capacity import fill_to_capacity\n"
+        "import sys, json; from bench.scenarios.memory.capacity import fill_to_capacity\n"
         "fill_to_capacity({'config': json.load(sys.stdin)}); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, input=json.dumps(config), text=True, check=False)
@@ -130,7 +130,7 @@ def in_a_process_of_its_own(*overrides: str, **changes: Any) -> dict[str, Any]:
     """As ``run``: memory that an earlier test gave back would be taken again without a rise."""
     config = plan_of(Composed("scenario=capacity", *overrides, **changes)).points[0].config.to_json()
     code = (
-        "import sys, json; from bench.scenarios.capacity import fill_to_capacity\n"
+        "import sys, json; from bench.scenarios.memory.capacity import fill_to_capacity\n"
         "print(json.dumps(fill_to_capacity({'config': json.load(sys.stdin)}).to_json()))"
     )
     done = subprocess.run(

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from bench.answer import Answer
-from bench.assemble import make_row
 from bench.config import build
-from bench.record import complete
-from bench.scenarios.arrivals import arrival_steps, growing_requests
-from bench.scenarios.churn import COUNTERS, run_churn
+from bench.rows.record import complete
+from bench.rows.result import Answer
+from bench.runner.row import make_row
 from bench.scenarios.filling import draw, new_policy
-from bench.scenarios.watching import MOST_SAMPLES
+from bench.scenarios.memory.churn import COUNTERS, run_churn
+from bench.scenarios.memory.queues import arrival_steps, growing_requests
+from bench.scenarios.memory.watching import MOST_SAMPLES
 from bench.workload.requests import Requests
 from impls.interface import Unsupported
 from impls.policies import POLICIES
-from tests.bench.points import Composed, plan_of, values
 from tests.conftest import ROOT
-from tests.scenarios.plain_replay import PARTS, replay, replay_of_a_bare_list
+from tests.support.plain_replay import PARTS, replay, replay_of_a_bare_list
+from tests.support.points import Composed, plan_of, values
 
 TOKEN_BYTES = 2 * 4096  # of model=tiny
 AZURE = ROOT.parent / "shared" / "traces" / "AzureLLMInferenceTrace_conv.csv.gz"
@@ -164,7 +164,7 @@ def test_a_wrong_parameter_is_one_sentence(change: dict[str, Any], sentence: str
 
 def test_churn_imports_no_torch() -> None:
     code = (
-        "import sys, json; from bench.scenarios.churn import run_churn\n"
+        "import sys, json; from bench.scenarios.memory.churn import run_churn\n"
         "run_churn({'config': json.load(sys.stdin)}); assert 'torch' not in sys.modules"
     )
     config = json.dumps(resolved(**SMALL))

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.answer import Answer
-from bench.scenarios.churn import run_churn
-from bench.scenarios.lengths import describe_lengths
-from bench.scenarios.prefix_cache import replay_prefixes
-from tests.bench.points import Composed, plan_of
+from bench.rows.result import Answer
+from bench.scenarios.memory.churn import run_churn
+from bench.scenarios.memory.lengths import describe_lengths
+from bench.scenarios.memory.prefix_cache import replay_prefixes
+from tests.support.points import Composed, plan_of
 
 MOONCAKE = str(Path(__file__).parents[1] / "workload" / "fixtures" / "mooncake.jsonl")
 

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.config import build
-from bench.scenarios.notebook import MOST_UNITS_TO_FILL, run_notebook
-from tests.bench.points import Composed, plan_of, values
+from bench.scenarios.notebook.scenario import MOST_UNITS_TO_FILL, run_notebook
 from tests.conftest import ROOT
-from tests.scenarios import notebook_code
+from tests.support import notebook_code
+from tests.support.points import Composed, plan_of, values
 
 CELLS = ROOT.parent / "shared" / "seed" / "000_373fe8b402863d15.txt"
 SMALL = {"num_sequences": 17, "max_seq_length": 90, "hidden_dim": 3, "page_size": 7,

@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.answer import Answer
 from bench.config import Config, build
-from bench.measure.work import RotationDefeated, check_rotation
-from bench.question import effective, resolve
+from bench.measure.timers.work import RotationDefeated, check_rotation
+from bench.plan.question import effective, resolve
+from bench.rows.result import Answer
 from bench.scenarios.filling import draw, fill
-from bench.scenarios.prefill import prefilling, queries_of, time_point, weigh_point
-from bench.scenarios.prefill_timing import PrefillStep
-from bench.scenarios.tensors import make_cache
+from bench.scenarios.tensors.filled import make_cache
+from bench.scenarios.tensors.prefill import prefilling, queries_of, time_point, weigh_point
+from bench.scenarios.tensors.prefill_timing import PrefillStep
+from impls.cpu.sdpa_prefill import PrefillsWithSdpa
 from impls.interface import PrefillKVCache, Unsupported
-from impls.sdpa_prefill import PrefillsWithSdpa
-from tests.bench.points import values
+from tests.support.points import values
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPE = {"max_seq_len": 300, "head_dim": 32, "num_query_heads": 4, "num_kv_heads": 2, "num_parameters": 10_000}

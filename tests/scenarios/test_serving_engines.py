@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.scenarios.serving_events import EventReplay
-from bench.scenarios.serving_groups import Group
-from bench.scenarios.serving_plain import PlainReplay
-from tests.scenarios.serving_cases import Case, comparable
+from bench.scenarios.serving.engines.events import EventReplay
+from bench.scenarios.serving.engines.steps import PlainReplay
+from bench.scenarios.serving.groups import Group
+from tests.support.serving_cases import Case, comparable
 
 POLICIES = ("paged", "prefix", "reserved-max-first_fit", "reserved-pow2-buddy", "reserved-oracle-first_fit")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bench.config import build
-from bench.pointless import warnings
-from bench.scenarios.serving_load import Load, make_load
-from tests.bench.points import Composed, plan_of
+from bench.plan.warnings import warnings
+from bench.scenarios.serving.load import Load, make_load
+from tests.support.points import Composed, plan_of
 
 ROWS = [(0, 5, 3), (1, 7, 2), (4, 9, 0), (3, 2000, 9), (6, 4, 4), (5, 6, 6)]
 """Second, prompt, output: one without output, one too long, and one that stands behind a later one."""

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench.answer import Answer
 from bench.config import build
-from bench.question import resolve
-from bench.scenarios.swap import time_point
+from bench.plan.question import resolve
+from bench.rows.result import Answer
+from bench.scenarios.tensors.swap import time_point
 from impls.interface import PageCopy, Unsupported
-from impls.page_moves import PageMover
-from tests.bench.points import values
+from impls.storage.page_moves import PageMover
+from tests.support.points import values
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.workload.fetch import FetchError, fetch
-from bench.workload.matched import first_turns, match_paper, matching_weights
-from bench.workload.published import TRACES, PublishedTrace
+from bench.workload.published.catalogue import TRACES, PublishedTrace
+from bench.workload.published.fetch import FetchError, fetch
+from bench.workload.published.matched import first_turns, match_paper, matching_weights
 from bench.workload.request_columns import Requests
 from tests.conftest import ROOT
 
@@ -156,7 +156,7 @@ def test_the_known_addresses_are_of_fixed_revisions() -> None:
 
 
 def test_published_copies_have_the_known_digest(published_trace) -> None:
-    from bench.workload.traces import file_sha256
+    from bench.workload.traces.reader import file_sha256
 
     for known in TRACES:
         assert file_sha256(published_trace(f"{known.name}.gz")) == known.sha256

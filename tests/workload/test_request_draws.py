@@ -20,7 +20,7 @@ from bench.config import (
 )
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
 from bench.workload.streams import Stream, generator
-from tests.bench.points import values
+from tests.support.points import values
 
 SEEDS = st.integers(min_value=0, max_value=2**40)
 QUANTILES = {"levels": (0.0, 0.5, 1.0), "prompt_quantiles": (1.0, 20.0, 700.0), "output_quantiles": (5.0, 50.0, 900.0)}

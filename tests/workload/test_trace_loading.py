@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.workload.traces import Trace, TraceError, file_sha256, load_trace
+from bench.workload.traces.reader import Trace, TraceError, file_sha256, load_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 MATCHED = "arrival_s,prompt_len,output_len"

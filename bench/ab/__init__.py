@@ -1,0 +1,1 @@
+"""A/B rounds of two checkouts that take turns."""

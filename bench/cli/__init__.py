@@ -1,0 +1,1 @@
+"""The command line: sweeps, resuming, launchers, workers and the status of a run."""

@@ -1,0 +1,1 @@
+"""A comparison as files, text and other tools' formats."""

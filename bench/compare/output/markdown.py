@@ -1,0 +1,52 @@
+"""A comparison as Markdown, within a size: of a job's summary, or of a comment on a pull request."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from bench.compare.output.words import HEADINGS, banners, cells, count_line, headline, records, shown, trouble
+from bench.compare.verdicts.comparison import Comparison
+
+SUMMARY_BYTES = 1024 * 1024
+"""Of ``$GITHUB_STEP_SUMMARY``, for one step."""
+
+COMMENT_BYTES = 64_000
+"""Of a comment on a pull request."""
+
+RESERVED_BYTES = 200
+"""For the sentence that tells what was cut."""
+
+
+def markdown(comparison: Comparison, *, limit_bytes: int, everything: bool = False) -> str:
+    """The comparison; rows that do not fit are left out, and the text says how many."""
+    sides, how = comparison.sides, "paired" if comparison.paired else "not interleaved"
+    head = [
+        f"## {headline(comparison)}",
+        "",
+        f"{sides['candidate']['name']} against {sides['base']['name']}, {how}. {count_line(comparison)}.",
+        "",
+        *(f"> {line}\n" for line in banners(comparison)),
+    ]
+    lines = [f"- {_escaped(line)}" for line in trouble(comparison)]
+    rows = [_line(cells(row)) for row in records(shown(comparison, everything=everything))]
+    table = [_line(HEADINGS), _line(["---"] * len(HEADINGS))] if rows else []
+    text = "\n".join([*head, *table]) + "\n"
+    room = limit_bytes - RESERVED_BYTES - len(text.encode())
+    fitting = _fitting([*rows, "", *lines] if lines else rows, room)
+    left_out = len(rows) + len(lines) + bool(lines) - len(fitting)
+    text += "".join(f"{line}\n" for line in fitting)
+    return text + (f"\n{left_out} more lines are left out here.\n" if left_out else "")
+
+
+def _fitting(lines: list[str], room: int) -> list[str]:
+    sizes = itertools.accumulate(len(line.encode()) + 1 for line in lines)
+    return [line for line, size in zip(lines, sizes, strict=True) if size <= room]
+
+
+def _line(texts: Iterable[str]) -> str:
+    return f"| {' | '.join(_escaped(text) for text in texts)} |"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,130 @@
+"""What every form of a comparison says in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.cli.exits import EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSED
+from bench.compare.verdicts.comparison import Comparison
+from bench.compare.verdicts.join import COMPARED, FAILED, MISSING
+from bench.compare.verdicts.rules import SAME, VERDICTS
+from bench.config.units import mib
+
+MEANING = {
+    EXIT_OK: "nothing regressed",
+    EXIT_REGRESSED: "regressed",
+    EXIT_INCOMPLETE: "incomplete",
+    EXIT_NOT_COMPARABLE: "not comparable",
+    EXIT_INCONCLUSIVE: "inconclusive",
+}
+
+HEADINGS = ("verdict", "point", "metric", "base", "candidate", "change", "interval", "floor", "pairs", "sees", "reason")
+
+
+def headline(comparison: Comparison) -> str:
+    """The outcome in one line."""
+    code = comparison.exit_code
+    why = ""
+    if code == EXIT_NOT_COMPARABLE:
+        why = f": the machines differ ({'; '.join(comparison.machines.refused)})"
+    elif comparison.is_empty:
+        if not comparison.counts[COMPARED]:
+            why = ": nothing was compared, no point matched"
+        elif comparison.verdicts.empty:
+            why = ": nothing was decided, the base measured none of the metrics to judge"
+        else:
+            why = ": nothing was decided, no metric had pairs enough"
+    return f"{MEANING[code]} (exit {code}){why}"
+
+
+def count_line(comparison: Comparison) -> str:
+    """The counts, always all of them."""
+    counts = comparison.counts
+    verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
+    points = f"{counts[COMPARED]} compared, {counts[MISSING]} missing, {counts[FAILED]} failed"
+    more = "".join(f", {counts[name]} {name.replace('_', ' ')}" for name in ("not_run", "new") if counts[name])
+    lost = f"; {counts['lost']} metrics lost" if counts["lost"] else ""
+    return f"points: {points}{more}; verdicts: {verdicts}{lost}"
+
+
+def banners(comparison: Comparison) -> list[str]:
+    """Warnings above the table."""
+    allowed = [f"differs, and was allowed to: {what}" for what in comparison.machines.allowed]
+    refused = [f"times and bytes are not compared: {what}" for what in comparison.machines.refused]
+    return [*refused, *allowed, *comparison.notes]
+
+
+def trouble(comparison: Comparison) -> list[str]:
+    """One line per point that is missing or failed."""
+    points = comparison.points[comparison.points["outcome"].isin([MISSING, FAILED])]
+    return [
+        f"{outcome}: {point} ({why})"
+        for outcome, point, why in zip(points["outcome"], points["point"], points["why"], strict=True)
+    ]
+
+
+def shown(comparison: Comparison, *, everything: bool) -> pd.DataFrame:
+    """Verdicts to list, worst first, the means last; what is the same only where asked."""
+    rows = pd.concat([comparison.verdicts, comparison.means], ignore_index=True)
+    is_mean = rows["key"].isin(comparison.means["key"]) if len(comparison.means) else rows["key"].ne(rows["key"])
+    return rows if everything else rows[rows["verdict"].ne(SAME) | is_mean]
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """One line of the table, under ``HEADINGS``."""
+    return [
+        row["verdict"],
+        row["point"],
+        row["metric"],
+        value(row["metric"], row["base"]),
+        value(row["metric"], row["candidate"]),
+        change(row["ratio"]),
+        interval(row),
+        percent(row["floor"]),
+        "" if pd.isna(row["pairs"]) else str(row["pairs"]),
+        percent(row["detectable"]),
+        row["reason"],
+    ]
+
+
+def value(metric: str, number: Any) -> str:
+    """A value as people read it."""
+    if number is None or pd.isna(number):
+        return "–"
+    if isinstance(number, str):
+        return number if len(number) <= 16 else f"{number[:15]}…"
+    if metric.endswith("_bytes") and abs(number) >= 2**20 and not abs(number) % 2**10:
+        return mib(number)
+    return f"{number:,.4g}" if isinstance(number, float) and abs(number) < 1e6 else f"{number:,.0f}"
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with plain values; null is ``None``, as in JSON, which has no NaN."""
+    columns = {str(name): frame[name].astype(object).where(frame[name].notna(), None) for name in frame}
+    return [
+        dict(zip(columns, row, strict=True)) for row in zip(*(map(_plain, c) for c in columns.values()), strict=True)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def change(ratio: Any) -> str:
+    """A ratio as a signed percentage."""
+    return "" if pd.isna(ratio) else f"{100 * (ratio - 1):+.1f} %"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """Both ends of an interval."""
+    if pd.isna(row["ratio_low"]):
+        return ""
+    return f"{change(row['ratio_low'])} … {change(row['ratio_high'])}"
+
+
+def percent(fraction: Any) -> str:
+    """A fraction as a percentage."""
+    return "" if pd.isna(fraction) else f"± {100 * fraction:.1f} %"

@@ -1,0 +1,1 @@
+"""Verdicts about two tables of rows."""

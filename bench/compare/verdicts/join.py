@@ -1,0 +1,70 @@
+"""The two sides joined by key: which points are compared, which are missing, which failed, and why."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.compare.side import ABSENT, FAILED_STATE, NOT_RUN, OK, Side, states
+from bench.compare.verdicts.rules import Rules
+
+COMPARED, MISSING, FAILED, NEW = "compared", "missing", "failed", "new"
+
+NAMING = ("scenario", "benchmark", "implementation", "policy")
+"""Columns whose value names a point by itself."""
+
+AXES = ("model", "attention_shape", "workload", "trace", "arena", "page_layout", "page_size", "num_seqs",
+        "memory_budget_bytes", "seed", "device", "dtype")  # fmt: skip
+"""Columns that name a point as ``name=value``, where they vary."""
+
+
+def join(base: Side, candidate: Side, rules: Rules) -> pd.DataFrame:
+    """Every key of either side.
+
+    Returns:
+        By key: ``point`` (a label), ``base_state``, ``candidate_state``, ``why`` and ``outcome``:
+        compared; missing (on one side, or in part); failed (on either side); not_run (on both);
+        new (on the candidate's side only, where ``rules.allow_new``).
+    """
+    sides = {"base": states(base), "candidate": states(candidate)}
+    keys = sides["base"].index.union(sides["candidate"].index, sort=False)
+    out = pd.DataFrame(index=keys)
+    for name, found in sides.items():
+        out[f"{name}_state"] = found["state"].reindex(keys).fillna(ABSENT)
+        out[f"{name}_why"] = found["why"].reindex(keys).fillna("not there")
+    before, after = out["base_state"], out["candidate_state"]
+    out["outcome"] = MISSING
+    out.loc[before.eq(ABSENT) & after.isin([OK, NOT_RUN]) & rules.allow_new, "outcome"] = NEW
+    out.loc[before.eq(NOT_RUN) & after.eq(NOT_RUN), "outcome"] = NOT_RUN
+    out.loc[before.eq(OK) & after.eq(OK), "outcome"] = COMPARED
+    out.loc[before.eq(FAILED_STATE) | after.eq(FAILED_STATE), "outcome"] = FAILED
+    out["why"] = _whys(out)
+    out.insert(0, "point", labels(base.table, candidate.table).reindex(keys).fillna("planned, without a row"))
+    return out[["point", "base_state", "candidate_state", "outcome", "why"]]
+
+
+def _whys(out: pd.DataFrame) -> list[str]:
+    return [
+        "; ".join(f"{side}: {why}" for side, why in (("base", base), ("candidate", candidate)) if why)
+        for base, candidate in zip(out["base_why"], out["candidate_why"], strict=True)
+    ]
+
+
+def labels(*tables: pd.DataFrame) -> pd.Series:
+    """By key, a point in a few words: who answers, and the axes that vary over the tables."""
+    first = pd.concat([table[["key", *NAMING, *AXES]] for table in tables if len(table)] or list(tables))
+    first = first.drop_duplicates("key").set_index("key")
+    varying = [name for name in AXES if first[name].nunique(dropna=True) > 1]
+    naming = [name for name in NAMING if name != "scenario" or first[name].nunique() > 1]
+    parts = [first[name].astype(object) for name in naming]
+    parts += [first[name].map(lambda value, name=name: f"{name}={value}", na_action="ignore") for name in varying]
+    words = zip(*parts, strict=True) if parts else ([] for _ in first.index)
+    told = pd.Series([" ".join(str(word) for word in row if pd.notna(word)) for row in words], index=first.index)
+    # Points that differ in no column that is shown here differ in their key.
+    alike = told.duplicated(keep=False)
+    return told.where(~alike, told + " " + first.index.str[:6])
+
+
+def comparable_keys(points: pd.DataFrame, base: Side, candidate: Side) -> pd.Index:
+    """Keys with an answer on both sides, those included whose other rows failed or are missing."""
+    answered = [set(side.table.loc[side.table["status"].eq("ok"), "key"]) for side in (base, candidate)]
+    return points.index[points.index.isin(answered[0] & answered[1])]

@@ -1,0 +1,1 @@
+"""The state of the host and the GPU while something is timed."""

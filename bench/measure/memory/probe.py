@@ -1,0 +1,192 @@
+"""Physical memory of this process and its device: readings, each null with a reason where it cannot be had.
+
+Levels above the policy's own count: what torch allocated and reserved, what the process holds
+(NVML; on a CPU its resident set), what the whole device holds (NVML).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.measure.machine.nvml import Nvml, NvmlProblem, Quantity, device_used, process_used
+from bench.measure.memory.polling import Poller
+from bench.measure.memory.resident import peak_resident_bytes, reset_peak_resident, resident_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+ON_CPU = "there is no CUDA device in this point"
+NOT_POLLED = "measure.poll_ms=0: nobody polls"
+
+DEVICE_COLUMNS = (
+    "torch_allocated_peak_bytes",
+    "torch_reserved_peak_bytes",
+    "torch_reserved_idle_bytes",
+    "torch_alloc_retries",
+    "device_memory_bytes",
+    "device_memory_source",
+)
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """Values by column name, and why others are missing; ``poll`` holds milliseconds and bytes."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    null_reasons: dict[str, str] = field(default_factory=dict)
+    poll: list[tuple[float, int]] = field(default_factory=list)
+
+
+def pids_on_gpus() -> set[int] | None:
+    """PIDs on any GPU, to be asked before this process touches one; ``None`` where NVML does not tell."""
+    try:
+        return Nvml().all_pids()
+    except NvmlProblem:
+        return None
+
+
+class MemoryProbe:
+    """Compares the present with an idle reading taken at construction, after warm-up.
+
+    Args:
+        device: what the point runs on.
+        known_pids: of ``pids_on_gpus``, before there was a CUDA context.
+        poll_ms: interval of a polling thread; 0: none.
+        cuda: what stands in for ``torch.cuda``.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        known_pids: Collection[int] | None = None,
+        poll_ms: float = 0.0,
+        cuda: Any = None,
+    ) -> None:
+        self._level = CudaLevels(device, known_pids, cuda) if device.type == "cuda" else HostLevels()
+        self._poller = Poller(self._level.rise, poll_ms) if poll_ms > 0 else None
+
+    def read(self) -> Reading:
+        """Peaks since construction, while everything is still held."""
+        reading = self._level.read()
+        if self._poller is None:
+            reading.null_reasons["polled_peak_rise_bytes"] = NOT_POLLED
+            return reading
+        reading.poll = self._poller.stop()
+        if reading.poll:
+            reading.values["polled_peak_rise_bytes"] = max(value for _, value in reading.poll)
+        else:
+            reading.null_reasons["polled_peak_rise_bytes"] = "there was nothing to poll"
+        return reading
+
+
+class HostLevels:
+    """On a CPU: the peak resident set of this process and its rise over the idle one."""
+
+    def __init__(self) -> None:
+        reset_peak_resident()
+        self._idle = resident_bytes()
+
+    def rise(self) -> int:
+        """Bytes above the idle reading, now."""
+        return resident_bytes() - self._idle
+
+    def read(self) -> Reading:
+        """Peaks since construction."""
+        peak = peak_resident_bytes()
+        return Reading(
+            values={
+                "process_memory_bytes": peak,
+                "process_memory_rise_bytes": peak - self._idle,
+                "process_memory_source": "resident_set",
+                "process_memory_confidence": "high",
+            },
+            null_reasons=dict.fromkeys(DEVICE_COLUMNS, ON_CPU),
+        )
+
+
+class CudaLevels:
+    """On CUDA: torch's allocator, NVML's process and NVML's device."""
+
+    def __init__(self, device: torch.device, known_pids: Collection[int] | None, cuda: Any) -> None:
+        if cuda is None:
+            import torch
+
+            cuda = torch.cuda
+        self._device, self._known_pids, self._cuda = device, known_pids, cuda
+        cuda.synchronize(device)
+        cuda.empty_cache()
+        cuda.reset_peak_memory_stats(device)
+        self._nvml: Nvml | None = None
+        self._handle: Any = None
+        self._problem: str | None = None
+        try:
+            self._nvml = Nvml()
+            self._handle = self._nvml.device(str(cuda.get_device_properties(device).uuid), device.index or 0)
+        except NvmlProblem as problem:
+            self._problem = str(problem)
+        self._idle_retries = self._retries()
+        self._idle_reserved = int(cuda.memory_reserved(device))
+        self._idle_process, self._idle_device = self._process(), self._device_used()
+
+    def rise(self) -> int | None:
+        """Bytes of the device above the idle reading, now."""
+        return difference(self._device_used(), self._idle_device).value
+
+    def read(self) -> Reading:
+        """Peaks of torch since construction; process and device now."""
+        self._cuda.synchronize(self._device)
+        reading = Reading(
+            values={
+                "torch_allocated_peak_bytes": int(self._cuda.max_memory_allocated(self._device)),
+                "torch_reserved_peak_bytes": int(self._cuda.max_memory_reserved(self._device)),
+                "torch_reserved_idle_bytes": self._idle_reserved,
+                "torch_alloc_retries": self._retries() - self._idle_retries,
+            }
+        )
+        process = self._process()
+        rise, device = difference(process, self._idle_process), difference(self._device_used(), self._idle_device)
+        _note(reading, process, process_memory_bytes=process.value, process_memory_source=process.source,
+              process_memory_confidence=process.confidence)  # fmt: skip
+        _note(reading, rise, process_memory_rise_bytes=rise.value)
+        _note(reading, device, device_memory_bytes=device.value, device_memory_source=device.source)
+        return reading
+
+    def _retries(self) -> int:
+        return int(self._cuda.memory_stats(self._device).get("num_alloc_retries", 0))
+
+    def _process(self) -> Quantity:
+        if self._nvml is None or self._problem is not None:
+            return Quantity(reason=self._problem)
+        return process_used(self._nvml, self._handle, self._known_pids)
+
+    def _device_used(self) -> Quantity:
+        """NVML's, or what the driver counts as not free, where NVML does not tell: its source says why."""
+        told = Quantity(reason=self._problem)
+        if self._nvml is not None and self._problem is None:
+            told = device_used(self._nvml, self._handle)
+            if told.value is not None:
+                return told
+        free, total = self._cuda.mem_get_info(self._device)
+        why = (told.reason or "").partition(":")[0]
+        return Quantity(value=int(total - free), source=f"mem_get_info ({why})", confidence="high")
+
+
+def difference(now: Quantity, idle: Quantity) -> Quantity:
+    """``now`` above ``idle``; nothing if either is missing or they are of different sources."""
+    for quantity in (now, idle):
+        if quantity.value is None:
+            return Quantity(reason=quantity.reason)
+    if now.source != idle.source:
+        return Quantity(reason=f"changed_source: the idle reading is of {idle.source}, the later one of {now.source}")
+    return Quantity(value=(now.value or 0) - (idle.value or 0), source=now.source, confidence=now.confidence)
+
+
+def _note(reading: Reading, quantity: Quantity, **columns: int | str | None) -> None:
+    """The columns of one quantity, or its reason for each of them."""
+    if quantity.value is None:
+        reading.null_reasons |= dict.fromkeys(columns, str(quantity.reason))
+    else:
+        reading.values |= columns

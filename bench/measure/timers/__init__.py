@@ -1,0 +1,1 @@
+"""Timers on the host and on CUDA. They return samples."""

@@ -1,0 +1,159 @@
+"""One interface over the timers: every quantity of a point is timed by the choice made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bench.config import MeasureConfig
+from bench.measure.samples import Samples
+from bench.measure.stopping import StoppingRule
+from bench.measure.timers.choice import TimerChoice, choose_on_cuda, choose_on_host, is_cold
+from bench.measure.timers.host import time_on_host
+from bench.measure.timers.work import Work
+from impls.interface import Unsupported
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.measure.timers.cuda import L2Flush
+
+
+class Watch(Protocol):
+    """Who looks at the machine before and after each block of samples."""
+
+    def read(self) -> dict[str, Any]:
+        """State of the machine now."""
+
+    def throttled(self) -> bool:
+        """Whether the device is being slowed down now."""
+
+
+def choose_timer(
+    measure: MeasureConfig,
+    device: torch.device,
+    *,
+    moved_bytes: int,
+    storage_bytes: int,
+    ceiling_gbps: float | None,
+) -> TimerChoice:
+    """The point's timer, for the device at hand; arguments as of ``choose_on_cuda``.
+
+    Raises:
+        Unsupported: ``measure.timer`` cannot time this.
+    """
+    if device.type != "cuda":
+        return choose_on_host(measure.timer)
+    return choose_on_cuda(
+        measure.timer,
+        moved_bytes=moved_bytes,
+        storage_bytes=storage_bytes,
+        ceiling_gbps=ceiling_gbps,
+        l2_bytes=_l2_bytes(device),
+    )
+
+
+def settle(choice: TimerChoice, asked: str, work: Work) -> TimerChoice:
+    """The choice after one trial capture: ``auto`` takes events where a graph cannot hold the work.
+
+    Raises:
+        Unsupported: ``graph`` was asked for by name.
+    """
+    if choice.timer != "graph":
+        return choice
+    from bench.measure.timers.graph import NotCapturable, capture
+
+    work.call(0)
+    try:
+        capture(work.first(), calls=1)
+    except NotCapturable as error:
+        if asked == "graph":
+            raise Unsupported(f"measure.timer=graph: the work cannot be captured: {error}") from error
+        return replace(choice, timer="events", reason=f"{choice.reason}, but it cannot be captured: {error}", copies=1)
+    return choice
+
+
+class Timer:
+    """Times calls on one device.
+
+    Args:
+        measure: when to stop.
+        device: where the work is done.
+        choice: which timer, of ``choose_timer``.
+        watch: asked before and after each block, never inside a timing; ``None``: nobody.
+    """
+
+    def __init__(
+        self, measure: MeasureConfig, device: torch.device, choice: TimerChoice, watch: Watch | None = None
+    ) -> None:
+        self.choice = choice
+        self.device = device
+        self.warmup_ms = measure.warmup_ms
+        self.rule = StoppingRule(
+            min_samples=measure.min_samples, max_s=measure.max_s, rel_half_width=measure.rel_half_width
+        )
+        self._watch = watch
+        self._flush: L2Flush | None = None
+        if choice.timer in ("events", "cupti"):
+            from bench.measure.timers.cuda import L2Flush
+
+            self._flush = L2Flush(device)
+
+    def device_work(self, work: Work) -> Samples:
+        """Cold L2 cache on CUDA; on a CPU, where nothing is flushed, hot."""
+        return self._watched(lambda: self._time(work, self._flush))
+
+    def device_work_hot(self, work: Work) -> Samples | None:
+        """Hot L2 cache on CUDA; ``None`` on a CPU, where ``device_work`` is hot already."""
+        if self.choice.timer == "perf_counter":
+            return None
+        return self._watched(lambda: self._time(work.first(), None))
+
+    def host_work(self, call: Callable[[], object]) -> Samples:
+        """Work of the host, with whatever it waits for on the device."""
+        wait = None
+        if self.device.type == "cuda":
+            import torch
+
+            wait = torch.cuda.synchronize
+        return self._watched(lambda: time_on_host(call, self.rule, warmup_ms=self.warmup_ms, wait=wait))
+
+    def _time(self, work: Work, flush: Callable[[], object] | None) -> Samples:
+        throttled = None if self._watch is None else self._watch.throttled
+        if self.choice.timer == "perf_counter":
+            return time_on_host(lambda: work.call(0), self.rule, warmup_ms=self.warmup_ms)
+        if self.choice.timer == "graph":
+            from bench.measure.timers.graph import time_with_graph
+
+            copies = len(work.copies)
+            cold = is_cold(copies, work.bytes_per_call, _l2_bytes(self.device))
+            calls = max(1, self.choice.graph_calls // copies) * copies
+            return time_with_graph(
+                work,
+                self.rule,
+                warmup_ms=self.warmup_ms,
+                calls=calls,
+                l2_mode="cold" if cold else "hot",
+                throttled=throttled,
+            )
+        if self.choice.timer == "cupti":
+            from bench.measure.timers.cupti import time_with_cupti
+
+            return time_with_cupti(work, self.rule, warmup_ms=self.warmup_ms, flush=flush, throttled=throttled)
+        from bench.measure.timers.events import time_with_events
+
+        return time_with_events(work, self.rule, warmup_ms=self.warmup_ms, flush=flush, throttled=throttled)
+
+    def _watched(self, take: Callable[[], Samples]) -> Samples:
+        if self._watch is None:
+            return take()
+        before = self._watch.read()
+        samples = take()
+        return replace(samples, telemetry={"before": before, "after": self._watch.read()})
+
+
+def _l2_bytes(device: torch.device) -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).L2_cache_size)

@@ -1,0 +1,1 @@
+"""Points, keys, expansion of overrides, predictions, warnings and the code hash."""

@@ -1,0 +1,1 @@
+"""Tables, reports and figures. All are functions of rows."""

@@ -1,0 +1,80 @@
+"""Decode latency by page size and implementation."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.reports.figures.style import MARKERS, FigureSpec, page_size_axis, varying
+
+AXES = ("model", "workload", "num_seqs", "memory_budget_bytes", "page_layout")
+"""Other axes of a sweep; those that vary become panels."""
+
+
+def _select(table: pd.DataFrame) -> pd.DataFrame:
+    rows = table[table["status"].eq("ok") & table["decode_us"].notna()]
+    columns = ["implementation", "policy", "page_size", *AXES, "replicate", "batch_digest", "decode_us",
+               "decode_us_low", "decode_us_high", "timer", "l2_mode", "device", "dtype"]  # fmt: skip
+    return rows[columns]
+
+
+def _draw(selection: pd.DataFrame) -> Figure:
+    paged = selection[selection["page_size"].notna()]
+    axes_that_vary = varying(selection[selection["page_layout"].notna()], *AXES) if len(paged) else []
+    panels = list(paged.groupby(axes_that_vary, dropna=False)) if axes_that_vary else [((), selection)]
+    width = min(len(panels), 3)
+    height = -(-len(panels) // width)
+    figure, grid = plt.subplots(
+        height, width, figsize=(5.6 * width, 4.2 * height), squeeze=False, sharey=True, layout="constrained"
+    )
+    for axes, (values, rows) in zip(grid.flat, panels, strict=False):
+        _panel(axes, rows, _references(selection, rows))
+        axes.set_title(", ".join(f"{name}={value}" for name, value in zip(axes_that_vary, values, strict=True)))
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    first = selection.iloc[0]
+    figure.suptitle(
+        f"One decode step of one layer ({first['device']}, {first['dtype']})\n"
+        f"timer {first['timer']}, {first['l2_mode']} caches; bars: 95 % interval of the median",
+        fontsize="medium",
+    )
+    return figure
+
+
+def _references(selection: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Implementations without pages that did the same work as this panel's."""
+    return selection[selection["page_size"].isna() & selection["batch_digest"].isin(rows["batch_digest"])]
+
+
+def _panel(axes: Axes, rows: pd.DataFrame, references: pd.DataFrame) -> None:
+    names = sorted(set(rows["implementation"]) | set(references["implementation"]))
+    colours = dict(zip(names, sns.color_palette(n_colors=len(names)), strict=True))
+    paged = rows[rows["page_size"].notna()]
+    for marker, (name, points) in zip(MARKERS, paged.groupby("implementation"), strict=False):
+        medians = points.groupby("page_size")[["decode_us", "decode_us_low", "decode_us_high"]].median().astype(float)
+        below = medians["decode_us"] - medians["decode_us_low"]
+        above = medians["decode_us_high"] - medians["decode_us"]
+        axes.errorbar(
+            medians.index.astype(int), medians["decode_us"], yerr=[below, above], marker=marker, capsize=3,
+            label=name, color=colours[name],
+        )  # fmt: skip
+    for name, points in references.groupby("implementation"):
+        median = float(points["decode_us"].median())
+        axes.axhline(median, linestyle="--", label=f"{name} (no pages)", color=colours[name])
+    if len(paged):
+        page_size_axis(axes, paged["page_size"])
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("decode step (µs)")
+    axes.legend()
+
+
+DECODE_LATENCY = FigureSpec(
+    name="decode_latency",
+    question="What does a decode step cost, by page size and implementation?",
+    command="python bench/run.py -m page_size=4,16,64",
+    select=_select,
+    draw=_draw,
+)

@@ -1,0 +1,156 @@
+"""Where the pool's memory goes, and how many sequences it admits."""
+
+from __future__ import annotations
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.reports.figures.style import FigureSpec, move_legend_outside, panel_grid, varying
+
+PARTS = {
+    "live_bytes": "live",
+    "reserved_bytes": "reserved",
+    "internal_fragmentation_bytes": "internal fragmentation",
+    "external_fragmentation_bytes": "external fragmentation",
+    "cached_bytes": "cached",
+    "free_bytes": "free",
+}
+"""The six parts of a pool, in the order in which they are stacked."""
+
+AXES = ("scenario", "model", "workload", "num_seqs", "memory_budget_bytes", "page_layout", "held", "queue",
+        "arena", "page_size")  # fmt: skip
+
+POLICIES = ("reserved_max", "reserved_pow2", "reserved_oracle", "paged", "prefix")
+"""In the order in which figures show them."""
+
+
+def _one_per_question(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over the seeds; bookkeeping is the same in every replicate and implementation of a policy."""
+    rows = table[table["pool_bytes"].notna() & table["policy"].notna()]
+    numbers = ["pool_bytes", *PARTS, "admitted_seqs", "refused_seqs"]
+    once = rows.drop_duplicates(["policy", *AXES, "seed", "batch_digest"]).astype(dict.fromkeys(numbers, "Float64"))
+    means = once.groupby(["policy", *AXES], dropna=False, sort=False)[numbers].mean().reset_index()
+    return means.assign(seeds=once["seed"].nunique())
+
+
+def part_palette() -> list[tuple[float, float, float]]:
+    """A colour for each part; free memory is light."""
+    return [*sns.color_palette(n_colors=len(PARTS) - 1), (0.88, 0.88, 0.88)]
+
+
+def value_text(name: str, value: object) -> str:
+    """An axis and its value, for people."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return f"no {name}"
+    if not name.endswith("_bytes"):
+        return f"{name}={value}"
+    size = float(str(value)) / 2**20
+    return f"{size / 1024:.3g} GiB" if size >= 1024 else f"{size:.3g} MiB"
+
+
+def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """A panel for each combination of the axes that vary, policies and what only some of them heed apart."""
+    names = [name for name in varying(selection, *AXES) if name not in ("page_size", "arena")]
+    if not names:
+        return [("", selection)]
+    groups = selection.groupby(names, dropna=False, sort=False)
+    return [(", ".join(map(value_text, names, values)), rows) for values, rows in groups]
+
+
+def _bars(selection: pd.DataFrame) -> pd.Series:
+    """The name of each bar in its panel."""
+    extra = varying(selection[selection["page_size"].notna()], "page_size")
+    extra += varying(selection[selection["arena"].notna()], "arena")
+    names = [
+        "\n".join([str(row["policy"]), *(value_text(name, row[name]) for name in extra if pd.notna(row[name]))])
+        for _, row in selection.iterrows()
+    ]
+    return pd.Series(names, index=selection.index)
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.sort_values(
+        ["policy", "arena", "page_size"], key=lambda column: column.map(_rank) if column.name == "policy" else column
+    )
+
+
+def _rank(policy: str) -> int:
+    return POLICIES.index(policy) if policy in POLICIES else len(POLICIES)
+
+
+def _draw_split(selection: pd.DataFrame) -> Figure:
+    panels = _panels(selection.assign(bar=_bars(selection)))
+    widest = max(len(rows) for _, rows in panels)
+    figure, grid = panel_grid(len(panels), width=max(4.6, 1.25 * widest + 1), height=4.4)
+    for axes, (title, rows) in zip(grid, panels, strict=True):
+        _stack(axes, _in_order(rows))
+        axes.set_title(title, fontsize="small")
+    grid[0].set_ylabel("share of the pool (%)")
+    move_legend_outside(figure, grid)
+    seeds = int(selection["seeds"].max())
+    over = f"mean of {seeds} seeds" if seeds > 1 else "exact"
+    timed = ", mean over time" if selection["scenario"].eq("churn").any() else ""
+    figure.suptitle(f"Memory split of the pool over all layers ({over}{timed})", fontsize="medium")
+    return figure
+
+
+def _stack(axes: Axes, rows: pd.DataFrame) -> None:
+    shares = rows[list(PARTS)].astype(float).div(rows["pool_bytes"].astype(float), axis=0) * 100
+    bottom = pd.Series(0.0, index=rows.index)
+    positions = range(len(rows))
+    for (name, part), colour in zip(PARTS.items(), part_palette(), strict=True):
+        bars = axes.bar(positions, shares[name], bottom=bottom, label=part, color=colour, width=0.7)
+        axes.bar_label(bars, [f"{share:.0f}" if share >= 4 else "" for share in shares[name]], label_type="center",
+                       fontsize="x-small")  # fmt: skip
+        bottom += shares[name]
+    for position, (_, row) in zip(positions, rows.iterrows(), strict=True):
+        text = (
+            f"{value_text('pool_bytes', row['pool_bytes'])}\n{row['admitted_seqs']:,.1f}".removesuffix(".0") + " seqs"
+        )
+        axes.annotate(text, (position, 101), ha="center", va="bottom", fontsize="x-small")
+    axes.set_xticks(list(positions), list(rows["bar"]), fontsize="x-small")
+    axes.set_ylim(0, 113)
+    axes.grid(visible=False, axis="x")
+
+
+def _select_admitted(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a fixed offer; ``scenario=capacity`` has a figure of its own."""
+    return _one_per_question(table[table["scenario"].eq("decode")])
+
+
+def _draw_admitted(selection: pd.DataFrame) -> Figure:
+    panels = _panels(selection.assign(bar=_bars(selection)))
+    widest = max(len(rows) for _, rows in panels)
+    figure, grid = panel_grid(len(panels), width=max(4.6, 1.25 * widest + 1), height=3.8)
+    for axes, (title, rows) in zip(grid, panels, strict=True):
+        ordered = _in_order(rows)
+        positions = range(len(ordered))
+        bars = axes.bar(positions, ordered["admitted_seqs"], label="admitted", width=0.7)
+        axes.bar(positions, ordered["refused_seqs"], bottom=ordered["admitted_seqs"], label="refused", width=0.7,
+                 color="lightgrey")  # fmt: skip
+        axes.bar_label(bars, fmt="%g", label_type="center", color="white")
+        axes.set_xticks(list(positions), list(ordered["bar"]), fontsize="x-small")
+        axes.set_title(title, fontsize="small")
+    grid[0].set_ylabel("sequences")
+    move_legend_outside(figure, grid)
+    figure.suptitle("Sequences admitted before the first refusal (exact)", fontsize="medium")
+    return figure
+
+
+MEMORY_SPLIT = FigureSpec(
+    name="memory_split",
+    question="Where does the memory of the pool go, under each policy?",
+    command="python bench/run.py -m experiment=churn",
+    select=_one_per_question,
+    draw=_draw_split,
+)
+
+ADMITTED = FigureSpec(
+    name="admitted_seqs",
+    question="How many sequences does the budget admit?",
+    command="python bench/run.py -m experiment=memory_budget",
+    select=_select_admitted,
+    draw=_draw_admitted,
+)

@@ -1,0 +1,147 @@
+"""A run as a Markdown report: a pure function of its table and its environment.
+
+The reconciliation is its heart: what the policy counts, what the tensors take, what torch, the
+process and the device say, and the rest that nobody explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.config.units import mib
+from bench.reports.paging_cost import COSTS, missing_arms, paging_costs
+from bench.rows.columns import BY_NAME
+
+NAMED = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
+"""Columns that name a row in every table."""
+
+SHOWN = ("prefill_us", "prefill_us_low", "prefill_us_high", "prefill_tflops", "linear_us", "swap_out_us",
+         "swap_in_us", "copy_pages_us", "page_moves", "decode_us", "decode_us_low", "decode_us_high",
+         "decode_hot_us", "achieved_gbps", "ceiling_ratio", "timer", "l2_mode", "admitted_seqs",
+         "max_rel_error", "fitness")  # fmt: skip
+"""Columns of the table of results, those that are null everywhere left out."""
+
+MACHINE = ("cpu_model", "cpu_affinity", "cpu_governor", "gpu", "driver", "gpu_ecc", "gpu_mig", "gpu_power_limit_w",
+           "system", "python", "torch", "cuda", "triton", "fingerprint", "tool_version")  # fmt: skip
+
+
+def reconciliation(table: pd.DataFrame) -> pd.DataFrame:
+    """Bytes of each level of memory, and the steps between them, one row per row that weighed its cache.
+
+    Columns beside those that name the row:
+
+    - ``logical_bytes``: what the policy thinks that the allocated layers take;
+    - ``padding_bytes``: what the tensors take beyond that;
+    - ``working_bytes``: what torch allocated beyond the tensors at its peak (inputs, workspace);
+    - ``slack_bytes``: what torch reserved beyond that;
+    - ``rest_bytes``: the process's rise beyond all of these: **unexplained**. On a CPU torch tells
+      nothing, so it holds inputs and workspace too;
+    - ``others_bytes``: the device's rise beyond the process's.
+
+    Torch's own idle reservation is part of no rise and is taken out. A step is null where either
+    of its ends is.
+    """
+    weighed = table[table["storage_bytes"].notna()]
+    idle = weighed["torch_reserved_idle_bytes"]
+    # Without a GPU torch's levels are unknown, and the process stands directly on the tensors.
+    explained = (weighed["torch_reserved_peak_bytes"] - idle).fillna(weighed["storage_bytes"])
+    return weighed[list(NAMED)].assign(
+        logical_bytes=weighed["logical_bytes"],
+        padding_bytes=weighed["storage_bytes"] - weighed["logical_bytes"],
+        storage_bytes=weighed["storage_bytes"],
+        working_bytes=weighed["torch_allocated_peak_bytes"] - weighed["storage_bytes"],
+        slack_bytes=weighed["torch_reserved_peak_bytes"] - idle - weighed["torch_allocated_peak_bytes"],
+        process_rise_bytes=weighed["process_memory_rise_bytes"],
+        rest_bytes=weighed["process_memory_rise_bytes"] - explained,
+        device_rise_bytes=weighed["device_memory_bytes"],
+        others_bytes=weighed["device_memory_bytes"] - weighed["process_memory_rise_bytes"],
+    )
+
+
+def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures: Sequence[str]) -> str:
+    """The report.
+
+    Args:
+        table: the rows of a run.
+        environment: its ``environment.json``.
+        figures: paths of its figures, relative to where the report will lie.
+    """
+    parts = [
+        f"# Run of {environment.get('fingerprint', 'an unknown machine')}",
+        _machine(environment),
+        "## Results",
+        _markdown(table, [*NAMED, "status", *SHOWN]),
+        *_costs(table),
+        "## Memory, reconciled",
+        "Each level beside the step from the one before it; the rest is what nobody explains.",
+        _markdown(reconciliation(table)),
+        *_nulls(table),
+        *_doubts(table),
+        *_failures(table),
+    ]
+    if figures:
+        parts += ["## Figures", "\n".join(f"![{path}]({path})" for path in figures)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    lines = [f"- {name}: {environment[name]}" for name in MACHINE if environment.get(name) is not None]
+    git = environment.get("git") or {}
+    if git.get("commit"):
+        lines.append(f"- commit: {git['commit']}{' (with changes)' if git.get('dirty') else ''}")
+    if environment.get("calibration"):
+        lines.append(f"- calibration: {environment['calibration']['file']}")
+    return "\n".join(lines)
+
+
+def _markdown(table: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
+    """A table, without columns that are null everywhere."""
+    shown = [name for name in columns or table.columns if table[name].notna().any()]
+    if table.empty or not shown:
+        return "None."
+    lines = [shown, ["---"] * len(shown)]
+    lines += [[_text(name, row[name]) for name in shown] for _, row in table.iterrows()]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _text(name: str, value: Any) -> str:
+    if pd.isna(value):
+        return "–"
+    if name.endswith("_bytes"):
+        return mib(value)
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+def _costs(table: pd.DataFrame) -> list[str]:
+    """What paging costs, taken apart, where the arms are there."""
+    costs = paging_costs(table)
+    if not costs[list(COSTS)].notna().any(axis=None):
+        return []
+    said = "\n".join(f"- `{name}`: {what}" for name, what in COSTS.items())
+    named = ["model", "attention_shape", "num_seqs", "page_layout", "page_size"]
+    return ["## What paging costs", said, _markdown(costs, [*named, *COSTS]), "\n".join(missing_arms(costs))]
+
+
+def _nulls(table: pd.DataFrame) -> list[str]:
+    """Why levels of memory are missing, each reason once."""
+    levels = [name for name, column in BY_NAME.items() if column.kind == "memory"]
+    said = {f"- `{name}`: {reasons[name]}" for reasons in table["null_reasons"] if isinstance(reasons, Mapping)
+            for name in levels if name in reasons}  # fmt: skip
+    return ["Not measured:", "\n".join(sorted(said))] if said else []
+
+
+def _doubts(table: pd.DataFrame) -> list[str]:
+    doubtful = table[table["fitness"] == "doubtful"]
+    if doubtful.empty:
+        return []
+    return ["## Doubtful times", _markdown(doubtful, [*NAMED, "fitness_reasons"])]
+
+
+def _failures(table: pd.DataFrame) -> list[str]:
+    failed = table[table["status"] != "ok"]
+    return ["## Not ok", _markdown(failed, [*NAMED, "status", "status_reason"])] if len(failed) else []

@@ -1,0 +1,164 @@
+"""The claims that are checked: read from ``claims.yaml``, each field checked once.
+
+A claim's answer is one or several cells of a figure's frame (the CSV behind it), so that what is
+judged is what is drawn; and what a figure shows as printed is what the claims say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+CLAIMS: Final = Path(__file__).parent / "claims.yaml"
+
+KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measured")
+"""How our number comes about; ``modelled`` stands on a cost model, ``construction`` was put in beforehand."""
+UNITS: Final = ("absolute", "relative")
+REDUCTIONS: Final = ("only", "max", "range", "all")
+STAND_IN: Final = "built-in stand-in"
+"""Lengths drawn from published quantiles, where the real ones are not at hand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Which cells of a figure's frame answer a claim.
+
+    Attributes:
+        figure: name of a ``FigureSpec``.
+        value: column of its frame.
+        where: other columns and the value that each must have.
+        over: how several rows become one answer: ``only`` (they must agree), ``max``, ``range`` (their least and most),
+            or ``all`` (a share of rows that are true).
+    """
+
+    figure: str
+    value: str
+    where: Mapping[str, Any] = field(default_factory=dict)
+    over: str = "only"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far our number may be from the printed one, fixed before it was looked at.
+
+    Attributes:
+        within: half-width.
+        of: ``absolute`` (in the claim's unit) or ``relative`` (a share of the printed value).
+        why: why that much.
+    """
+
+    within: float
+    of: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One sentence of a paper, and what answers it.
+
+    Attributes:
+        id: short, unique.
+        paper: whose.
+        figure: where in it.
+        claim: what it says, in our words.
+        printed: the number, or the two ends of a printed range.
+        unit: of the number.
+        kind: one of ``KINDS``.
+        answer: ``None`` where nothing here can answer it.
+        run: the command whose rows answer it.
+        tolerance: ``None`` for a range, inside which our answer must lie.
+        gpu: whether its rows need a GPU.
+        source: where the number stands.
+        if_differs: why ours is another, where it is.
+        disputed: what a re-extraction by others found, where they could not confirm the number.
+    """
+
+    id: str
+    paper: str
+    figure: str
+    claim: str
+    printed: float | tuple[float, float]
+    unit: str
+    kind: str
+    run: str
+    source: str
+    answer: Answer | None = None
+    tolerance: Tolerance | None = None
+    gpu: bool = False
+    if_differs: str = ""
+    disputed: str = ""
+
+    @property
+    def allowed(self) -> tuple[float, float]:
+        """Least and most that our answer may be."""
+        if isinstance(self.printed, tuple):
+            return self.printed
+        assert self.tolerance is not None
+        slack = self.tolerance.within * (abs(self.printed) if self.tolerance.of == "relative" else 1)
+        return self.printed - slack, self.printed + slack
+
+
+@lru_cache
+def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
+    """All claims of a file, in its order.
+
+    Raises:
+        ValueError: a field is unknown, missing or wrong, or an id comes twice; names the claim.
+    """
+    claims = tuple(_claim(item) for item in yaml.safe_load(path.read_text(encoding="utf-8")))
+    ids = [claim.id for claim in claims]
+    if twice := {name for name in ids if ids.count(name) > 1}:
+        raise ValueError(f"{path.name}: id={', '.join(sorted(twice))} comes twice")
+    return claims
+
+
+def _claim(item: Mapping[str, Any]) -> Claim:
+    name = f"claim {item.get('id', item)}"
+    values = dict(item)
+    if isinstance(values.get("printed"), list):
+        values["printed"] = tuple(map(float, values["printed"]))
+    for key, cls in (("answer", Answer), ("tolerance", Tolerance)):
+        if values.get(key) is not None:
+            values[key] = _made(cls, values[key], f"{name}: {key}.")
+    claim: Claim = _made(Claim, values, f"{name}: ")
+    _check(claim, name)
+    return claim
+
+
+def _made(cls: Any, values: Mapping[str, Any], path: str) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := set(values) - set(known):
+        raise ValueError(f"{path}{sorted(unknown)[0]} is not known; the fields are {', '.join(known)}")
+    needed = [n for n, f in known.items() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [n for n in needed if n not in values]:
+        raise ValueError(f"{path}{missing[0]} is missing")
+    return cls(**values)
+
+
+def _check(claim: Claim, name: str) -> None:
+    if claim.kind not in KINDS:
+        raise ValueError(f"{name}: kind={claim.kind} must be one of {', '.join(KINDS)}")
+    is_range = isinstance(claim.printed, tuple)
+    if is_range == (claim.tolerance is not None):
+        raise ValueError(f"{name}: a printed range has no tolerance, and a single number needs one")
+    if claim.tolerance is not None and (claim.tolerance.of not in UNITS or not claim.tolerance.why):
+        raise ValueError(f"{name}: tolerance.of must be one of {', '.join(UNITS)}, and tolerance.why must say why")
+    if claim.answer is not None and claim.answer.over not in REDUCTIONS:
+        raise ValueError(f"{name}: answer.over={claim.answer.over} must be one of {', '.join(REDUCTIONS)}")
+
+
+def printed_values(figure: str, value: str) -> list[tuple[Mapping[str, Any], float]]:
+    """Every single number that the claims hold against one column of a figure's frame, and where it belongs."""
+    return [
+        (claim.answer.where, claim.printed)
+        for claim in load_claims()
+        if claim.answer is not None
+        and (claim.answer.figure, claim.answer.value, claim.answer.over) == (figure, value, "only")
+        and not isinstance(claim.printed, tuple)
+    ]

@@ -1,0 +1,159 @@
+"""Runs that belong together: the experiments of ``make paper`` in one folder, read as one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from bench.rows.run_folder import RUNS
+from bench.rows.table import load_rows
+
+PREFIX = "paper-"
+"""A folder ``results/runs/paper-<time>`` holds a run folder per experiment."""
+
+
+def newest_paper() -> Path:
+    """The folder of the newest ``make paper``.
+
+    Raises:
+        ValueError: there is none.
+    """
+    folders = sorted(RUNS.glob(f"{PREFIX}[0-9]*/"))
+    if not folders:
+        raise ValueError(f"no {PREFIX}* folder in {RUNS}; run make paper, or name a run folder")
+    return folders[-1]
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folder itself if it holds a run, else the run folders in it, in the order in which they were planned.
+
+    Raises:
+        ValueError: neither.
+    """
+    if (folder / "plan.json").is_file():
+        return [folder]
+    plans = sorted(folder.glob("*/plan.json"), key=lambda plan: (plan.stat().st_mtime, plan))
+    inside = [plan.parent for plan in plans]
+    if not inside:
+        raise ValueError(f"{folder} is no run folder and holds none: there is no plan.json")
+    return inside
+
+
+def load_tables(folder: Path) -> pd.DataFrame:
+    """The rows of a run folder, or of all run folders in a folder.
+
+    Raises:
+        ValueError: no run folder, or a row that is not whole or is newer than this version.
+    """
+    return pd.concat([load_rows(run) for run in run_folders(folder)], ignore_index=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One sweep of ``make paper``.
+
+    Attributes:
+        name: of its run folder.
+        overrides: what follows ``python bench/run.py -m``.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One experiment of ``make paper``, and what lengths it is made with.
+
+    Attributes:
+        experiment: its file in ``conf/experiment/``.
+        trace: the published file that it needs; ``None``: none.
+        sharegpt: it draws ShareGPT's lengths, which a file replaces where there is one.
+        stand_in_too: if so, it is made with the built-in stand-in all the same.
+        label: tells two runs of one experiment apart.
+    """
+
+    experiment: str
+    trace: str | None = None
+    sharegpt: bool = False
+    stand_in_too: bool = False
+    label: str = ""
+
+
+SHAREGPT_LENGTHS: Final = ("derived_sharegpt_papermatched5000.csv", "sharegpt_papermatched.csv")
+"""Single requests with the paper's means; the first that is there is taken."""
+SHAREGPT_TURNS: Final = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
+
+PARTS: Final = (
+    Part(experiment="paper_table1"),
+    Part(experiment="paper_fig02", sharegpt=True, stand_in_too=True),
+    Part(experiment="paper_fig03"),
+    Part(experiment="paper_fig11"),
+    Part(experiment="paper_fig11_sharegpt", sharegpt=True),
+    Part(experiment="paper_fig12_13b", sharegpt=True),
+    Part(experiment="paper_fig12_66b", sharegpt=True),
+    Part(experiment="paper_fig12_175b", sharegpt=True),
+    Part(experiment="paper_fig12_13b_alpaca"),
+    Part(experiment="paper_fig12_66b_alpaca"),
+    Part(experiment="paper_fig12_175b_alpaca"),
+    Part(experiment="paper_fig13", sharegpt=True),
+    Part(experiment="paper_fig13_alpaca"),
+    Part(experiment="paper_fig13_queue"),
+    Part(experiment="paper_fig13_steps", sharegpt=True),
+    Part(experiment="paper_fig13_steps_alpaca"),
+    Part(experiment="paper_fig14"),
+    Part(experiment="paper_fig14_beam"),
+    Part(experiment="paper_fig15"),
+    Part(experiment="paper_fig15_beam"),
+    Part(experiment="paper_fig15_turnover"),
+    Part(experiment="paper_fig16"),
+    Part(experiment="paper_fig17", trace=SHAREGPT_TURNS),
+    Part(experiment="paper_fig18b", sharegpt=True),
+    Part(experiment="paper_fig18b_alpaca"),
+    Part(experiment="paper_fig18b_pages"),
+    Part(experiment="paper_fig19b", sharegpt=True),
+    Part(experiment="modern_llama3_8b", sharegpt=True),
+    Part(experiment="modern_llama3_70b", sharegpt=True),
+    Part(experiment="azure_conv", trace="AzureLLMInferenceTrace_conv.csv"),
+    Part(experiment="mooncake_serving", trace="conversation_trace.jsonl"),
+    Part(experiment="mooncake_hits", trace="conversation_trace.jsonl", label="conversation"),
+    Part(experiment="mooncake_hits", trace="synthetic_trace.jsonl", label="synthetic"),
+)
+"""All that needs no GPU, in the order in which it is run."""
+
+
+def find_trace(folder: Path | None, name: str) -> Path | None:
+    """A trace in a folder, plain or packed."""
+    candidates = [] if folder is None else [folder / name, folder / f"{name}.gz"]
+    return next((path.absolute() for path in candidates if path.is_file()), None)
+
+
+def steps(traces: Path | None) -> tuple[list[Step], list[str]]:
+    """What to run, and a sentence for each thing that is left out or stands in for another.
+
+    Args:
+        traces: folder of published traces; ``None``: there is none.
+    """
+    lengths = next((path for name in SHAREGPT_LENGTHS if (path := find_trace(traces, name))), None)
+    fetch = "fetch it with: python scripts/fetch_traces.py"
+    found: list[Step] = []
+    said = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in; for real ones, {fetch}"]
+    for part in PARTS:
+        trace = find_trace(traces, part.trace) if part.trace else None
+        if part.trace and trace is None:
+            said.append(f"{part.experiment} is left out: it needs {part.trace}; {fetch}")
+            continue
+        name = "_".join(filter(None, (part.experiment, part.label)))
+        asked = (f"experiment={part.experiment}",)
+        if trace:
+            found.append(Step(name=name, overrides=(*asked, f"workload.path={trace}")))
+        elif not part.sharegpt or lengths is None:
+            found.append(Step(name=name, overrides=asked))
+        else:
+            found.append(Step(name=name, overrides=(*asked, "workload=trace", f"workload.path={lengths}")))
+            if part.stand_in_too:
+                found.append(Step(name=f"{name}_stand_in", overrides=asked))
+    return found, said

@@ -1,0 +1,1 @@
+"""The row: its columns, its store, the table and the run folder."""

@@ -1,0 +1,156 @@
+"""The row: its schema version, and the store that never shows a half-written file.
+
+One JSON file per point and replicate, ``points/<key>-<replicate>.json``; the raw samples lie
+beside it in ``samples/``. A file is written under a temporary name, synced, then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.rows.columns import MAY_BE_NULL, NAMES
+
+SCHEMA_VERSION = 1
+
+MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By schema version: a row of that version as one of the next. A new column needs none: it is null in older rows."""
+
+STATUSES = (
+    "ok",
+    "incorrect",
+    "unsupported",
+    "oom",
+    "oom_predicted",
+    "skipped_dominated",
+    "timeout",
+    "crashed",
+    "interrupted",
+)
+RETRYABLE = frozenset({"interrupted", "crashed", "timeout", "oom"})
+"""Statuses that a resumed run tries again: another time they may end otherwise."""
+
+FAILED = frozenset({"incorrect", "oom", "timeout", "crashed", "interrupted"})
+"""Statuses that make a run exit with 4."""
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; the folder must exist.
+
+    Raises:
+        OSError: the disk is full, say; nothing of the old file is lost.
+    """
+    data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def row_path(run_dir: Path, key: str, replicate: int) -> Path:
+    """Where one row lives."""
+    return run_dir / "points" / f"{key}-{replicate}.json"
+
+
+def write_row(run_dir: Path, row: Mapping[str, Any], samples: Mapping[str, Any]) -> None:
+    """Store one row and its raw samples; the row last, since it says that both are whole.
+
+    Raises:
+        ValueError: an unknown column or status, or a null without a reason in ``null_reasons``.
+    """
+    row = complete(row)
+    name = f"{row['key']}-{row['replicate']}.json"
+    if samples:
+        write_json(run_dir / "samples" / name, samples)
+    write_json(row_path(run_dir, row["key"], row["replicate"]), {"schema_version": SCHEMA_VERSION, **row})
+
+
+def complete(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with every column, in order; absent ones null, with the row's status as their reason."""
+    unknown = set(row) - set(NAMES)
+    if unknown:
+        raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
+    if row["status"] not in STATUSES:
+        raise ValueError(f"status={row['status']} must be one of {', '.join(STATUSES)}")
+    reasons = dict(row.get("null_reasons") or {})
+    if row["status"] == "ok":
+        unexplained = [name for name in NAMES if _unexplained(name, row, reasons)]
+        if unexplained:
+            raise ValueError(f"null without a reason: {', '.join(unexplained)}")
+    return {name: reasons if name == "null_reasons" else _finite(row.get(name)) for name in NAMES}
+
+
+def _unexplained(name: str, row: Mapping[str, Any], reasons: Mapping[str, str]) -> bool:
+    return _finite(row.get(name)) is None and name not in reasons and name not in MAY_BE_NULL
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a number that is none is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """One row of this or an older schema version.
+
+    Raises:
+        ValueError: no JSON, a name twice, or of a newer schema version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        row: dict[str, Any] = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a whole row: {error}") from error
+    except _NoNumber as error:
+        raise ValueError(f"{path} holds {error}: a value that was not measured is null") from error
+    except _Twice as error:
+        raise ValueError(f"{path} holds {error} twice") from error
+    version = row.pop("schema_version", None) if isinstance(row, dict) else None
+    if type(version) is not int:
+        raise ValueError(f"{path} is not a row: it has no schema_version")
+    if not 1 <= version <= SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+    absent = [name for name in ("key", "replicate", "status") if name not in row]
+    if absent:
+        raise ValueError(f"{path} is not a whole row: it has no {absent[0]}")
+    for older in range(version, SCHEMA_VERSION):
+        row = MIGRATIONS[older](row)
+    return row
+
+
+class _NoNumber(Exception):
+    """NaN or an infinity."""
+
+
+def _no_number(name: str) -> Any:
+    raise _NoNumber(name)
+
+
+class _Twice(Exception):
+    """A name that stands twice in one JSON object, which the last would win without a word."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return content
+
+
+def is_pending(run_dir: Path, name: str) -> bool:
+    """Whether a job has no row yet, or one that is worth another try."""
+    key, _, replicate = name.rpartition("-")
+    path = row_path(run_dir, key, int(replicate))
+    return not path.exists() or read_row(path)["status"] in RETRYABLE

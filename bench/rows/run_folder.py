@@ -1,0 +1,76 @@
+"""The folder of one run: where it lies, what is in it, and the link to the latest."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bench.rows.record import read_row, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = ROOT / "results" / "runs"
+PARTS = ("points", "samples", "logs", "figures")
+
+
+def create_run_folder(run_dir: str | None) -> Path:
+    """Make an empty run folder.
+
+    Args:
+        run_dir: relative to the caller; ``None`` makes a new folder under ``results/runs/``.
+
+    Raises:
+        ValueError: it holds a run already, or cannot be written.
+    """
+    # Two runs may start in the same second, and a clock may go back: the suffix tells them apart.
+    name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    folder = RUNS / name if run_dir is None else Path(run_dir).absolute()
+    if (folder / "plan.json").exists():
+        raise ValueError(f"run_dir={run_dir} holds a run already; choose another folder or delete it")
+    try:
+        for part in PARTS:
+            (folder / part).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"run_dir={folder} cannot be written: {error.strerror}") from error
+    return folder
+
+
+def point_latest_at(run_dir: Path) -> None:
+    """Move ``results/runs/latest``, for folders of ours only; never an instant without a link."""
+    if run_dir.parent != RUNS:
+        return
+    fresh = RUNS / f".latest-{secrets.token_hex(4)}"
+    fresh.symlink_to(run_dir.name)
+    os.replace(fresh, RUNS / "latest")
+
+
+def write_environment(run_dir: Path, facts: dict[str, Any]) -> None:
+    """Store ``environment.json``."""
+    write_json(run_dir / "environment.json", facts)
+
+
+def read_environment(run_dir: Path) -> dict[str, Any]:
+    """The facts that ``write_environment`` stored."""
+    facts: dict[str, Any] = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def earlier_seconds(keys: Iterable[str]) -> dict[str, float]:
+    """How long points of these keys took in the runs under ``results/runs/``: the mean over their rows."""
+    took: dict[str, list[float]] = {}
+    for key in keys:
+        for path in RUNS.glob(f"*/points/{key}-*.json"):
+            row = read_row(path)
+            if row["status"] == "ok":
+                took.setdefault(key, []).append(row["measured_s"] + row["harness_s"])
+    return {key: sum(seconds) / len(seconds) for key, seconds in took.items()}
+
+
+def display_path(path: Path) -> str:
+    """Relative to the caller where that is shorter."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("../..") else str(path)

@@ -1,0 +1,82 @@
+"""All rows of a run as one table: loaded from the rows, written beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.rows.columns import COLUMNS, NAMES
+from bench.rows.record import SCHEMA_VERSION, read_row
+
+
+def load_rows(run_dir: Path) -> pd.DataFrame:
+    """The rows of a run folder, one per point and replicate, in the order of its plan.
+
+    Raises:
+        ValueError: no run folder, or a row that is not whole or is newer than this version.
+    """
+    if not (run_dir / "plan.json").is_file():
+        raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
+    rows = [read_row(path) for path in sorted((run_dir / "points").glob("*.json"))]
+    plan = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))
+    order = {point["key"]: rank for rank, point in enumerate(plan["points"])}
+    rows.sort(key=lambda row: (order.get(row["key"], len(order)), row["replicate"]))
+    return typed(rows, run_dir)
+
+
+def typed(rows: Sequence[Mapping[str, Any]], run_dir: Path) -> pd.DataFrame:
+    """Rows as a table whose columns have the registry's types; absent ones are null.
+
+    Raises:
+        ValueError: a column that this version does not know (another unit, say), or a value of another type.
+    """
+    unknown = sorted({name for row in rows for name in row} - set(NAMES))
+    if unknown:
+        raise ValueError(f"{run_dir}: column {unknown[0]} is not known here{_other_unit(unknown[0])}")
+    columns = {}
+    for column in COLUMNS:
+        values = pd.Series([row.get(column.name) for row in rows], dtype="object")
+        try:
+            if column.dtype != "object" and any(isinstance(value, (str, bool)) for value in values):
+                raise TypeError  # pandas would read "12" and true as numbers
+            # Nullable types: whole numbers stay whole beside nulls.
+            columns[column.name] = values.astype(column.dtype)  # type: ignore[call-overload]
+        except (TypeError, ValueError, OverflowError):
+            wrong = next(value for value in values if not _fits(value, column.dtype))
+            raise ValueError(f"{run_dir}: {column.name}={wrong!r} must be a number ({column.dtype})") from None
+    return pd.DataFrame(columns)
+
+
+def empty_table(rows: int) -> pd.DataFrame:
+    """A table of nulls, of the registry's types."""
+    nulls = {column.dtype: pd.Series([None] * rows, dtype=column.dtype) for column in COLUMNS}
+    return pd.DataFrame({column.name: nulls[column.dtype] for column in COLUMNS})
+
+
+def _fits(value: Any, dtype: str) -> bool:
+    try:
+        pd.Series([value], dtype="object").astype(dtype)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return not isinstance(value, (str, bool))
+
+
+def _other_unit(name: str) -> str:
+    """What the column may be called here."""
+    stem = name.rpartition("_")[0]
+    alike = [column.name for column in COLUMNS if column.unit and column.name.rpartition("_")[0] == stem]
+    return f"; there is {alike[0]}, and units are not converted" if alike else "; a newer version may have made it"
+
+
+def write_table(table: pd.DataFrame, run_dir: Path) -> None:
+    """Write ``table.csv`` and ``table.parquet``; null reasons as JSON text."""
+    flat = table.assign(null_reasons=[json.dumps(reasons or {}) for reasons in table["null_reasons"]])
+    flat.attrs["schema_version"] = SCHEMA_VERSION
+    for name, write in (("table.csv", flat.to_csv), ("table.parquet", flat.to_parquet)):
+        fresh = run_dir / f".{name}.tmp"
+        write(fresh, index=False)
+        fresh.replace(run_dir / name)

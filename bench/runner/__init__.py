@@ -1,0 +1,1 @@
+"""Runs planned jobs: rounds, leases, progress and rows."""

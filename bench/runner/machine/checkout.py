@@ -1,0 +1,33 @@
+"""The state of the checkout that a run was made with."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from bench.rows.redact import hashed, redacted
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    """Commit, whether files differ from it, a hash of how, and where it came from.
+
+    Args:
+        root: the repository's root; all is null where there is no repository or no git.
+    """
+    commit, patch, status = _git(root, "rev-parse", "HEAD"), _git(root, "diff", "HEAD"), _git(root, "status", "--short")
+    remotes = (_git(root, "remote", "--verbose") or "").splitlines()
+    return {
+        "commit": commit,
+        "dirty": bool(status) if commit else None,
+        "patch_hash": hashed(patch) if patch else None,
+        "remotes": sorted({redacted(line.split()[1]) for line in remotes}),
+    }
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

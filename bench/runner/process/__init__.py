@@ -1,0 +1,1 @@
+"""One process per job: the fork server, its child and the client."""

@@ -1,0 +1,109 @@
+"""What a person sees before and during a run: the plan, and how far it has come."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+
+from bench.config.units import mib
+from bench.plan.points import Plan, Point
+from bench.rows.record import FAILED, is_pending
+from bench.rows.run_folder import earlier_seconds
+
+PLAIN_WIDTH = 200
+"""Width of a table that does not go to a terminal."""
+
+
+def label(point: Point) -> str:
+    """A point in a few words."""
+    asked = point.question
+    named = [asked["scenario"]["name"], (asked["impl"] or asked["policy"] or {}).get("name")]
+    axes = [f"{name}={asked[name]}" for name in ("page_size", "num_seqs", "page_layout") if asked[name] is not None]
+    return " ".join([str(name) for name in named if name] + axes)
+
+
+class Progress:
+    """A bar on a terminal, plain lines elsewhere; both name the current point."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.failed, self.skipped = total, 0, 0, 0
+        self.console = Console(stderr=True)
+        self._bar = rich.progress.Progress(
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TimeRemainingColumn(),
+            rich.progress.TextColumn("{task.description}", markup=False),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.stop()
+
+    def begin(self, point: Point) -> None:
+        """A point starts."""
+        self._bar.update(self._task, description=self._counts() + label(point))
+
+    def end(self, point: Point, status: str) -> None:
+        """A point has its row."""
+        self.done += 1
+        self.failed += status in FAILED
+        self.skipped += status not in FAILED and status != "ok"
+        self._bar.advance(self._task)
+        if not self.console.is_terminal:
+            print(f"[{self.done}/{self.total}] {label(point)}: {status}", file=sys.stderr, flush=True)
+
+    def _counts(self) -> str:
+        return f"{self.failed} failed, {self.skipped} not run · " if self.failed or self.skipped else ""
+
+
+def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
+    """Print what would be run, what would not and why; nothing is written.
+
+    Args:
+        plan: the points.
+        run_dir: the run that is resumed, if one is; its finished points are marked.
+    """
+    out = Table()
+    for heading in ("key", "point", "storage", "seconds", "status"):
+        out.add_column(heading, justify="right" if heading in ("storage", "seconds") else "left")
+    seconds = earlier_seconds(point.key for point in plan.points)
+    for point in plan.points:
+        size, took = point.predicted.get("storage_bytes"), seconds.get(point.key)
+        out.add_row(
+            point.key,
+            label(point),
+            mib(size) if size is not None else "–",
+            f"{took:.1f}" if took is not None else "unknown",
+            _planned_status(point, plan.replicates, run_dir),
+        )
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(out)
+    runs = [point for point in plan.points if point.skip_status is None]
+    known = [seconds[point.key] for point in runs if point.key in seconds]
+    total = f"{sum(known) * plan.replicates:.0f} s by earlier runs" if len(known) == len(runs) else "time unknown"
+    console.print(
+        f"{len(plan.points)} points × {plan.replicates} replicates, {plan.merged} duplicates merged, "
+        f"{len(plan.points) - len(runs)} not to be run; {total}",
+        highlight=False,
+    )
+
+
+def _planned_status(point: Point, replicates: int, run_dir: Path | None) -> str:
+    if point.skip_status is not None:
+        return f"{point.skip_status}: {point.skip_reason}"
+    if run_dir is None:
+        return "planned"
+    done = sum(not is_pending(run_dir, f"{point.key}-{replicate}") for replicate in range(replicates))
+    return f"{done} of {replicates} finished" if done else "planned"

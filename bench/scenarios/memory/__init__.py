@@ -1,0 +1,1 @@
+"""Scenarios of memory management: capacity, churn, lengths and the prefix cache."""

@@ -1,0 +1,37 @@
+"""Scenario ``capacity``: how many sequences fit, found by admitting until the first refusal.
+
+By bookkeeping alone at any scale; with ``scenario.real=true`` the same sequences are then really
+allocated and written, over all layers, and the bytes that the policy counts are reconciled with
+those that the framework and the system report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.config import CapacityScenario, build
+from bench.rows.result import Answer
+from bench.scenarios.bookkeeping import bookkeeping
+from bench.scenarios.memory.until_refusal import fill_until_refusal
+
+
+def fill_to_capacity(argument: Mapping[str, Any]) -> Answer:
+    """Fill the policy and, if asked to, the device.
+
+    Args:
+        argument: ``config`` (resolved, plain containers).
+
+    Raises:
+        CannotRun: the budget cannot hold even the first sequence.
+    """
+    config = build(argument["config"])
+    assert isinstance(config.scenario, CapacityScenario)
+    filled = fill_until_refusal(config)
+    answer = Answer(values=bookkeeping(filled) | {"held": config.scenario.held})
+    del answer.values["skipped_requests"]  # the queue has no end, so no count of those left out
+    if config.scenario.real:
+        from bench.scenarios.memory.capacity_device import weigh  # imports torch, which the bookkeeping does without
+
+        answer = Answer.merged([answer, weigh(config, filled)])
+    return answer

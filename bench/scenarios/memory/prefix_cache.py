@@ -1,0 +1,78 @@
+"""Scenario ``prefix_cache``: hit rate against cache size, of one request after the other. No torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from bench.config import PrefixCacheScenario, TraceWorkload, Workload, build
+from bench.rows.result import Answer
+from bench.workload.requests import Requests
+from bench.workload.traces.reader import load_trace
+from impls.interface import Admission
+from impls.policies import PrefixPool
+from impls.policies.prefix_keys import keys_of_hash_ids
+from impls.spec import ceil_div
+
+
+def replay_prefixes(argument: Mapping[str, Any]) -> Answer:
+    """Let each prompt of a trace come, share what is known, and leave.
+
+    Args:
+        argument: ``config`` (resolved, plain containers).
+
+    Raises:
+        ValueError: the workload names no prefixes, or a trace's blocks and ``page_size`` do not divide each other.
+    """
+    config = build(argument["config"])
+    assert isinstance(config.scenario, PrefixCacheScenario)
+    requests = prefixed_requests(config.workload)
+    pages = [ceil_div(int(prompt), config.page_size) for prompt in requests.prompt_lens]
+    pool = PrefixPool(config.scenario.cache_pages or sum(pages), config.page_size, config.model.token_bytes)
+    started = time.perf_counter()
+    refused = sum(not _visit(pool, requests, index, count) for index, count in enumerate(pages))
+    replay_s = time.perf_counter() - started
+    looked_up, hit = sum(pages), pool.counters["pages_hit"]
+    return Answer(
+        values={
+            "cache_pages": pool.num_pages,
+            "looked_up_pages": looked_up,
+            "hit_pages": hit,
+            "prefix_hit_ratio": hit / looked_up,
+            "refused_seqs": refused,
+            "replay_s": replay_s,
+        }
+    )
+
+
+@lru_cache(maxsize=4)  # planned for each point, and read in seconds
+def prefixed_requests(workload: Workload) -> Requests:
+    """All requests of a trace that names its prefixes.
+
+    Raises:
+        ValueError: the workload is another.
+    """
+    if not isinstance(workload, TraceWorkload):
+        raise ValueError(f"workload={workload.name} has no prefixes; scenario=prefix_cache needs a trace with "
+                         "hash_ids: workload=trace workload.path=...")  # fmt: skip
+    requests = load_trace(workload.path).requests
+    if requests.hash_ids is None:
+        raise ValueError(f"workload.path={workload.path} has no hash_ids; scenario=prefix_cache needs them")
+    return requests
+
+
+def _visit(pool: PrefixPool, requests: Requests, index: int, count: int) -> bool:
+    """One prompt, its partial last page taken as a whole one, as the traces hash it; False: it never fits."""
+    assert requests.hash_ids is not None
+    assert requests.hash_block_tokens is not None
+    block = requests.hash_block_tokens
+    ids = requests.hash_ids[index]
+    keys = keys_of_hash_ids(ids, block, len(ids) * block, pool.page_size)[:count]
+    num_tokens = count * pool.page_size
+    if pool.can_admit(num_tokens, keys=keys) is Admission.NEVER:
+        return False
+    pool.admit(index, num_tokens, keys=keys)
+    pool.free(index)
+    return True

@@ -1,0 +1,86 @@
+"""Watching a queue at every step: sums for means over time, and some of the steps for a curve. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.scenarios.bookkeeping import PARTS
+from bench.scenarios.exact_statistics import TICKS, ticks
+from impls.policies import Reserved, SaturatedQueue
+
+CHUNK_STEPS = 4096
+"""Steps that are kept until they are summed; a sum per step would cost as much as the step."""
+
+MOST_SAMPLES = 128
+"""Points of a curve, at most; their distance doubles whenever there would be more."""
+
+RUNNING, ROUNDING = len(PARTS), len(PARTS) + 1
+"""Columns of the sequences running and of the slots that buddies add, after those of the parts."""
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """What was seen of a pool over time.
+
+    A line is the six parts in slots, the sequences running, and the slots of internal fragmentation that are there
+    because buddies come in powers of two.
+
+    Attributes:
+        steps: steps that the sums are over.
+        sums: int64 ``[8]``: lines, summed over those steps.
+        largest_free: ``largest_free_ratio`` in units of ``1 / TICKS``, summed likewise.
+        sampled: steps of the curve, ascending.
+        lines: the lines at these steps.
+    """
+
+    steps: int = 0
+    sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(ROUNDING + 1, dtype=np.int64))
+    largest_free: int = 0
+    sampled: list[int] = field(default_factory=list)
+    lines: list[tuple[int, ...]] = field(default_factory=list)
+
+
+def watch(queue: SaturatedQueue) -> Watched:
+    """Run a queue to its end.
+
+    The sums are over the steps in which requests were still to be admitted: what comes after says
+    how a pool empties, not how it is used. Where all enter at once they are over all steps.
+    """
+    loaded, draining = Watched(), Watched()
+    lines: list[tuple[int, ...]] = []
+    ratios: list[int] = []
+    batch, policy = queue.batch, queue.batch.policy
+    stride, was_loaded = 1, True
+    for step, split in enumerate(queue.steps()):
+        if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
+            _sum(loaded if was_loaded else draining, lines, ratios)
+            was_loaded = queue.is_loaded
+        line = (*split, batch.num_seqs, policy.rounding_slots if isinstance(policy, Reserved) else 0)
+        lines.append(line)
+        if isinstance(policy, Reserved):  # pages are all alike
+            unheld = split.free + split.external
+            ratios.append(ticks(policy.largest_free_slots, unheld) if unheld else TICKS)
+        if step % stride == 0:
+            loaded.sampled.append(step)
+            loaded.lines.append(line)
+            if len(loaded.sampled) > MOST_SAMPLES:
+                del loaded.sampled[1::2], loaded.lines[1::2]
+                stride *= 2
+    _sum(loaded if was_loaded else draining, lines, ratios)
+    if loaded.steps:
+        return loaded
+    draining.sampled, draining.lines = loaded.sampled, loaded.lines
+    return draining
+
+
+def _sum(watched: Watched, lines: list[tuple[int, ...]], ratios: list[int]) -> None:
+    """Add what was kept to the sums, and forget it."""
+    if lines:
+        watched.steps += len(lines)
+        watched.sums += np.array(lines, dtype=np.int64).sum(axis=0)
+        watched.largest_free += sum(ratios) if ratios else len(lines) * TICKS
+    lines.clear()
+    ratios.clear()

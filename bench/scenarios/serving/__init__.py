@@ -1,0 +1,1 @@
+"""Scenario serving: continuous batching over a memory policy."""

@@ -1,0 +1,1 @@
+"""The two engines of scenario serving: from event to event, and step by step."""

@@ -1,0 +1,171 @@
+"""How the sequences of a request take, share and give back memory, for each kind of policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from bench.scenarios.serving.groups import Entry, Group, entry_of
+from impls.interface import Admission, PoolExhausted
+from impls.policies import PagePool, PrefixPool, Reserved
+from impls.policies.prefix_keys import PageKey
+from impls.spec import ceil_div
+
+PREFIX_SEQ_ID: Final = -1
+"""The sequence that holds the shared prefix for good, from which requests are forked."""
+
+Keys = Callable[[Group], Sequence[PageKey]]
+"""Names of the full pages of a request's prompt."""
+
+
+class Memory(Protocol):
+    """What the engines ask of memory; a request's sequences enter and leave together."""
+
+    @property
+    def policy(self) -> PagePool | Reserved:
+        """Who owns which slots."""
+
+    def fits(self, group: Group) -> bool:
+        """Whether the request could be served to its end if it were alone."""
+
+    def entry(self, group: Group) -> Entry:
+        """The work of taking the request in now."""
+
+    def try_enter(self, group: Group) -> bool:
+        """Take slots for the prompt, and what was generated before, or nothing at all; whether they were there."""
+
+    def free(self, group: Group) -> None:
+        """Give back all that the request holds."""
+
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
+        """Let beams become copies of others; returns the tokens that must be copied for that now."""
+
+
+class ReservedMemory:
+    """Contiguous regions: every sequence has one of its own, and beams that cross are copied whole.
+
+    Args:
+        policy: an empty reservation.
+    """
+
+    def __init__(self, policy: Reserved) -> None:
+        self.policy = policy
+
+    def fits(self, group: Group) -> bool:
+        """Whether all of its regions fit into the empty pool."""
+        if len(group.seq_ids) == 1:
+            return self.policy.can_admit(group.prompt, group.final_len) is not Admission.NEVER
+        entered = self.try_enter(group)
+        if entered:
+            self.free(group)
+        return entered
+
+    def entry(self, group: Group) -> Entry:
+        """The prompt is computed once and copied to every region."""
+        return entry_of(group, 0)
+
+    def try_enter(self, group: Group) -> bool:
+        """Reserve a region per sequence, or none."""
+        policy = self.policy
+        for taken, seq_id in enumerate(group.seq_ids):
+            if policy.can_admit(group.prompt, group.final_len) is not Admission.NOW:
+                for earlier in group.seq_ids[:taken]:
+                    policy.free(earlier)
+                return False
+            policy.admit(seq_id, group.prompt, group.final_len)
+        return True
+
+    def free(self, group: Group) -> None:
+        """Give back every region."""
+        for seq_id in group.seq_ids:
+            self.policy.free(seq_id)
+
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
+        """A beam that becomes another's copy gets all of its tokens."""
+        return len(forks) * (group.prompt + generated - 1)
+
+
+class PagedMemory:
+    """Pages: the sequences of a request share the prompt's, and requests share a prefix.
+
+    Args:
+        pool: an empty page pool.
+        prefix_tokens: a prefix that all prompts have; held once and for good unless ``keys`` find it again.
+        keys: names of a prompt's full pages, for a ``PrefixPool``.
+
+    Raises:
+        ValueError: the pool does not hold the prefix.
+    """
+
+    def __init__(self, pool: PagePool, prefix_tokens: int = 0, keys: Keys | None = None) -> None:
+        self.policy = pool
+        self._keys = keys if isinstance(pool, PrefixPool) else None
+        self._pinned = 0 if isinstance(pool, PrefixPool) else prefix_tokens
+        if self._pinned:
+            try:
+                pool.admit(PREFIX_SEQ_ID, self._pinned)
+            except PoolExhausted as error:
+                raise ValueError(f"scenario.shared_prefix_tokens={prefix_tokens}: {error}") from error
+        self._capacity = pool.available_pages
+
+    def fits(self, group: Group) -> bool:
+        """Whether it fits at its fullest, above the watermark and with a page per sequence to spare."""
+        pages = self._pages(group, group.final_len - 1)
+        return pages + self.policy.kept_pages + len(group.seq_ids) <= self._capacity
+
+    def entry(self, group: Group) -> Entry:
+        """What the pool holds of the prompt is not computed."""
+        if isinstance(self.policy, PrefixPool) and self._keys is not None:
+            return entry_of(group, len(self.policy.match(self._keys(group))) * self.policy.page_size)
+        return entry_of(group, self._pinned)
+
+    def try_enter(self, group: Group) -> bool:
+        """Take pages for the prompt once, and for each sequence's own tokens."""
+        pool, first = self.policy, group.seq_ids[0]
+        if isinstance(pool, PrefixPool) and self._keys is not None:
+            return self._enter_by_keys(pool, self._keys(group), group)
+        if self._pages(group, group.stored) + pool.kept_pages > pool.available_pages:
+            return False
+        if self._pinned:
+            pool.fork(PREFIX_SEQ_ID, first, group.final_len)
+            pool.append(first, group.prompt - self._pinned)
+        else:
+            pool.admit(first, group.prompt, group.final_len)
+        self._fork_and_grow(group)
+        return True
+
+    def free(self, group: Group) -> None:
+        """Give back every page that nobody else owns."""
+        for seq_id in group.seq_ids:
+            self.policy.free(seq_id)
+
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
+        """A beam that becomes another's copy shares its pages; what must be copied, later appends will copy."""
+        for parent, child in forks:
+            self.policy.follow(group.seq_ids[child], group.seq_ids[parent])
+        return 0
+
+    def _enter_by_keys(self, pool: PrefixPool, keys: Sequence[PageKey], group: Group) -> bool:
+        beyond = self._pages(group, group.stored) - ceil_div(group.prompt, pool.page_size)
+        if pool.pages_to_admit(group.prompt, keys) + beyond + pool.kept_pages > pool.available_pages:
+            return False
+        pool.admit(group.seq_ids[0], group.prompt, group.final_len, keys=keys)
+        self._fork_and_grow(group)
+        return True
+
+    def _fork_and_grow(self, group: Group) -> None:
+        pool, (first, *others) = self.policy, group.seq_ids
+        for seq_id in others:
+            pool.fork(first, seq_id)
+        if group.generated:
+            for seq_id in group.seq_ids:
+                pool.append(seq_id, group.generated)
+
+    def _pages(self, group: Group, num_tokens: int) -> int:
+        """Pages of a request whose sequences have ``num_tokens`` each and share no more than the prompt."""
+        size = self.policy.page_size
+        pinned = self._pinned // size
+        if num_tokens == group.prompt or len(group.seq_ids) == 1:
+            return ceil_div(num_tokens, size) - pinned
+        shared = group.prompt // size
+        return shared - pinned + len(group.seq_ids) * (ceil_div(num_tokens, size) - shared)

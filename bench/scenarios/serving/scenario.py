@@ -1,0 +1,162 @@
+"""Scenario ``serving``: iteration-level continuous batching over a memory policy, in modelled time. No torch.
+
+Memory is held by the policies themselves; only the duration of a step comes from a model (``cost``). Two engines
+give the same numbers: one goes from event to event, the other (``scenario.engine=steps``) token by token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.config import Config, ServingScenario, build
+from bench.measure.timers.quiet import quiet
+from bench.rows.result import Answer
+from bench.scenarios.bookkeeping import digest
+from bench.scenarios.filling import new_policy
+from bench.scenarios.serving.cost import FS_PER_S, FS_PER_US, roofline
+from bench.scenarios.serving.engines.events import EventReplay
+from bench.scenarios.serving.engines.steps import PlainReplay
+from bench.scenarios.serving.groups import Beams, Group
+from bench.scenarios.serving.load import Load, make_load
+from bench.scenarios.serving.measured import with_measured_attention
+from bench.scenarios.serving.memory import Memory, PagedMemory, ReservedMemory
+from bench.scenarios.serving.metrics import (
+    asked_columns,
+    batch_columns,
+    curves,
+    latencies,
+    latency_columns,
+    latency_samples,
+    memory_columns,
+)
+from bench.scenarios.serving.record import Record
+from impls.interface import Unsupported
+from impls.policies import PagePool, PrefixPool, Reserved
+from impls.policies.prefix_keys import PageKey, keys_of_hash_ids
+
+COUNTS = ("steps", "preemptions", "most_running_seqs", "prompt_tokens", "output_tokens", "prefix_hit_tokens",
+          "recomputed_tokens")  # fmt: skip
+"""Columns that are the record's counts, by the same names."""
+PAGE_COUNTS = {
+    "swapped_out_pages": "pages_swapped_out",
+    "swapped_in_pages": "pages_swapped_in",
+    "copied_pages": "pages_copied",
+}
+"""Columns that are a page pool's counters."""
+
+
+def run_serving(argument: Mapping[str, Any]) -> Answer:
+    """Serve a workload.
+
+    Args:
+        argument: ``config`` (resolved, plain containers).
+
+    Raises:
+        Unsupported: the pool could never hold any of the requests to its end, or nothing is served before the end.
+    """
+    config = build(argument["config"])
+    load = make_load(config)
+    memory = make_memory(config, load)
+    with quiet():
+        started = time.perf_counter()
+        record = replay(config, load, memory)
+        replay_s = time.perf_counter() - started
+    if len(record.refused) == len(load):
+        raise Unsupported(f"memory_budget={config.memory_budget} could never hold any of the {len(load)} requests to "
+                          "its end (NEVER)")  # fmt: skip
+    if not record.count["steps"]:
+        raise Unsupported("scenario.stop_at=trace_end stops before the first step: nothing was served")
+    return answer_of(config, load, memory, record, replay_s)
+
+
+def replay(config: Config, load: Load, memory: Memory) -> Record:
+    """Serve a load with the engine that the configuration names."""
+    scenario = config.scenario
+    assert isinstance(scenario, ServingScenario)
+    beams = Beams(config.seed, scenario.num_samples, scenario.beam_turnover) if scenario.draws_beams else None
+    cost = roofline(config.cost, config.model, config.page_size)
+    cost = with_measured_attention(cost, config.cost, config.model, config.page_size).slowed(config.cost.slowdown)
+    engine = EventReplay if scenario.engine == "events" else PlainReplay
+    return engine(load, memory, cost, scenario, beams, end_fs(scenario, load)).run()
+
+
+def end_fs(scenario: ServingScenario, load: Load) -> int | None:
+    """When to stop; ``None``: when all is served."""
+    if scenario.stop_at == "drained":
+        return None
+    return round(scenario.duration_s * FS_PER_S) if scenario.duration_s is not None else load.arrivals_fs[-1]
+
+
+def make_memory(config: Config, load: Load) -> Memory:
+    """An empty pool of the policy.
+
+    Raises:
+        Unsupported: the pool does not hold the shared prefix.
+    """
+    scenario = config.scenario
+    assert isinstance(scenario, ServingScenario)
+    policy = new_policy(config, None, host_ratio=scenario.swap_pool_ratio)
+    if isinstance(policy, Reserved):
+        return ReservedMemory(policy)
+    assert isinstance(policy, PagePool)
+    try:
+        return PagedMemory(policy, scenario.shared_prefix_tokens, page_keys(config, load))
+    except ValueError as error:
+        raise Unsupported(str(error)) from error
+
+
+def page_keys(config: Config, load: Load) -> Any:
+    """How policy=prefix names the full pages of a prompt: those of the shared prefix, or by a trace's block ids."""
+    assert isinstance(config.scenario, ServingScenario)
+    prefix = [-1 - page for page in range(config.scenario.shared_prefix_tokens // config.page_size)]
+    ids, block = load.hash_ids, load.hash_block_tokens
+    if ids is None or block is None or prefix:
+        return lambda group: prefix
+
+    def keys(group: Group) -> Sequence[PageKey]:
+        return keys_of_hash_ids(ids[group.index], block, group.prompt, config.page_size)
+
+    return keys
+
+
+def _digest_of(load: Load, num_samples: int) -> str:
+    """Hash of the work: who comes when (in microseconds), with which lengths, wanting how many sequences."""
+    arrivals_us = [arrival // FS_PER_US for arrival in load.arrivals_fs]
+    return digest([arrivals_us, load.prompts, load.outputs, [num_samples] * len(load)])
+
+
+def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay_s: float) -> Answer:
+    """All columns of a replay."""
+    scenario = config.scenario
+    assert isinstance(scenario, ServingScenario)
+    times = latencies(load, record, finished_only=scenario.record_finished_only)
+    refused, finished = set(record.refused), sum(record.finished)
+    arrived = sum(arrival <= record.end_fs for index, arrival in enumerate(load.arrivals_fs) if index not in refused)
+    values = {
+        **asked_columns(config),
+        "finished_requests": finished,
+        "unfinished_requests": arrived - finished,
+        "refused_seqs": len(record.refused),
+        "skipped_requests": load.skipped,
+        "unordered_requests": load.unordered,
+        **{name: record.count[name] for name in COUNTS},
+        **batch_columns(load, record),
+        **latency_columns(record, times),
+        **memory_columns(config, record, memory.policy.pool_bytes),
+        "batch_digest": _digest_of(load, scenario.num_samples),
+        "curves": curves(record, memory.policy.pool_bytes // config.model.token_bytes),
+        "replay_s": replay_s,
+    }
+    asked = values["prompt_tokens"] + values["recomputed_tokens"]
+    values["prefix_hit_ratio"] = values["prefix_hit_tokens"] / asked if isinstance(memory.policy, PrefixPool) else None
+    if isinstance(memory.policy, PagePool):
+        values |= {column: memory.policy.counters[name] for column, name in PAGE_COUNTS.items()}
+    samples: dict[str, Any] = {"refused_requests": record.refused}
+    if scenario.keep_latencies:
+        samples |= latency_samples(load, record, times, finished_only=scenario.record_finished_only)
+    answer = Answer(values={name: value for name, value in values.items() if value is not None}, samples=samples)
+    answer.leave_null("has no effect on this point, or there is nothing to take it of",
+                      *(name for name, value in values.items() if value is None))  # fmt: skip
+    return answer

@@ -1,0 +1,1 @@
+"""Scenarios with tensors: decode, prefill and swap."""

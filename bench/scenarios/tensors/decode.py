@@ -1,0 +1,95 @@
+"""Scenario ``decode``: fill a cache to mid-decode, check one step, then time it and weigh it.
+
+Two processes per point: ``time_point`` checks against the reference and takes all timings;
+``weigh_point`` holds nothing but the cache and reads memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bench.config import Config, build
+from bench.measure.timers.timing import choose_timer
+from bench.rows.result import Answer
+from bench.scenarios.bookkeeping import bookkeeping
+from bench.scenarios.filling import Filled, draw, fill
+from bench.scenarios.tensors.decode_timing import Step, moved_bytes, seen_layer_bytes, time_step
+from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
+from bench.scenarios.tensors.timed import compare_with_ceiling, describe, judge_error
+from bench.scenarios.tensors.weighing import weigh
+from impls.interface import Batch, KVCache
+from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.spec import ModelSpec
+
+
+def time_point(argument: Mapping[str, Any]) -> Answer:
+    """Check one decode step, then time every operation of it.
+
+    Args:
+        argument: ``config`` (resolved, plain containers) and ``ceiling_gbps`` of this run.
+    """
+    config = build(argument["config"])
+    filled = fill(config, *draw(config))
+    answer = Answer(values=bookkeeping(filled) | {"layers_allocated": config.layers_allocated})
+    choice = choose_timer(
+        config.measure,
+        torch.device(config.device),
+        moved_bytes=seen_layer_bytes(config, filled),
+        storage_bytes=filled.policy.pool_bytes // config.model.num_layers,
+        ceiling_gbps=argument["ceiling_gbps"],
+    )
+    # The timer rotates among layers: they hold the same, each at its own address.
+    cache = make_cache(config, filled.policy, num_layers=max(config.layers_allocated, choice.copies))
+    inputs = draw_inputs(config, filled)
+    held = held_by(cache, inputs, config)
+    for seq_id, (keys, values) in enumerate(zip(inputs.keys, inputs.values, strict=True)):
+        write_sequence(cache, seq_id, keys, values)
+    batch = cache.prepare(range(len(filled.seq_lens)))
+    cache.tune(inputs.query, batch)
+    describe(answer, cache, batch.metadata_bytes)
+    _check(answer, cache, held, batch, config.model)
+    if answer.status == "ok":
+        step = Step(
+            config=config,
+            filled=filled,
+            cache=cache,
+            query=inputs.query,
+            newest=inputs.newest(),
+            batch=batch,
+        )
+        for copies in (inputs, held):  # the reference is done; they would only compete for memory
+            copies.keys.clear()
+            copies.values.clear()
+        time_step(answer, step, choice)
+        compare_with_ceiling(answer, moved_bytes(step), answer.values["decode_us"], argument["ceiling_gbps"])
+    return answer
+
+
+def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: ModelSpec) -> None:
+    """Compare one step of every layer with the float32 reference; a wrong answer is never timed."""
+    masking: dict[str, Any] = {"window": model.sliding_window, "soft_cap": model.soft_cap}
+    reference = decode_attention(held.query, held.keys, held.values, **masking)
+    allowed = allowed_error(held.query, held.keys, held.values, reference, **masking)
+    layers = range(len(cache.tensors) // 2)
+    error = max(max_rel_error(cache.decode(layer, held.query, batch), reference) for layer in layers)
+    judge_error(answer, error, allowed)
+
+
+def weigh_point(argument: Mapping[str, Any]) -> Answer:
+    """Read memory around allocating, touching, writing and decoding; nothing else is held here.
+
+    Args:
+        argument: ``config`` (resolved, plain containers).
+    """
+    return weigh(build(argument["config"]), _step)
+
+
+def _step(config: Config, filled: Filled, cache: KVCache) -> None:
+    batch = cache.prepare(range(len(filled.seq_lens)))
+    shape = (len(filled.seq_lens), config.model.num_query_heads, config.model.head_dim)
+    query = torch.ones(shape, dtype=getattr(torch, config.model.dtype), device=config.device)
+    cache.tune(query, batch)
+    cache.decode(0, query, batch)

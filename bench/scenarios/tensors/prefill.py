@@ -1,0 +1,169 @@
+"""Scenario ``prefill``: let prompts ask, whole or a chunk of each, over K and V that are cached already.
+
+Two processes per point, as for ``decode``: ``time_point`` checks against the reference and takes all
+timings; ``weigh_point`` holds nothing but the cache and reads memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.config import Config, PrefillScenario, build
+from bench.measure.timers.timing import choose_timer
+from bench.rows.result import Answer
+from bench.scenarios.bookkeeping import bookkeeping, digest
+from bench.scenarios.filling import Filled, draw, fill
+from bench.scenarios.tensors.decode_timing import seen_layer_bytes
+from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
+from bench.scenarios.tensors.prefill_timing import PrefillStep, time_prefill
+from bench.scenarios.tensors.timed import describe, judge_error
+from bench.scenarios.tensors.weighing import weigh
+from impls.interface import KVCache, PrefillBatch, PrefillKVCache, Unsupported
+from impls.reference import allowed_error, max_rel_error, prefill_attention
+
+CHECKED_QUERIES: Final = 256
+"""Queries that the reference takes at once: its scores are float32 for every query, head and token."""
+
+
+def time_point(argument: Mapping[str, Any]) -> Answer:
+    """Check one step, then time every operation of it.
+
+    Args:
+        argument: ``config`` (resolved, plain containers) and ``ceiling_gbps`` of this run.
+
+    Raises:
+        Unsupported: the implementation computes no prompts.
+    """
+    config = build(argument["config"])
+    filled = fill(config, *draw(config))
+    num_queries = queries_of(config, filled)
+    answer = Answer(values=bookkeeping(filled) | _asked(config, filled, num_queries))
+    kv_bytes = seen_layer_bytes(config, filled, num_queries)
+    query_bytes = sum(num_queries) * config.model.num_query_heads * config.model.head_dim * config.model.element_bytes
+    choice = choose_timer(
+        config.measure,
+        torch.device(config.device),
+        moved_bytes=kv_bytes + 2 * query_bytes,
+        storage_bytes=filled.policy.pool_bytes // config.model.num_layers + query_bytes,
+        ceiling_gbps=argument["ceiling_gbps"],
+    )
+    # The timer rotates among layers: they hold the same, each at its own address.
+    cache = prefilling(
+        make_cache(config, filled.policy, num_layers=max(config.layers_allocated, choice.copies)), config
+    )
+    inputs = draw_inputs(config, filled, sum(num_queries))
+    held = held_by(cache, inputs, config)
+    batch = cache.prepare_prefill(range(len(filled.seq_lens)), num_queries)
+    newest = _write(cache, inputs, num_queries, batch)
+    cache.tune_prefill(inputs.query, batch)
+    describe(answer, cache, batch.metadata_bytes)
+    _check(answer, cache, held, num_queries, batch, config)
+    if answer.status == "ok":
+        step = PrefillStep(
+            config=config,
+            num_queries=num_queries,
+            cache=cache,
+            queries=inputs.query.expand(choice.copies, -1, -1, -1).clone(),
+            newest=newest,
+            batch=batch,
+            kv_bytes=kv_bytes,
+        )
+        for copies in (inputs, held):  # the reference is done; they would only compete for memory
+            copies.keys.clear()
+            copies.values.clear()
+        time_prefill(answer, step, filled, choice, argument["ceiling_gbps"])
+    return answer
+
+
+def queries_of(config: Config, filled: Filled) -> list[int]:
+    """Of each sequence, how many of its newest tokens ask."""
+    assert isinstance(config.scenario, PrefillScenario)
+    return [config.scenario.num_queries(seq_len) for seq_len in filled.seq_lens.tolist()]
+
+
+def prefilling(cache: KVCache, config: Config) -> PrefillKVCache:
+    """The cache, as one that computes prompts.
+
+    Raises:
+        Unsupported: it does not.
+    """
+    if not isinstance(cache, PrefillKVCache):
+        raise Unsupported(f"{config.impl.name} computes no prompts: it has no prefill")
+    return cache
+
+
+def _asked(config: Config, filled: Filled, num_queries: Sequence[int]) -> dict[str, Any]:
+    assert isinstance(config.scenario, PrefillScenario)
+    return {
+        "layers_allocated": config.layers_allocated,
+        "chunk_tokens": config.scenario.chunk_tokens,
+        "cached_tokens": config.scenario.cached_tokens,
+        "prefill_tokens": sum(num_queries),
+        "batch_digest": digest(np.concatenate([filled.seq_lens, num_queries])),
+    }
+
+
+def _write(cache: KVCache, inputs: Inputs, num_queries: Sequence[int], batch: PrefillBatch) -> tuple[Tensor, Tensor]:
+    """Write what is cached already, then the step's own tokens through its slot mapping; returns their K and V."""
+    sequences = list(zip(inputs.keys, inputs.values, num_queries, strict=True))
+    for seq_id, (keys, values, count) in enumerate(sequences):
+        if count < len(keys):
+            write_sequence(cache, seq_id, keys[:-count], values[:-count])
+    newest = torch.cat([keys[-n:] for keys, _, n in sequences]), torch.cat([values[-n:] for _, values, n in sequences])
+    for layer in range(len(cache.tensors) // 2):
+        cache.write(layer, batch.slot_mapping, *newest)
+    return newest
+
+
+def _check(
+    answer: Answer,
+    cache: PrefillKVCache,
+    held: Inputs,
+    num_queries: Sequence[int],
+    batch: PrefillBatch,
+    config: Config,
+) -> None:
+    """Compare one step of every layer with the float32 reference; a wrong answer is never timed."""
+    masking: dict[str, Any] = {"window": config.model.sliding_window, "soft_cap": config.model.soft_cap}
+    blocks = _blocks(held, num_queries)
+    queries, keys, values = ([block[part] for block in blocks] for part in range(3))
+    reference = prefill_attention(queries, keys, values, **masking)
+    allowed = allowed_error(queries, keys, values, reference, **masking)
+    layers = range(len(cache.tensors) // 2)
+    error = max(max_rel_error(cache.prefill(layer, held.query, batch), reference) for layer in layers)
+    judge_error(answer, error, allowed)
+
+
+def _blocks(held: Inputs, num_queries: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Queries a few at a time, in order, with the K and V up to the last of them: whose newest tokens they are."""
+    blocks = []
+    for query, keys, values in zip(held.query.split(list(num_queries)), held.keys, held.values, strict=True):
+        end = len(keys) - len(query)
+        for block in query.split(CHECKED_QUERIES):
+            end += len(block)
+            blocks.append((block, keys[:end], values[:end]))
+    return blocks
+
+
+def weigh_point(argument: Mapping[str, Any]) -> Answer:
+    """Read memory around allocating, touching, writing and computing; nothing else is held here.
+
+    Args:
+        argument: ``config`` (resolved, plain containers).
+    """
+    return weigh(build(argument["config"]), _step)
+
+
+def _step(config: Config, filled: Filled, cache: KVCache) -> None:
+    cache = prefilling(cache, config)
+    num_queries = queries_of(config, filled)
+    batch = cache.prepare_prefill(range(len(filled.seq_lens)), num_queries)
+    shape = (sum(num_queries), config.model.num_query_heads, config.model.head_dim)
+    query = torch.ones(shape, dtype=getattr(torch, config.model.dtype), device=config.device)
+    cache.tune_prefill(query, batch)
+    cache.prefill(0, query, batch)

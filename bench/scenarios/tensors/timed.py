@@ -1,0 +1,129 @@
+"""What the timed scenarios share: what is checked before a timing, and from samples to columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from bench.measure.intervals import median_interval, rel_spread
+from bench.measure.machine.fitness import doubts, fitness_columns, sample_doubts
+from bench.measure.machine.host_state import usable_cores
+from bench.measure.machine.telemetry import Telemetry
+from bench.measure.samples import Samples
+from bench.measure.timers.timing import Timer
+from bench.measure.timers.work import Work
+from bench.rows.result import Answer
+from impls.interface import KVCache
+
+DETAILS = ("sdpa_backend", "sdpa_call", "kernel_choice", "bytes_read")
+
+
+def describe(answer: Answer, cache: KVCache, metadata_bytes: int) -> None:
+    """What the implementation says of itself and of the batch."""
+    details = cache.details()
+    answer.values["metadata_bytes"] = metadata_bytes
+    answer.values |= {name: details.get(name) for name in DETAILS}
+    absent = [name for name in DETAILS if details.get(name) is None]
+    answer.leave_null("the implementation has none", *absent)
+
+
+def judge_error(answer: Answer, error: float, allowed: float) -> None:
+    """Note the largest error against the reference; above what is allowed, nothing may be timed."""
+    answer.values |= {"max_rel_error": error, "allowed_rel_error": allowed}
+    if not error <= allowed:
+        answer.status = "incorrect"
+        answer.status_reason = f"max_rel_error={error:.3g} is above the allowed {allowed:.3g}; nothing was timed"
+
+
+def layer_copies(cache: KVCache, count: int) -> Sequence[tuple[Tensor, ...]]:
+    """K and V of the first layers: copies of the inputs that a timer takes in turn."""
+    tensors = cache.tensors
+    return [(tensors[layer], tensors[len(tensors) // 2 + layer]) for layer in range(count)]
+
+
+def append_work(cache: KVCache, slot_mapping: Tensor, newest: tuple[Tensor, Tensor], copies: int) -> Work:
+    """Writing K and V of some tokens into one layer.
+
+    Args:
+        cache: whose layers are copies to rotate among.
+        slot_mapping: the slot of each token.
+        newest: their K and V.
+        copies: layers to take in turn.
+    """
+    keys, values = newest
+    return Work(
+        call=lambda layer: cache.write(layer, slot_mapping, keys, values),
+        copies=layer_copies(cache, copies),
+        bytes_per_call=2 * (keys.nbytes + values.nbytes),
+    )
+
+
+def median_us(samples: Samples) -> float:
+    """The median of some samples."""
+    return median_interval(samples.values_us).median
+
+
+def add_main(answer: Answer, name: str, samples: Samples) -> None:
+    """Columns of the quantity that a scenario is about: ``<name>_us`` and all that tells how it was taken."""
+    low, median, high = median_interval(samples.values_us)
+    answer.values |= {
+        f"{name}_us": median,
+        f"{name}_us_low": low,
+        f"{name}_us_high": high,
+        f"{name}_us_min": min(samples.values_us),
+        f"{name}_spread_ratio": rel_spread(samples.values_us),
+        f"{name}_samples": len(samples.values_us),
+        f"{name}_sample_calls": samples.calls_per_sample,
+        f"{name}_warmup_calls": samples.warmup_calls,
+        f"{name}_stop": samples.stop,
+        f"{name}_enqueue_us": samples.launch_us,
+        "launch_bound": samples.launch_bound,
+        "timer": samples.timer,
+        "l2_mode": samples.l2_mode,
+    }
+    if samples.launch_us is None:
+        answer.leave_null("on a CPU nothing is enqueued", f"{name}_enqueue_us", "launch_bound")
+
+
+def add_hot(answer: Answer, name: str, timer: Timer, work: Work) -> dict[str, Samples]:
+    """Column ``<name>_hot_us``, the same with warm caches; its samples by their name."""
+    hot = timer.device_work_hot(work)
+    if hot is None:
+        answer.leave_null(f"on a CPU {name}_us is with warm caches already", f"{name}_hot_us")
+        return {}
+    answer.values[f"{name}_hot_us"] = median_us(hot)
+    return {f"{name}_hot": hot}
+
+
+def add_fitness(answer: Answer, samples: Mapping[str, Samples], watch: Telemetry, main: str, device: str) -> None:
+    """Keep the samples; was the machine quiet enough for them?
+
+    Args:
+        answer: gets the columns.
+        samples: all that were taken.
+        watch: who looked at the machine meanwhile.
+        main: name of the samples that must be known closely.
+        device: ``cpu`` or ``cuda``.
+    """
+    answer.samples |= {name: taken.to_json() for name, taken in samples.items()}
+    answer.values["discarded_ratio"] = max(taken.discarded_ratio for taken in samples.values())
+    blocks = [taken.telemetry for taken in samples.values()]
+    on_cuda = torch.device(device).type == "cuda"
+    found = doubts(blocks, usable_cores=usable_cores(), heavy_processes=watch.heavy_processes(), on_cuda=on_cuda)
+    rel_half_width = median_interval(samples[main].values_us).rel_half_width
+    found |= sample_doubts(f"{main}_us", rel_half_width, answer.values["discarded_ratio"])
+    answer.values |= fitness_columns(found)
+    if not found:
+        answer.leave_null("nothing was found to doubt", "fitness_reasons")
+
+
+def compare_with_ceiling(answer: Answer, moved_bytes: int, us: float, ceiling_gbps: float | None) -> None:
+    """Achieved bandwidth from the bytes that any implementation must move, not those that this one does."""
+    values = answer.values
+    values["achieved_gbps"] = moved_bytes / us / 1000
+    if ceiling_gbps is None:
+        answer.leave_null("the ceiling could not be measured; see the log", "ceiling_gbps", "ceiling_ratio")
+    else:
+        values |= {"ceiling_gbps": ceiling_gbps, "ceiling_ratio": values["achieved_gbps"] / ceiling_gbps}

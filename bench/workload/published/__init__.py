@@ -1,0 +1,1 @@
+"""The catalogue of published traces and their download."""

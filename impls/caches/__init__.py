@@ -1,0 +1,1 @@
+"""The registered implementations, one file each."""

@@ -1,0 +1,1 @@
+"""Attention in plain torch: chunks, gathering, SDPA and threads."""

@@ -1,0 +1,125 @@
+"""How the chunks of a batch are read from storage: in place where they lie in a row, else gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from impls.cpu.token_chunks import ChunkGroup, chunks_of_seqs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A group of chunks, on the device (see ``ChunkGroup``).
+
+    Attributes:
+        slots: which rows of the storage: int32 ``[num_chunks * width]``, or one run of them.
+        num_chunks: chunks of the group.
+        width: tokens of its longest chunk.
+        mask: ``[num_chunks, 1, 1, width]``, -inf past a chunk's end; ``None`` if none is shorter.
+    """
+
+    slots: Tensor | slice
+    num_chunks: int
+    width: int
+    mask: Tensor | None
+
+    @property
+    def num_slots(self) -> int:
+        """Rows of the storage that are read."""
+        return self.num_chunks * self.width
+
+    @property
+    def nbytes(self) -> int:
+        """Device bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in (self.slots, self.mask) if isinstance(tensor, Tensor))
+
+    def read(self, storage: Tensor, buffer: Tensor | None = None) -> Tensor:
+        """K or V of the group.
+
+        Args:
+            storage: ``[num_slots, num_kv_heads, head_dim]``.
+            buffer: what a gather overwrites, ``[at least num_slots, num_kv_heads, head_dim]``;
+                ``None``: a new tensor.
+
+        Returns:
+            ``[num_chunks, width, num_kv_heads, head_dim]``.
+        """
+        if isinstance(self.slots, slice):
+            rows = storage[self.slots]
+        elif buffer is None:
+            rows = storage.index_select(0, self.slots)
+        else:
+            rows = torch.index_select(storage, 0, self.slots, out=buffer[: self.num_slots])
+        return rows.view(self.num_chunks, self.width, *storage.shape[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a batch is computed.
+
+    Attributes:
+        pieces: one call of attention each.
+        seqs: int64 ``[num_chunks]``, the batch row of each chunk, over all pieces.
+        chunks: int64 ``[num_seqs, max_chunks_per_seq]``, the chunks of each sequence, and
+            ``num_chunks`` past its last.
+    """
+
+    pieces: Sequence[Piece]
+    seqs: Tensor
+    chunks: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Device bytes of the tensors."""
+        return sum(piece.nbytes for piece in self.pieces) + self.seqs.nbytes + self.chunks.nbytes
+
+    @property
+    def gathered_slots(self) -> int:
+        """The most rows of storage that one piece gathers."""
+        return max((piece.num_slots for piece in self.pieces if isinstance(piece.slots, Tensor)), default=0)
+
+    @property
+    def in_place_ratio(self) -> float:
+        """Share of the rows read that need no gather."""
+        in_place = sum(piece.num_slots for piece in self.pieces if isinstance(piece.slots, slice))
+        return in_place / sum(piece.num_slots for piece in self.pieces)
+
+
+def make_plan(
+    groups: Sequence[ChunkGroup], num_seqs: int, dtype: torch.dtype, device: torch.device, *, in_place: bool = True
+) -> Plan:
+    """Copy a batch's chunks to the device.
+
+    Args:
+        groups: what ``token_chunks.cut`` returned.
+        num_seqs: rows of the batch.
+        dtype: of the masks, which is that of the scores they are added to.
+        device: where attention runs.
+        in_place: whether slots that are one run become a slice; else they are always listed.
+    """
+    return Plan(
+        pieces=[_piece(group, dtype, device, in_place) for group in groups],
+        seqs=torch.from_numpy(np.concatenate([group.seqs for group in groups])).to(device),
+        chunks=torch.from_numpy(chunks_of_seqs(groups, num_seqs)).to(device),
+    )
+
+
+def _piece(group: ChunkGroup, dtype: torch.dtype, device: torch.device, in_place: bool) -> Piece:
+    num_chunks, width = group.slots.shape
+    slots: Tensor | slice
+    if in_place and group.is_consecutive:
+        first = int(group.slots[0, 0])
+        slots = slice(first, first + group.slots.size)
+    else:
+        slots = torch.from_numpy(group.slots.reshape(-1)).to(device)
+    mask = None
+    if group.is_ragged:
+        is_padding = torch.from_numpy(np.arange(width) >= group.lens[:, None])
+        mask = torch.zeros(is_padding.shape, dtype=dtype).masked_fill_(is_padding, -torch.inf)
+        mask = mask[:, None, None].to(device)
+    return Piece(slots=slots, num_chunks=num_chunks, width=width, mask=mask)

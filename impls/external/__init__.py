@@ -1,0 +1,1 @@
+"""What the caches around other projects' kernels share."""

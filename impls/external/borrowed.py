@@ -1,0 +1,189 @@
+"""The paged caches around attention kernels that others wrote: all but the attention itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from typing import Any, ClassVar, Final, TypeVar
+
+import torch
+from torch import Tensor
+
+from impls.interface import Policy, Unsupported
+from impls.policies import PagePool
+from impls.spec import ModelSpec
+from impls.storage.page_table import build_page_table, unique_live_tokens
+from impls.storage.paged_batch import OnPages, PagedBatch, to_device
+from impls.storage.slots import SlotStorage, check_options, check_plain
+
+_Result = TypeVar("_Result")
+HALF_PRECISION: Final = ("float16", "bfloat16")
+
+
+@dataclass(kw_only=True)
+class BorrowedBatch(OnPages):
+    """One decode step's metadata (``impls.interface.Batch``), and what the kernel wants beside it.
+
+    Attributes:
+        extra: of the implementation's own making.
+        extra_bytes: device bytes of that.
+    """
+
+    extra: Any = None
+    extra_bytes: int = 0
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Device bytes of the page table, the lengths, the slot mapping and what the kernel wants beside them."""
+        return self.paged.metadata_bytes + self.extra_bytes
+
+
+class BorrowedPaged(ABC):
+    """KV cache over a pool of pages, ``[num_pages, page_size, num_kv_heads, head_dim]`` per layer.
+
+    Args:
+        model: shapes and dtype.
+        policy: a ``PagePool``.
+        device: where the storage lies.
+        num_layers: layers that get storage.
+        options: those that ``OPTIONS`` names.
+
+    Raises:
+        Unsupported: the package, the device, the dtype or the page size is not served, or the
+            model's attention is not plain.
+        ValueError: an unknown option.
+    """
+
+    NAME: ClassVar[str]
+    PACKAGE: ClassVar[str | None] = None  # what must be installed beside torch
+    DTYPES: ClassVar[Sequence[str]] = HALF_PRECISION
+    DEVICES: ClassVar[Sequence[str]] = ("cuda",)
+    OPTIONS: ClassVar[Sequence[str]] = ()
+
+    def __init__(
+        self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
+    ) -> None:
+        check_options(options, self.OPTIONS)
+        self._version = self._require(model, device)
+        if not isinstance(policy, PagePool):
+            raise Unsupported(f"{self.NAME} stands on a page pool, not on {type(policy).__name__}")
+        check_plain(model, self.NAME)
+        self.policy: PagePool = policy
+        self._model = model
+        self._device = torch.device(device)
+        self._options = options
+        self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
+        self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
+        try:
+            self._set_up()
+        except ImportError as error:  # a package that was built for another torch, or a part of it alone
+            raise Unsupported(f"{self.NAME} cannot import what it needs: {_first_line(error)}") from error
+
+    @property
+    def tensors(self) -> Sequence[Tensor]:
+        """``[num_pages, page_size, num_kv_heads, head_dim]`` each: K of each layer, then V of each layer."""
+        return [self._pages(rows) for rows in (*self._storage.keys, *self._storage.values)]
+
+    @property
+    def storage_bytes(self) -> int:
+        """Bytes that the K and V tensors really take."""
+        return self._storage.nbytes
+
+    def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store K and V of some tokens; see ``KVCache.write``."""
+        self._storage.write(layer, slot_mapping, keys, values)
+
+    def prepare(self, seq_ids: Sequence[int]) -> BorrowedBatch:
+        """Look up the pages of a batch and plan for it; see ``KVCache.prepare``."""
+        paged = to_device(build_page_table(self.policy, seq_ids), self._device)
+        return self._refusing(partial(self._plan, paged))
+
+    def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
+        """Run the kernel once, so that whatever it compiles is compiled; it chooses for itself."""
+        self.decode(0, query, batch)
+        table = batch.paged.host
+        live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
+        self._details = {
+            "sdpa_backend": None,
+            "kernel_choice": self._version,
+            "bytes_read": live_bytes + 2 * query.nbytes + table.page_table.nbytes,
+        }
+
+    def decode(self, layer: int, query: Tensor, batch: BorrowedBatch) -> Tensor:
+        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        return self._refusing(partial(self._attend, query, *self._of(layer), batch))
+
+    def details(self) -> Mapping[str, str | int | float | None]:
+        """Facts about the last ``tune``: ``bytes_read``, and whose kernel in which version."""
+        return dict(self._details)
+
+    @abstractmethod
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+        """Attention over one layer's pages."""
+
+    def _set_up(self) -> None:
+        """Import what must be imported; refuse what the kernel does not take.
+
+        Raises:
+            Unsupported: a shape that the kernel is known not to take.
+        """
+        return
+
+    def _runs_on(self, kind: str) -> bool:
+        """Whether it does so on this kind of device."""
+        return kind in self.DEVICES
+
+    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+        return BorrowedBatch(paged=paged)
+
+    def _plan_queries(self, paged: PagedBatch) -> BorrowedBatch:
+        """A plan with where each sequence's one query begins, int32 ``[num_seqs + 1]``, for kernels of ragged queries.
+
+        Past a sequence's end the device's page table holds page 0 instead of -1: such kernels may compute
+        addresses there, though they load nothing.
+        """
+        paged.page_table.clamp_(min=0)
+        starts = torch.arange(len(paged.host.seq_lens) + 1, dtype=torch.int32, device=self._device)
+        return BorrowedBatch(paged=paged, extra=starts, extra_bytes=starts.nbytes)
+
+    def _refusing(self, call: Callable[[], _Result]) -> _Result:
+        """A call, with what the kernel refuses as ``Unsupported``.
+
+        Raises:
+            Unsupported: the kernel does not take this; in its own words.
+        """
+        try:
+            return call()
+        except torch.OutOfMemoryError:
+            raise  # not a lack of ability: the caller has a status for it
+        except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
+            said = f"{self.NAME} does not take page_size={self.policy.page_size} here: {_first_line(error)}"
+            raise Unsupported(said) from error
+
+    def _of(self, layer: int) -> tuple[Tensor, Tensor]:
+        return self._pages(self._storage.keys[layer]), self._pages(self._storage.values[layer])
+
+    def _pages(self, rows: Tensor) -> Tensor:
+        return rows.view(self.policy.num_pages, self.policy.page_size, *rows.shape[1:])
+
+    def _require(self, model: ModelSpec, device: str) -> str:
+        """Name and version of whose kernel it is."""
+        package = self.PACKAGE or "torch"
+        if importlib.util.find_spec(package) is None:
+            raise Unsupported(f"{self.NAME} needs the package {package}, which is not installed")
+        kind = torch.device(device).type
+        if not self._runs_on(kind):
+            raise Unsupported(f"{self.NAME} needs device={' or '.join(self.DEVICES)}, not {kind}")
+        if model.dtype not in self.DTYPES:
+            raise Unsupported(f"{self.NAME} takes {' and '.join(self.DTYPES)}, not {model.dtype}")
+        if self.PACKAGE is None:
+            return f"torch {torch.__version__}"
+        return f"{package} {metadata.version(metadata.packages_distributions()[package][0])}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["it does not say why"])[0]

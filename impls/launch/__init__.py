@@ -1,0 +1,1 @@
+"""Launches the Triton kernels: tiles, splits and tuning."""

@@ -1,0 +1,1 @@
+"""Storage and page tables that the caches share."""

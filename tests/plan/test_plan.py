@@ -1,0 +1,91 @@
+"""Planning: what a key holds, what is merged, what cannot run and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.plan import question
+from bench.plan.points import Plan
+from tests.support.points import Composed, plan_of
+
+
+def test_the_contiguous_cache_runs_once_in_a_page_size_sweep() -> None:
+    points = [
+        Composed(f"impl={impl}", page_size=size) for impl in ("contiguous", "paged_torch") for size in (4, 16, 64)
+    ]
+    plan = plan_of(*points)
+    asked = [(point.question["impl"]["name"], point.question["page_size"]) for point in plan.points]
+    assert asked == [("contiguous", None), ("paged_torch", 4), ("paged_torch", 16), ("paged_torch", 64)]
+    assert plan.merged == 2
+
+
+def test_the_key_is_the_question_not_the_run() -> None:
+    def key(*overrides: str, **changes: object) -> str:
+        return plan_of(Composed(*overrides, **changes)).points[0].key
+
+    base = key()
+    assert base == key(replicates=7, run_dir="elsewhere", timeout_s=9.0)
+    assert base == key(policy={"name": "paged"}), "auto is the policy that it stands for"
+    assert base == key(memory_budget=str(32 * 1024 * 2 * 4096)), "auto is the size that it stands for"
+    assert base == key(scenario={"aged_turnovers": 5.0}), "without effect on a shuffled layout"
+    assert base != key(page_layout="aged")
+    assert key(page_layout="aged") != key(page_layout="aged", scenario={"aged_turnovers": 5.0})
+    assert len({base, key(seed=1), key(num_seqs=8), key(page_size=8), key("model=opt-13b")}) == 5
+
+
+def test_sizes_are_hashed_as_bytes() -> None:
+    keys = {plan_of(Composed(memory_budget=text)).points[0].key for text in ("64MiB", "65536KiB", str(64 * 2**20))}
+    assert len(keys) == 1
+
+
+def test_a_trace_is_hashed_by_its_content(tmp_path: Path) -> None:
+    text = "arrival_s,prompt_len,output_len\n" + ",100,20\n" * 40
+    keys = []
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text(text)
+        keys.append(plan_of(Composed("workload=trace", workload={"path": str(tmp_path / name)})).points[0].key)
+    (tmp_path / "two.csv").write_text(text + ",7,7\n")
+    question._digest.cache_clear()
+    keys.append(plan_of(Composed("workload=trace", workload={"path": str(tmp_path / "two.csv")})).points[0].key)
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_default_budget_admits_everything_everywhere() -> None:
+    for page_size in (1, 3, 16, 1000, 1024):
+        for impl in ("contiguous", "paged_torch"):
+            assert plan_of(Composed(f"impl={impl}", page_size=page_size)).points[0].skip_status is None
+
+
+@pytest.mark.parametrize(
+    ("composed", "reason"),
+    [
+        (Composed("impl=paged_triton"), "paged_triton needs device=cuda; this point is on cpu"),
+        (Composed("impl=contiguous", "policy=paged"), "contiguous cannot stand on policy=paged; it takes reserved_max"),
+        (Composed(memory_budget="256KiB"), r"memory_budget=262144 cannot hold one sequence \(NEVER\)"),
+        (Composed(memory_budget="1KiB"), "memory_budget=1024 bytes must be at least 131072"),
+        (
+            Composed(page_layout="shared_prefix", page_size=512),
+            ".*page_size=512 is longer than scenario.shared_prefix_tokens=256",
+        ),
+    ],
+)
+def test_what_cannot_run_beside_what_can_is_unsupported(composed: Composed, reason: str) -> None:
+    plan = plan_of(Composed(), composed)
+    assert plan.points[0].skip_status is None
+    with pytest.raises(ValueError, match=f"no point of the plan can run: {reason}"):
+        plan_of(composed)
+
+
+def test_a_plan_survives_its_file() -> None:
+    plan = plan_of(Composed(), Composed(page_size=4))
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def test_replicates_are_interleaved() -> None:
+    plan = plan_of(*[Composed(page_size=size, replicates=2) for size in (4, 8)])
+    assert [(point.question["page_size"], replicate) for point, replicate in plan.jobs()] == [
+        (4, 0), (8, 0), (4, 1), (8, 1),
+    ]  # fmt: skip

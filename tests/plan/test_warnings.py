@@ -1,0 +1,44 @@
+"""The sweep says when an axis cannot matter, and is silent when it can."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.plan.warnings import warnings
+from tests.support.points import Composed, plan_of
+
+FIXED = {"name": "fixed", "length": 512}
+
+
+def told(*points: Composed, cache_bytes: int | None = None) -> tuple[str, ...]:
+    return warnings(plan_of(*points).points, cache_bytes)
+
+
+@pytest.mark.parametrize(("length", "expected"), [(512, True), (500, False)])
+def test_lengths_that_every_page_size_divides(length: int, expected: bool) -> None:
+    workload = {"name": "fixed", "length": length}
+    sentences = told(*[Composed("workload=fixed", workload=workload, page_size=size) for size in (8, 16)])
+    assert ("every length is a multiple of every page_size (8, 16)" in " ".join(sentences)) is expected
+
+
+def test_one_page_size_is_no_axis() -> None:
+    assert told(Composed("workload=fixed", workload=FIXED)) == ()
+
+
+@pytest.mark.parametrize(("small", "expected"), [("256MiB", True), ("32MiB", False)])
+def test_a_budget_that_admits_everything_everywhere(small: str, expected: bool) -> None:
+    sentences = told(*[Composed(memory_budget=budget) for budget in (small, "512MiB")])
+    assert ("admits all sequences: num_seqs binds" in " ".join(sentences)) is expected
+
+
+def test_a_page_size_axis_that_changes_the_batch() -> None:
+    tight = [Composed(memory_budget="64MiB", page_size=size) for size in (16, 1024)]
+    assert "along page_size different sequences are admitted" in " ".join(told(*tight))
+    ample = [Composed(page_size=size) for size in (16, 1024)]
+    assert told(*ample) == ()
+
+
+@pytest.mark.parametrize(("cache_bytes", "expected"), [(2**30, True), (2**20, False), (None, False)])
+def test_a_footprint_within_the_cache(cache_bytes: int | None, expected: bool) -> None:
+    sentences = told(Composed(), cache_bytes=cache_bytes)
+    assert ("1 of 1 points keep a layer's live K and V" in " ".join(sentences)) is expected

@@ -1,0 +1,67 @@
+"""The real NVML binding over a library of our own: built with ``cc``, scripted by a JSON file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).parent / "fake_nvml" / "nvml.c"
+VARIANTS = {"new": [], "old": ["-DNO_V3", "-DNO_MEMORY_V2", "-DNO_EVENT_REASONS"]}
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders that each hold a ``libnvidia-ml.so.1``, by the age of the driver that it plays."""
+    if shutil.which("cc") is None:
+        pytest.skip("needs a C compiler named cc, to build the NVML library that these tests load")
+    folders = {}
+    for name, flags in VARIANTS.items():
+        folders[name] = tmp_path_factory.mktemp(f"nvml-{name}")
+        command = ["cc", "-shared", "-fPIC", "-Wall", "-Werror", *flags, str(SOURCE)]
+        subprocess.run([*command, "-o", str(folders[name] / "libnvidia-ml.so.1")], check=True)
+    return folders
+
+
+@pytest.fixture
+def ask(libraries: dict[str, Path], tmp_path: Path) -> Ask:
+    """Run a piece of Python under a scripted NVML; its ``answer`` comes back through JSON.
+
+    In the code, ``script(**changes)`` changes the script; dots in keys are written as ``__``.
+    """
+
+    def run(code: str, script: dict[str, Any], *, driver: str | None = "new", env: dict[str, str] | None = None) -> Any:
+        path = tmp_path / "script.json"
+        path.write_text(json.dumps(script))
+        preamble = (
+            "import json, os\nfrom pathlib import Path\n"
+            "def script(**changes):\n"
+            "    path = Path(os.environ['FAKE_NVML'])\n"
+            "    changes = {name.replace('__', '.').strip('_'): value for name, value in changes.items()}\n"
+            "    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))\n"
+        )
+        environment = {
+            **{name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
+            "PYTHONPATH": str(ROOT),
+            "FAKE_NVML": str(path),
+            "LD_LIBRARY_PATH": str(libraries[driver] if driver else tmp_path),
+            **(env or {}),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", f"{preamble}{code}\nprint(json.dumps(answer))"],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
