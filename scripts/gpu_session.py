@@ -22,6 +22,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 from scripts.visit import wheels  # noqa: E402
 from scripts.visit.session import Session, State  # noqa: E402
 from scripts.visit.steps import FAST, SMALL, Step, chosen  # noqa: E402
+from scripts.visit.table import as_text, compared  # noqa: E402
 
 PACK_S = 6.0
 """Seconds kept for the last archive."""
@@ -38,6 +39,15 @@ def environment(packages: Path | None, base: Mapping[str, str], scratch: Path) -
         "FLASHINFER_WORKSPACE_BASE": str(scratch),
         "PAGED_ATTENTION_BENCH_CACHE": str(scratch / "tiles"),
     }
+
+
+SHOWN = ("flagship", "flashinfer", "ragged", "fig18a")
+"""Sweeps whose decode rows are printed at the end; table.txt in the archive has all of them."""
+
+
+def shown_table(rows: Sequence[tuple[str, Mapping[str, object]]]) -> str:
+    """Return the decode rows of the sweeps that matter most as text."""
+    return as_text(compared((sweep, row) for sweep, row in rows if sweep in SHOWN))
 
 
 def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
@@ -65,6 +75,7 @@ def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
         if packages and (packages / "flashinfer").is_dir() and arguments.device == "cuda":
             session.start_background("flashinfer", [sys.executable, "-m", "scripts.visit.flashinfer_jit"])
         outcomes = session.run()
+        print(shown_table(session.rows()))
     for outcome in outcomes.values():
         print(f"{outcome.status:12} {outcome.wall_s:7.1f} s  {outcome.name}")
     print(f"{session.packed}")

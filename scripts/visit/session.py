@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from scripts.visit.archive import pack, write_session
 from scripts.visit.steps import Step
+from scripts.visit.table import as_text, compared
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACK_EVERY_S = 15.0
@@ -194,8 +195,14 @@ class Session:
             self.sweeps.kill()
             for process in self.background.values():
                 _kill_group(process)
+            (self.work / "table.txt").write_text(as_text(compared(self.rows())), encoding="utf-8")
             self.save()
         return self.outcomes
+
+    def rows(self) -> list[tuple[str, dict[str, Any]]]:
+        """Every row that is there, with the name of its sweep."""
+        paths = sorted((self.work / "sweeps").glob("*/points/*.json"))
+        return [(path.parts[-3], json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def start_background(self, name: str, command: Sequence[str]) -> None:
         """Run a command beside the steps that time nothing; the step of that name waits for its end."""

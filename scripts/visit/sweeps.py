@@ -32,10 +32,11 @@ from bench.runner.session import Session
 PRELOADED = (
     "triton",
     "pandas",
-    *(f"impls.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
+    *(f"impls.caches.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
     *(f"impls.kernels.{name}" for name in ("decode", "merge", "prefill", "write", "copy_pages", "runtime")),
-    *(f"bench.scenarios.{name}" for name in ("decode", "prefill", "swap")),
-    *(f"bench.measure.{name}" for name in ("ceiling", "graph", "events")),
+    *(f"bench.scenarios.tensors.{name}" for name in ("decode", "prefill", "swap")),
+    "bench.measure.ceiling",
+    *(f"bench.measure.timers.{name}" for name in ("graph", "events")),
 )
 """Modules that every child would import; none of them touches a device."""
 ASSUMED_BYTES: Mapping[str, int] = {"h100": 85_017_493_504, "h200": 150_754_820_096}
@@ -46,7 +47,7 @@ class Planner:
     """Composes and plans the sweeps of the configuration in ``conf/``."""
 
     def __init__(self) -> None:
-        sys.path[:0] = [str(ROOT / "bench" / "plugins")]
+        sys.path[:0] = [str(ROOT / "bench" / "cli" / "plugins")]
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
 

@@ -15,8 +15,7 @@ from impls.caches.paged_triton import PagedTriton
 from impls.interface import KVCache, QuantisedKVCache, Unsupported
 from impls.kernels.heuristics import tile_contenders
 from impls.kernels.support import Device
-from impls.launch import decoder as triton_decoder
-from impls.launch import setup as triton_setup
+from impls.launch import decoder, setup
 from impls.launch.plan import Contender
 from impls.launch.tile_cache import FOLDER_VARIABLE
 from impls.policies import PagePool, Reserved
@@ -163,7 +162,7 @@ def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
     said = []
     with (
         mock.patch.dict(os.environ, {FOLDER_VARIABLE: folder}),
-        mock.patch.object(triton_decoder, "fastest", time_them),
+        mock.patch.object(decoder, "fastest", time_them),
     ):
         for _ in range(2):
             cache = make_cache(case)
@@ -196,7 +195,7 @@ def refusal(
     found = importlib.util.find_spec
     absent = mock.patch.object(importlib.util, "find_spec", lambda name: None if without_triton else found(name))
     old = Device(multiprocessors=1, capability=capability or 0)
-    told = mock.patch.object(triton_setup, "describe_device", return_value=old) if capability else nullcontext()
+    told = mock.patch.object(setup, "describe_device", return_value=old) if capability else nullcontext()
     try:
         with absent, told:
             PagedTriton(
