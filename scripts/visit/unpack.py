@@ -1,4 +1,4 @@
-"""Reads the archive of a visit as data: names and sizes are checked, and nothing is extracted to a path that it names."""
+"""Reads the archive of a visit as data: checks names and sizes, and writes to no path that it names."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from itertools import product
 
 import pytest
 
-from impls.kernels.machine_code import MachineCode
-from impls.launch.kernel_variants import Variant, compile_decode, compile_others, tile_of
 from impls.spec import DTYPE_BYTES
+from tests.proofs.kernel_variants import Variant, compile_decode, compile_others, tile_of
+from tests.proofs.machine_code import MachineCode
 
 SM_REGISTERS = 64 * 1024  # per multiprocessor
 SM_SHARED_BYTES = {80: 164 * 1024, 89: 100 * 1024, 90: 228 * 1024, 100: 228 * 1024}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from impls.kernels.heuristics import occupancy
-from impls.launch.kernel_variants import Variant, compile_decode, compile_others, tile_of
+from tests.proofs.kernel_variants import Variant, compile_decode, compile_others, tile_of
 
 if TYPE_CHECKING:
-    from impls.kernels.machine_code import MachineCode
+    from tests.proofs.machine_code import MachineCode
 
 SINGLE: Final = (8, 8)
 GROUPED: Final = (32, 8)  # query heads, KV heads
@@ -99,7 +99,8 @@ def markdown_row(cells: Sequence[str]) -> str:
 def sources_digest() -> str:
     """Hash of the code that decides the table; comments, docstrings and layout do not."""
     here = Path(__file__).resolve().parent
-    files = [*sorted((here.parent / "kernels").glob("*.py")), here / "kernel_variants.py", here / "kernel_table.py"]
+    compiling = ("machine_code.py", "kernel_variants.py", "kernel_table.py")
+    files = [*sorted((here.parents[1] / "impls" / "kernels").glob("*.py")), *(here / name for name in compiling)]
     digest = hashlib.sha256()
     for path in files:
         tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))

@@ -19,7 +19,7 @@ from impls.launch.setup import Layer, Rows, Setup, Storage
 from impls.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from impls.kernels.machine_code import Launch, MachineCode
+    from tests.proofs.machine_code import Launch, MachineCode
 
 MULTIPROCESSORS = 132
 """Of an H100. The machine code does not depend on it, but the number of splits does."""
@@ -93,7 +93,7 @@ class Variant:
 
 def compile_decode(variant: Variant) -> list[MachineCode]:
     """The decode kernel with every tile that ``tune`` may choose for this variant."""
-    from impls.kernels.machine_code import assemble
+    from tests.proofs.machine_code import assemble
 
     launches = _launches(variant)
     if variant.is_split != ("merge_kernel" in launches):
@@ -103,7 +103,7 @@ def compile_decode(variant: Variant) -> list[MachineCode]:
 
 def compile_others(variant: Variant, *names: str) -> list[MachineCode]:
     """Compile other kernels by their names, such as ``prefill_kernel`` or ``merge_kernel``."""
-    from impls.kernels.machine_code import assemble
+    from tests.proofs.machine_code import assemble
 
     launches = _launches(variant, SHARED_TOKENS if "prefix_kernel" in names else 0)
     return [assemble(launches[name][0], variant.capability) for name in names]
@@ -123,7 +123,7 @@ class _Recorder:
         self._launches = launches
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        from impls.kernels.machine_code import Launch
+        from tests.proofs.machine_code import Launch
 
         def note(*arguments: object, **keywords: Any) -> None:
             self._launches.setdefault(self._kernel.__name__, []).append(Launch(self._kernel, arguments, keywords))
