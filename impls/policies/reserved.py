@@ -72,6 +72,11 @@ class Reserved(Ledger[ReservedState]):
         return {**self._count, "peak_slots": self._most_held}
 
     @property
+    def largest_free_slots(self) -> int:
+        """Slots of the largest free region."""
+        return self._arena.largest_free
+
+    @property
     def largest_free_ratio(self) -> float:
         """The largest free region by all that nobody holds; 1 where all is held."""
         unheld = self.num_slots - self._held

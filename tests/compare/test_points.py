@@ -54,6 +54,29 @@ def test_a_counter_that_moves_by_one_is_caught_with_a_single_run(metric: str, va
     assert comparison.exit_code == (3 if expected == "regressed" else 0)
 
 
+@pytest.mark.parametrize(("change", "expected"), [(1e-10, "same"), (-1e-10, "same"), (1e-8, "regressed")])
+def test_fractions_are_equal_to_their_tolerance(change: float, expected: str) -> None:
+    value = 5.837696428715103
+    comparison = compare(counted(itl_ms_mean=value), counted(itl_ms_mean=value * (1 + change)), Rules())
+    found = comparison.verdicts.set_index("metric").loc[["itl_ms_mean"]]
+    assert set(found["verdict"]) == {expected}
+    assert set(found["candidate"]) == {value * (1 + change)}, "the table shows what was measured"
+    assert found["reason"].str.startswith("equal to a relative 1e-09").all() == (expected == "same")
+
+
+def test_replicates_that_differ_by_less_than_the_tolerance_are_deterministic() -> None:
+    rows = [row("a", replicate, itl_ms_mean=5.8 * (1 + replicate * 1e-10)) for replicate in range(2)]
+    assert compare(side_of(rows), side_of(rows), Rules()).counts["same"] == 1
+    rows[1]["itl_ms_mean"] = 5.9
+    assert compare(side_of(rows[:1]), side_of(rows), Rules()).counts["regressed"] == 1
+
+
+def test_only_fractions_of_kind_exact_have_a_tolerance() -> None:
+    assert {column.rel_tolerance for column in COLUMNS if column.kind != "exact"} == {0.0}
+    assert BY_NAME["largest_free_ratio"].rel_tolerance == BY_NAME["finished_per_s"].rel_tolerance == 1e-9
+    assert BY_NAME["peak_pages"].rel_tolerance == BY_NAME["batch_digest"].rel_tolerance == 0.0
+
+
 def test_a_counter_without_direction_follows_one_that_has_one() -> None:
     comparison = compare(counted(), counted(peak_pages=39, free_bytes=128), Rules())
     assert comparison.counts["regressed"] == 0

@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from bench.config import build
 from bench.scenarios.serving.cost import roofline
-from bench.scenarios.serving.measured import with_measured_attention
+from bench.scenarios.serving.measured import Measured, line, with_measured_attention
 from bench.scenarios.serving.scenario import run_serving
 from tests.conftest import Run
 from tests.support.points import Composed, plan_of
@@ -39,6 +41,22 @@ def test_the_line_is_what_was_measured(tmp_path: Path) -> None:
     assert measured.context_fs == pytest.approx(layers * 0.02e9, rel=1e-6)
     assert measured.overhead_fs - base.overhead_fs == pytest.approx(layers * 10e9, rel=1e-6)
     assert measured.weights_fs == base.weights_fs
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([(1, 4.0), (3, 12.5), (5, 20.0), (5, 21.0)], "falls below zero without tokens"),
+        ([(1, 9.0), (2, 7.0), (8, 5.5)], "falls with the tokens"),
+        ([(1, 9.0), (2, 10.5), (8, 20.0), (8, 22.0)], "rises from above zero"),
+    ],
+)
+def test_the_line_has_the_least_squares_of_the_relative_errors(rows: list[tuple[int, float]], expected: str) -> None:
+    tokens, times = np.array(rows, dtype=np.float64).T
+    terms, _ = nnls(np.stack([1 / times, tokens / times], axis=1), np.ones_like(times))
+    assert line(tuple(Measured(*row) for row in rows)) == pytest.approx(terms.tolist(), rel=1e-12, abs=1e-15)
+    places = {"falls below zero without tokens": (False, True), "falls with the tokens": (True, False)}
+    assert tuple(terms > 0) == places.get(expected, (True, True))
 
 
 def test_the_key_knows_the_data(tmp_path: Path) -> None:

@@ -83,12 +83,33 @@ def rows_of(side: Side, keys: pd.Index) -> Rows:
     return Rows(table[~pd.DataFrame({"key": table["key"], "server": servers}).duplicated()], keys)
 
 
-def codes(base: Rows, candidate: Rows, column: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A column of both sides as whole numbers that are equal where its values are."""
+def codes(
+    base: Rows, candidate: Rows, column: str, rel_tolerance: float = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return a column of both sides as whole numbers that are equal where its values are.
+
+    Args:
+        base: rows that have the column.
+        candidate: rows that have it, too.
+        column: its name.
+        rel_tolerance: how far a value may be from the base's first value of the same key and still equal it. Above 0
+            the column must hold numbers.
+    """
     values = [rows.table[column] for rows in (base, candidate)]
+    if rel_tolerance:
+        numbers = [value.to_numpy(dtype=float, na_value=np.nan) for value in values]
+        wanted = numbers[0][base.first]
+        values = [_snapped(value, wanted[rows.place], rel_tolerance)
+                  for value, rows in zip(numbers, (base, candidate), strict=True)]  # fmt: skip
     both = pd.concat(values, ignore_index=True)
     found = pd.factorize(both.map(_hashable) if both.dtype == object else both)[0].astype(np.int64)
     return found[: len(values[0])], found[len(values[0]) :]
+
+
+def _snapped(values: NDArray[np.float64], wanted: NDArray[np.float64], rel_tolerance: float) -> pd.Series:
+    """Return the values, and the wanted ones in place of those that are within the tolerance of them."""
+    near = np.abs(values - wanted) <= rel_tolerance * np.abs(wanted)
+    return pd.Series(np.where(near, wanted, values))
 
 
 def _hashable(value: Any) -> Any:

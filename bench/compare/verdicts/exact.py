@@ -1,4 +1,4 @@
-"""Counters that are the same on every machine: compared by equality."""
+"""Counters that are the same on every machine: whole numbers by equality, fractions by ``Column.rel_tolerance``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
 
 
 def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
-    base_codes, candidate_codes = codes(base, candidate, column.name)
+    base_codes, candidate_codes = codes(base, candidate, column.name, column.rel_tolerance)
     before, base_settled = base.settled(base_codes)
     after, candidate_settled = candidate.settled(candidate_codes)
     there = before != NULL
@@ -52,6 +52,9 @@ def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
         }
     )
     _set(out, before != after, REGRESSED, "changed; the registry names no better direction for it")
+    if column.rel_tolerance:
+        rounded = (before == after) & (_numbers(old) != _numbers(new))
+        _set(out, rounded, SAME, f"equal to a relative {column.rel_tolerance:g}")
     if column.better is not None:
         worse = _worse(old, new, column.better)
         _set(out, (before != after) & worse, REGRESSED, f"a counter, and {column.better} is better")
@@ -64,8 +67,13 @@ def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
 
 
 def _worse(old: NDArray[np.object_], new: NDArray[np.object_], better: str) -> NDArray[np.bool_]:
-    before, after = (pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(float) for values in (old, new))
+    before, after = _numbers(old), _numbers(new)
     return np.asarray(after > before if better == "lower" else after < before)
+
+
+def _numbers(values: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return the values as floats; NaN for what is no number."""
+    return pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(float)
 
 
 def _set(out: pd.DataFrame, where: NDArray[np.bool_], verdict: str, reason: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 Kind = Literal["identity", "exact", "timing", "memory", "record"]
 Better = Literal["lower", "higher"] | None
+FRACTION_TOLERANCE: Final = 1e-9
+"""See ``Column.rel_tolerance``."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,18 @@ class Column:
         'µs'
         """
         return next((unit for suffix, unit in UNITS.items() if self.name.endswith(suffix)), "")
+
+    @property
+    def rel_tolerance(self) -> float:
+        """Relative difference up to which two values of kind ``exact`` are equal: 0 for whole numbers and texts.
+
+        A fraction is a quotient of integers, divided once, and does not depend on the processor. Rows of earlier
+        versions hold fractions that were summed in floating point, and differ from it in the last digits.
+
+        >>> [Column(name, "exact", "lower", "").rel_tolerance for name in ("itl_ms_mean", "steps")]
+        [1e-09, 0.0]
+        """
+        return FRACTION_TOLERANCE if self.kind == "exact" and self.dtype == "Float64" else 0.0
 
     @property
     def judged(self) -> bool:

@@ -11,6 +11,7 @@ from bench.config import ChurnScenario, Config, build
 from bench.measure.timers.quiet import quiet
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import PARTS, digest
+from bench.scenarios.exact_statistics import TICKS
 from bench.scenarios.filling import draw, new_policy
 from bench.scenarios.memory.queues import OpenQueue, make_queue
 from bench.scenarios.memory.watching import ROUNDING, RUNNING, Watched, watch
@@ -69,7 +70,7 @@ def _means(config: Config, queue: SaturatedQueue, watched: Watched) -> dict[str,
         **parts,
         "rounding_bytes": sums[ROUNDING] * token_bytes // watched.steps,
         "shared_saved_bytes": 0,
-        "largest_free_ratio": watched.largest_free / watched.steps,
+        "largest_free_ratio": watched.largest_free / (watched.steps * TICKS),
         "running_mean": sums[RUNNING] / watched.steps,
         "loaded_steps": watched.steps,
         "curves": json.dumps(_curves(watched, pool_bytes // token_bytes)),

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from bench.config import build
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import digest
+from bench.scenarios.exact_statistics import quantile
 from bench.scenarios.filling import draw
+from impls.spec import ceil_div
 
 BINS = 32
 
@@ -29,8 +31,8 @@ def describe_lengths(argument: Mapping[str, Any]) -> Answer:
         values={
             "skipped_requests": requests.skipped,
             "batch_digest": digest(list(columns.values())),
-            "prompt_len_mean": float(requests.prompt_lens.mean()),
-            "output_len_mean": float(requests.output_lens.mean()),
+            "prompt_len_mean": int(requests.prompt_lens.sum()) / len(requests),
+            "output_len_mean": int(requests.output_lens.sum()) / len(requests),
             "curves": json.dumps(_histograms(columns)),
         }
     )
@@ -38,7 +40,7 @@ def describe_lengths(argument: Mapping[str, Any]) -> Answer:
 
 def _histograms(columns: Mapping[str, NDArray[np.int64]]) -> dict[str, list[float]]:
     """Shares of the requests by length, in bins of one width from 0 up to the longest 1 in 1,000."""
-    top = max(float(np.quantile(lens, 0.999)) for lens in columns.values())
-    edges = np.linspace(0, np.ceil(top), BINS + 1)
+    top = max(ceil_div(quantile(sorted(lens.tolist()), 999, 1000), 1000) for lens in columns.values())
+    edges = np.linspace(0, top, BINS + 1)  # multiples of top / 32, which floats hold exactly
     shares = {name: np.histogram(lens, edges)[0] / len(lens) for name, lens in columns.items()}
     return {"from_tokens": edges[:-1].tolist(), **{name: share.round(6).tolist() for name, share in shares.items()}}

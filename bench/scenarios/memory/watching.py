@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.scenarios.bookkeeping import PARTS
+from bench.scenarios.exact_statistics import TICKS, ticks
 from impls.policies import Reserved, SaturatedQueue
 
 CHUNK_STEPS = 4096
@@ -30,14 +31,14 @@ class Watched:
     Attributes:
         steps: steps that the sums are over.
         sums: int64 ``[8]``: lines, summed over those steps.
-        largest_free: ``largest_free_ratio``, summed likewise.
+        largest_free: ``largest_free_ratio`` in units of ``1 / TICKS``, summed likewise.
         sampled: steps of the curve, ascending.
         lines: the lines at these steps.
     """
 
     steps: int = 0
     sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(ROUNDING + 1, dtype=np.int64))
-    largest_free: float = 0.0
+    largest_free: int = 0
     sampled: list[int] = field(default_factory=list)
     lines: list[tuple[int, ...]] = field(default_factory=list)
 
@@ -50,9 +51,8 @@ def watch(queue: SaturatedQueue) -> Watched:
     """
     loaded, draining = Watched(), Watched()
     lines: list[tuple[int, ...]] = []
-    ratios: list[float] = []
+    ratios: list[int] = []
     batch, policy = queue.batch, queue.batch.policy
-    has_regions = isinstance(policy, Reserved)  # pages are all alike
     stride, was_loaded = 1, True
     for step, split in enumerate(queue.steps()):
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
@@ -60,8 +60,9 @@ def watch(queue: SaturatedQueue) -> Watched:
             was_loaded = queue.is_loaded
         line = (*split, batch.num_seqs, policy.rounding_slots if isinstance(policy, Reserved) else 0)
         lines.append(line)
-        if has_regions:
-            ratios.append(policy.usage().largest_free_ratio)
+        if isinstance(policy, Reserved):  # pages are all alike
+            unheld = split.free + split.external
+            ratios.append(ticks(policy.largest_free_slots, unheld) if unheld else TICKS)
         if step % stride == 0:
             loaded.sampled.append(step)
             loaded.lines.append(line)
@@ -75,11 +76,11 @@ def watch(queue: SaturatedQueue) -> Watched:
     return draining
 
 
-def _sum(watched: Watched, lines: list[tuple[int, ...]], ratios: list[float]) -> None:
+def _sum(watched: Watched, lines: list[tuple[int, ...]], ratios: list[int]) -> None:
     """Add what was kept to the sums, and forget it."""
     if lines:
         watched.steps += len(lines)
         watched.sums += np.array(lines, dtype=np.int64).sum(axis=0)
-        watched.largest_free += sum(ratios) if ratios else float(len(lines))
+        watched.largest_free += sum(ratios) if ratios else len(lines) * TICKS
     lines.clear()
     ratios.clear()

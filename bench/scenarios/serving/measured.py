@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from bench.config import CostConfig
 from bench.rows.record import read_row
 from bench.scenarios.serving.cost import FS_PER_US, StepCost
@@ -18,6 +16,8 @@ from impls.spec import ModelSpec
 
 LEAST_LENGTHS: Final = 2
 """Different numbers of tokens that a line needs."""
+INVERSE_UNIT: Final = 2**128
+"""Inverse times are whole numbers of this part of 1 / microsecond."""
 
 
 class Measured(NamedTuple):
@@ -62,16 +62,30 @@ def rows_digest(cost: CostConfig, model: ModelSpec, page_size: int) -> str | Non
 
 
 def line(rows: tuple[Measured, ...]) -> tuple[float, float]:
-    """Microseconds of one layer's step, and of each token in it; least squares of the relative errors, none negative.
+    """Return the microseconds of one layer's step, and of each token in it.
 
-    >>> [round(float(term), 6) for term in line((Measured(100, 12.0), Measured(200, 14.0), Measured(300, 16.0)))]
+    They are at least 0 and have the least sum of squared relative errors. The sums are integers, in units of
+    ``1 / INVERSE_UNIT``, so that the line does not depend on the processor.
+
+    Args:
+        rows: of at least two different ``live_tokens``.
+
+    >>> [round(term, 6) for term in line((Measured(100, 12.0), Measured(200, 14.0), Measured(300, 16.0)))]
     [10.0, 0.02]
     """
-    from scipy.optimize import nnls  # planning, which only hashes the rows, starts without scipy
-
-    tokens, times = np.array(rows, dtype=np.float64).T
-    terms, _ = nnls(np.stack([np.ones_like(tokens), tokens], axis=1) / times[:, None], np.ones_like(times))
-    return float(terms[0]), float(terms[1])
+    ratios = [row.decode_us.as_integer_ratio() for row in rows]
+    ones = [INVERSE_UNIT * denominator // numerator for numerator, denominator in ratios]  # 1 / decode_us
+    tokens = [row.live_tokens * one for row, one in zip(rows, ones, strict=True)]
+    one_one, token_token = sum(one * one for one in ones), sum(token * token for token in tokens)
+    one_token = sum(one * token for one, token in zip(ones, tokens, strict=True))
+    layer = sum(ones) * token_token - sum(tokens) * one_token
+    token = sum(tokens) * one_one - sum(ones) * one_token
+    if layer < 0:  # the best line without a constant
+        return 0.0, INVERSE_UNIT * sum(tokens) / token_token
+    if token < 0:  # the best constant
+        return INVERSE_UNIT * sum(ones) / one_one, 0.0
+    determinant = one_one * token_token - one_token * one_token
+    return INVERSE_UNIT * layer / determinant, INVERSE_UNIT * token / determinant
 
 
 def with_measured_attention(steps: StepCost, cost: CostConfig, model: ModelSpec, page_size: int) -> StepCost:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.config import Config, ServingScenario
+from bench.scenarios.exact_statistics import TICKS, mean, percentile, ticks, weighted_percentile
 from bench.scenarios.serving.cost import FS_PER_S
+from bench.scenarios.serving.engines.runs import Run
 from bench.scenarios.serving.load import Load
 from bench.scenarios.serving.measured import rows_digest
 from bench.scenarios.serving.record import PARTS, Gaps, Record
@@ -18,14 +20,15 @@ from bench.scenarios.serving.record import PARTS, Gaps, Record
 FS_PER_MS = FS_PER_S // 1000
 PERCENTILES = (50, 90, 99)
 
-Floats = NDArray[np.float64]
+Times = dict[str, list[int]]
+"""Latencies by column, in ``1 / TICKS`` of a femtosecond."""
 
 
-def latencies(load: Load, record: Record, *, finished_only: bool) -> dict[str, Floats]:
-    """Latencies of each request, in milliseconds.
+def latencies(load: Load, record: Record, *, finished_only: bool) -> Times:
+    """Return the latencies of each request, in whole units of ``1 / TICKS`` of a femtosecond.
 
     A request that is unfinished, or without a first token, counts with the time that it has waited until the end: a
-    lower bound. Refused requests count nowhere.
+    lower bound. Refused requests do not count.
 
     Args:
         load: the requests.
@@ -34,61 +37,77 @@ def latencies(load: Load, record: Record, *, finished_only: bool) -> dict[str, F
 
     Returns:
         ``ttft_ms``, ``tpot_ms`` (of those with two tokens at least), ``e2e_ms`` and
-        ``normalized_latency_ms_per_token``; and, as long as the last two, ``arrival_s`` and ``finished``.
+        ``normalized_latency_ms_per_token``.
     """
-    finished = np.array(record.finished, dtype=bool)
-    counted = finished.copy() if finished_only else np.array(load.arrivals_fs) <= record.end_fs
-    counted[record.refused] = False
-    arrival, first, last, admitted_end = (
-        np.array(column, dtype=np.float64) / FS_PER_MS
-        for column in (load.arrivals_fs, record.first_fs, record.last_fs, [record.end_fs])
-    )
-    generated = np.array(record.generated, dtype=np.int64)
-    first = np.where(generated > 0, first, admitted_end)
-    e2e = np.where(finished, last, admitted_end) - arrival
-    several = counted & (generated > 1)
+    times: Times = {"ttft_ms": [], "tpot_ms": [], "e2e_ms": [], "normalized_latency_ms_per_token": []}
+    for index in counted_requests(load, record, finished_only=finished_only):
+        arrival, generated = load.arrivals_fs[index], record.generated[index]
+        first = record.first_fs[index] if generated else record.end_fs
+        last = record.last_fs[index] if record.finished[index] else record.end_fs
+        times["ttft_ms"].append(ticks(first - arrival, 1))
+        times["e2e_ms"].append(ticks(last - arrival, 1))
+        times["normalized_latency_ms_per_token"].append(ticks(last - arrival, load.outputs[index]))
+        if generated > 1:
+            times["tpot_ms"].append(ticks(record.last_fs[index] - first, generated - 1))
+    return times
+
+
+def counted_requests(load: Load, record: Record, *, finished_only: bool) -> list[int]:
+    """Return the places of the requests that latencies are taken of."""
+    refused = set(record.refused)
+    return [
+        index
+        for index, arrival in enumerate(load.arrivals_fs)
+        if index not in refused and (record.finished[index] if finished_only else arrival <= record.end_fs)
+    ]
+
+
+def latency_samples(load: Load, record: Record, times: Times, *, finished_only: bool) -> dict[str, list[float]]:
+    """Return ``times`` in milliseconds, and ``arrival_s`` and ``finished`` of the same requests."""
+    counted = counted_requests(load, record, finished_only=finished_only)
     return {
-        "ttft_ms": (first - arrival)[counted],
-        "tpot_ms": ((last - first)[several] / (generated[several] - 1)),
-        "e2e_ms": e2e[counted],
-        "normalized_latency_ms_per_token": (e2e / np.array(load.outputs))[counted],
-        "arrival_s": arrival[counted] / 1000,
-        "finished": finished[counted].astype(np.float64),
+        **{name: [time / (TICKS * FS_PER_MS) for time in column] for name, column in times.items()},
+        "arrival_s": [load.arrivals_fs[index] / FS_PER_S for index in counted],
+        "finished": [float(record.finished[index]) for index in counted],
     }
 
 
-def gap_lengths(gaps: list[Gaps]) -> tuple[Floats, Floats]:
-    """Times between tokens in milliseconds, ascending, and how many there are of each."""
+def gap_lengths(gaps: list[Gaps]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the times between tokens in whole femtoseconds, ascending, and how many there are of each."""
     if not gaps:
-        return np.zeros(0), np.zeros(0)
-    first, slope, steps, seqs = (np.array(column, dtype=np.float64) for column in zip(*gaps, strict=True))
-    repeats = steps.astype(np.int64)
-    nth = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    lengths = (np.repeat(first, repeats) + nth * np.repeat(slope, repeats)) / FS_PER_MS
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    longest = max(gap.first_fs + gap.slope_fs * (gap.steps - 1) for gap in gaps)
+    whole = np.int64 if longest < 2**63 else object  # int64 femtoseconds end after 2 h 33 min
+    first, slope = (np.array([gap[place] for gap in gaps], dtype=whole) for place in (0, 1))
+    steps, seqs = (np.array([gap[place] for gap in gaps], dtype=np.int64) for place in (2, 3))
+    nth = np.arange(steps.sum()) - np.repeat(np.cumsum(steps) - steps, steps)
+    lengths = np.repeat(first, steps) + nth * np.repeat(slope, steps)
     order = np.argsort(lengths, kind="stable")
-    return lengths[order], np.repeat(seqs, repeats)[order]
+    return lengths[order], np.repeat(seqs, steps)[order]
 
 
-def weighted_percentile(values: Floats, weights: Floats, percent: float) -> float:
-    """The smallest value that at least ``percent`` of all weight does not exceed; values ascend."""
-    reached = np.cumsum(weights)
-    return float(values[np.searchsorted(reached, percent / 100 * reached[-1])])
-
-
-def latency_columns(load: Load, record: Record, times: dict[str, Floats]) -> dict[str, float | None]:
-    """Means and percentiles; ``None`` where there is nothing to take them of."""
+def latency_columns(record: Record, times: Times) -> dict[str, float | None]:
+    """Return means and percentiles; ``None`` where there is nothing to take them of."""
     columns: dict[str, float | None] = {}
-    for name in ("ttft_ms", "tpot_ms", "e2e_ms", "normalized_latency_ms_per_token"):
-        values = times[name]
-        mean = name if name.endswith("_per_token") else f"{name}_mean"
-        columns[mean] = float(values.mean()) if len(values) else None
+    for name, column in times.items():
+        values, unit = sorted(column), TICKS * FS_PER_MS
+        columns[name if name.endswith("_per_token") else f"{name}_mean"] = mean(values, unit) if values else None
         for percent in PERCENTILES:
-            columns[f"{name}_p{percent}"] = float(np.percentile(values, percent)) if len(values) else None
-    lengths, counts = gap_lengths(record.gaps)
-    columns["itl_ms_mean"] = float(lengths @ counts / counts.sum()) if len(lengths) else None
-    for percent in PERCENTILES:
-        columns[f"itl_ms_p{percent}"] = weighted_percentile(lengths, counts, percent) if len(lengths) else None
-    return columns
+            columns[f"{name}_p{percent}"] = percentile(values, percent, unit) if values else None
+    return columns | gap_columns(record.gaps)
+
+
+def gap_columns(gaps: list[Gaps]) -> dict[str, float | None]:
+    """Return mean and percentiles of the times between tokens; ``None`` where there are none."""
+    if not gaps:
+        return dict.fromkeys(["itl_ms_mean", *(f"itl_ms_p{percent}" for percent in PERCENTILES)])
+    total_fs = sum(gap.seqs * Run(gap.first_fs, gap.slope_fs).duration_fs(gap.steps) for gap in gaps)
+    count = sum(gap.seqs * gap.steps for gap in gaps)
+    lengths, counts = gap_lengths(gaps)
+    return {
+        "itl_ms_mean": total_fs / (count * FS_PER_MS),
+        **{f"itl_ms_p{percent}": weighted_percentile(lengths, counts, percent) / FS_PER_MS for percent in PERCENTILES},
+    }
 
 
 def batch_columns(load: Load, record: Record) -> dict[str, float | None]:

@@ -28,6 +28,7 @@ from bench.scenarios.serving.metrics import (
     curves,
     latencies,
     latency_columns,
+    latency_samples,
     memory_columns,
 )
 from bench.scenarios.serving.record import Record
@@ -142,7 +143,7 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
         "unordered_requests": load.unordered,
         **{name: record.count[name] for name in COUNTS},
         **batch_columns(load, record),
-        **latency_columns(load, record, times),
+        **latency_columns(record, times),
         **memory_columns(config, record, memory.policy.pool_bytes),
         "batch_digest": _digest_of(load, scenario.num_samples),
         "curves": curves(record, memory.policy.pool_bytes // config.model.token_bytes),
@@ -154,7 +155,7 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
         values |= {column: memory.policy.counters[name] for column, name in PAGE_COUNTS.items()}
     samples: dict[str, Any] = {"refused_requests": record.refused}
     if scenario.keep_latencies:
-        samples |= {name: column.tolist() for name, column in times.items()}
+        samples |= latency_samples(load, record, times, finished_only=scenario.record_finished_only)
     answer = Answer(values={name: value for name, value in values.items() if value is not None}, samples=samples)
     answer.leave_null("has no effect on this point, or there is nothing to take it of",
                       *(name for name, value in values.items() if value is None))  # fmt: skip
