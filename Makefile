@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RAY := .venv-ray
 
-.PHONY: bench paper test lint types check coverage perf slow test-cluster clean
+.PHONY: bench paper test lint types check coverage perf slow test-cluster gpu-rehearsal clean
 bench: $(STAMP)
 	$(BIN)/python bench/run.py -m page_size=4,16,64
 
@@ -50,6 +50,9 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $@
+
+gpu-rehearsal: $(STAMP) # a visit to a GPU, in small form on a CPU: docs/gpu_visit.md
+	$(BIN)/python scripts/gpu_rehearsal.py
 
 clean:
 	rm -rf $(VENV) $(RAY)

@@ -121,8 +121,11 @@ class _Machine:
             facts = probe(self.server)
             if not facts:
                 raise ValueError("the device could not be probed; does `python -c 'import torch'` work?")
-            if not facts["gpu"] and any(config.device == "cuda" for config in tensors):
-                raise ValueError("device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto")
+            if not facts["gpu"] and any(config.device == "cuda" and not _is_assumed(config) for config in tensors):
+                raise ValueError(
+                    "device=cuda, but torch finds no CUDA device here; use device=cpu or device=auto, "
+                    "or plan for a GPU that is not here with dry_run=true hardware=h100-80gb"
+                )
         except BaseException:
             self.server.close()
             raise
@@ -152,6 +155,11 @@ class _Machine:
         if self.server is not None:
             self.server.close()
             self.server = None
+
+
+def _is_assumed(config: Config) -> bool:
+    """Whether the point is only planned, for a device whose memory is given."""
+    return config.dry_run and config.hardware.device_memory_bytes is not None
 
 
 def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:

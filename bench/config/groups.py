@@ -65,6 +65,7 @@ class MeasureConfig:
     rel_half_width: float  # stop when the interval of the median is this narrow
     ceiling_bytes: int  # bytes that the bandwidth ceiling reads
     poll_ms: float = 0.0  # interval at which the memory process polls; 0: it does not
+    weigh: bool = True  # false: the memory process does not run, and its columns are null
 
     def __post_init__(self) -> None:
         one_of(self.timer, TIMERS, "measure.timer")

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from bench.config import Config
 from bench.measure.turns import Visit, visit
 from bench.plan.points import Plan, Point
+from bench.rows.columns.memory import MEMORY
 from bench.rows.record import write_json, write_row
 from bench.rows.result import Answer
 from bench.runner.dominance import Dominance
@@ -26,6 +28,25 @@ from bench.runner.session import Session
 PROBE = "bench.runner.machine.environment:probe_device"
 CEILING = "bench.measure.ceiling:measure_ceiling"
 PROBE_TIMEOUT_S = 300.0
+MEMORY_PROCESS = ":weigh_point"
+NOT_WEIGHED = "measure.weigh=false: the memory process did not run"
+_WEIGHED_TOO = ("storage_bytes", "logical_bytes", "torch_alloc_retries", "process_memory_source",
+                "process_memory_confidence", "device_memory_source")  # fmt: skip
+WEIGHED = (*(column.name for column in MEMORY if column.name.endswith("_bytes")), *_WEIGHED_TOO)
+"""Columns that only the memory process fills."""
+
+
+@dataclass(kw_only=True)
+class Measured:
+    """What a round measures once for all of its points; a visit to a machine shares it among its sweeps.
+
+    Attributes:
+        fingerprints: of the machine, by "the point needs tensors".
+        ceilings: read bandwidth in 10⁹ bytes/s by device; ``None`` where it could not be measured.
+    """
+
+    fingerprints: dict[bool, str] = field(default_factory=dict)
+    ceilings: dict[str, float | None] = field(default_factory=dict)
 
 
 class Round:
@@ -35,16 +56,22 @@ class Round:
         session: what holds for the whole sweep.
         env: environment of its processes (``CUDA_VISIBLE_DEVICES``, say).
         server: a tensor server that runs already.
+        measured: what an earlier round on this machine found; ``None``: the round measures it itself.
     """
 
     def __init__(
-        self, session: Session, *, env: Mapping[str, str] = MappingProxyType({}), server: Server | None = None
+        self,
+        session: Session,
+        *,
+        env: Mapping[str, str] = MappingProxyType({}),
+        server: Server | None = None,
+        measured: Measured | None = None,
     ) -> None:
         self.session, self.plan = session, session.plan
         self.env = {**server_environment(self.plan.config_dirs), **env}
         self.servers = {True: server} if server is not None else {}  # by "needs tensors"
-        self.fingerprints: dict[bool, str] = {}
-        self.ceilings: dict[str, float | None] = {}  # by device
+        measured = measured or Measured()
+        self.fingerprints, self.ceilings = measured.fingerprints, measured.ceilings
         self.dominance = Dominance()
         self.points_of = Counter(point.question["scenario"]["name"] for point in self.plan.points)  # by scenario
 
@@ -54,6 +81,10 @@ class Round:
     def __exit__(self, *exc_info: object) -> None:
         for server in self.servers.values():
             server.close()
+
+    def release_server(self) -> Server | None:
+        """Return the tensor server and leave it open; ``None`` if there is none, or if it was lost."""
+        return self.servers.pop(True, None)
 
     def run(self, point: Point, replicate: int) -> str:
         """Run one job and store its row; returns the row's status."""
@@ -127,7 +158,7 @@ class Round:
         answers, measured_s = [], 0.0
         argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
         try:
-            for call in config.scenario.processes:
+            for call in wanted_processes(config):
                 outcome = self._run(config, call, argument, log, visited)
                 answers.append(outcome.answer)
                 measured_s += outcome.measured_s
@@ -136,7 +167,10 @@ class Round:
         except ServerLost as error:
             self.servers.pop(config.scenario.tensors).close()
             answers.append(Answer(status="crashed", status_reason=str(error)))
-        return Answer.merged(answers), measured_s
+        whole = Answer.merged(answers)
+        if wanted_processes(config) != config.scenario.processes:
+            whole.null_reasons |= {name: NOT_WEIGHED for name in WEIGHED if name not in whole.values}
+        return whole, measured_s
 
     def _run(self, config: Config, call: str, argument: Mapping[str, Any], log: Path, visited: Visit) -> Outcome:
         timeout_s = self.session.timeout_s or config.timeout_s
@@ -167,6 +201,12 @@ class Round:
         if tensors not in self.servers:
             self.servers[tensors] = Server(self.env, preload=preload(self.plan, tensors))
         return self.servers[tensors]
+
+
+def wanted_processes(config: Config) -> tuple[str, ...]:
+    """Return the processes of a point, in order, without its memory process where ``measure.weigh=false``."""
+    processes = config.scenario.processes
+    return processes if config.measure.weigh else tuple(call for call in processes if not call.endswith(MEMORY_PROCESS))
 
 
 def probe(server: Server) -> Mapping[str, Any]:

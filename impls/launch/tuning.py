@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from typing import TypeVar
 
 import torch
@@ -14,38 +14,71 @@ from impls.interface import Unsupported
 
 _Choice = TypeVar("_Choice", bound=Hashable)
 _ROUNDS = 5
+_MAX_REASON = 200  # characters of one refusal
 
 
-def fastest(calls: Mapping[_Choice, Callable[[], object]], device: torch.device) -> _Choice:
+def fastest(
+    calls: Mapping[_Choice, Callable[[], object]],
+    device: torch.device,
+    timer: Callable[[Callable[[], object], torch.device], float] | None = None,
+    refused: MutableMapping[_Choice, str] | None = None,
+) -> _Choice:
     """Time every call in turn, a few times, and return the key of the one with the least time.
 
-    A call that fails when tried first is left out: this torch or this device cannot do it.
+    A call is left out if its first try is refused: this torch, this Triton or this device cannot do it.
 
     Args:
         calls: what to choose from, by key.
-        device: waited for before and after each call.
+        device: the function waits for it before and after each call.
+        timer: returns the seconds of one call; the host's clock if ``None``.
+        refused: is filled with the reason of each call that was left out.
 
     Raises:
         Unsupported: no call works; gives the reason of each.
+        Exception: a call failed in a way that is no refusal, such as a memory fault or a wrong argument.
     """
+    seconds = timer or _seconds
     best_s = dict.fromkeys(calls, math.inf)
-    reasons = []
+    reasons: dict[_Choice, str] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch explains as warnings why a back-end is refused
         for choice, call in calls.items():
             try:
-                _seconds(call, device)
-            except torch.OutOfMemoryError:
-                raise  # not a lack of ability: the caller has a status for it
-            except RuntimeError as error:
+                seconds(call, device)
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
+                _synchronize(device)  # raises if the device itself has failed: no later call could work
                 del best_s[choice]
-                reasons.append(f"{choice}: {str(error).splitlines()[0]}")
+                reasons[choice] = _first_line(error)
         for _ in range(_ROUNDS if len(best_s) > 1 else 0):
             for choice, least_s in best_s.items():
-                best_s[choice] = min(least_s, _seconds(calls[choice], device))
+                best_s[choice] = min(least_s, seconds(calls[choice], device))
+    if refused is not None:
+        refused.update(reasons)
     if not best_s:
-        raise Unsupported(f"no way to compute this attention works on {device} ({'; '.join(reasons)})")
+        told = "; ".join(f"{choice}: {reason}" for choice, reason in reasons.items())
+        raise Unsupported(f"no way to compute this attention works on {device} ({told})")
     return min(best_s, key=best_s.__getitem__)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a call that raised this cannot be done here, while another way may work.
+
+    Torch refuses with a ``RuntimeError``. Triton's ``OutOfResources``, ``PTXASError`` and
+    ``CompilationError`` derive from ``Exception``. Out of memory is no refusal: the caller has a
+    status for it.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    from_triton = any(kind.__module__.partition(".")[0] == "triton" for kind in type(error).__mro__)
+    return isinstance(error, RuntimeError) or from_triton
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else "no message"
+    return (text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}")[:_MAX_REASON]
 
 
 def _seconds(call: Callable[[], object], device: torch.device) -> float:

@@ -1,0 +1,81 @@
+"""One table of a visit: achieved bandwidth, share of the ceiling, ratio to the fastest other implementation. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+HEADINGS = (
+    "sweep",
+    "implementation",
+    "page",
+    "layout",
+    "seqs",
+    "tokens",
+    "us",
+    "GB/s",
+    "of ceiling",
+    "to fastest other",
+)
+
+
+def compared(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, ...]]:
+    """Return a line per decode row that is ok, fastest first within a batch.
+
+    Args:
+        rows: sweep and row.
+    """
+    batches: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    for sweep, row in rows:
+        if row["status"] == "ok" and row.get("decode_us"):
+            batches[(sweep, row["attention_shape"], row["num_seqs"], row["batch_digest"])].append(row)
+    lines = []
+    for (sweep, *_), batch in batches.items():
+        for row in sorted(batch, key=lambda row: row["decode_us"]):
+            lines.append(_line(sweep, row, _fastest_other(row, batch)))
+    return lines
+
+
+def _fastest_other(row: Mapping[str, Any], batch: Iterable[Mapping[str, Any]]) -> float | None:
+    """Microseconds of the fastest row of another implementation on the same batch."""
+    others = [other["decode_us"] for other in batch if other["implementation"] != row["implementation"]]
+    return min(others, default=None)
+
+
+def _line(sweep: str, row: Mapping[str, Any], other_us: float | None) -> tuple[str, ...]:
+    ratio = row.get("ceiling_ratio")
+    gbps = row.get("achieved_gbps")
+    return (
+        sweep,
+        str(row["implementation"]),
+        _text(row["page_size"]),
+        _text(row["page_layout"]),
+        _text(row["num_seqs"]),
+        _text(row.get("live_tokens")),
+        f"{row['decode_us']:.1f}",
+        "–" if gbps is None else f"{gbps:.0f}",
+        "–" if ratio is None else f"{ratio:.1%}",
+        "–" if other_us is None else f"{row['decode_us'] / other_us:.2f}",
+    )
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def as_markdown(lines: Iterable[tuple[str, ...]]) -> str:
+    """The lines as a Markdown table; ``None.`` without lines."""
+    lines = list(lines)
+    if not lines:
+        return "None.\n"
+    table = [HEADINGS, ("---",) * len(HEADINGS), *lines]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def as_text(lines: Iterable[tuple[str, ...]]) -> str:
+    """The lines as aligned text."""
+    table = [HEADINGS, *lines]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
+    return "".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+                   for line in table)  # fmt: skip
