@@ -34,7 +34,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     from bench.config import MeasureConfig
     from bench.measure.calibration import calibrate
-    from bench.rows.record import write_json
+    from bench.rows.json_file import write_json
     from bench.runner.machine.environment import CALIBRATIONS, probe_device, record_environment
 
     if arguments.device == "cuda" and not torch.cuda.is_available():

@@ -8,14 +8,15 @@ from pathlib import Path
 from bench.compare.output.store import append_summary, write_comparison
 from bench.compare.output.terminal import show
 from bench.compare.verdicts.comparison import Comparison
-from bench.compare.verdicts.rules import KINDS, Rules
+from bench.compare.verdicts.rules import COMPARED_KINDS, Rules
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of a comparison."""
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write every output format here")
     parser.add_argument("--all", action="store_true", help="also list what is the same")
-    parser.add_argument("--kind", action="append", default=[], help=f"judge only {', '.join(KINDS)} (may be repeated)")
+    kinds = ", ".join(COMPARED_KINDS)
+    parser.add_argument("--kind", action="append", default=[], help=f"judge only {kinds} (may be repeated)")
     parser.add_argument("--metric", action="append", default=[], help="judge only this column (may be repeated)")
     parser.add_argument("--ignore", action="append", default=[], metavar="METRIC", help="do not judge this column")
     parser.add_argument("--floor", type=float, default=0.02, help="least difference that counts (default 0.02: 2 %%)")
@@ -35,7 +36,7 @@ def rules_of(arguments: argparse.Namespace) -> Rules:
         allow_mismatch=tuple(name for name in arguments.allow_mismatch.split(",") if name),
         allow_new=arguments.allow_new,
         fail_on_inconclusive=arguments.fail_on_inconclusive,
-        kinds=tuple(arguments.kind) or KINDS,
+        kinds=tuple(arguments.kind) or COMPARED_KINDS,
         metrics=tuple(arguments.metric),
         ignore=tuple(arguments.ignore),
     )

@@ -42,12 +42,12 @@ class StoppingRule:
     max_s: float
     rel_half_width: float
 
-    def start(self) -> Progress:
+    def start(self) -> StoppingState:
         """Return a new application of the rule."""
-        return Progress(self)
+        return StoppingState(self)
 
 
-class Progress:
+class StoppingState:
     """One application of the rule."""
 
     def __init__(self, rule: StoppingRule) -> None:

@@ -66,7 +66,7 @@ TIMES = {
     "status": "status",
 }
 
-MEMORY = {
+MEMORY_HEADINGS = {
     "admitted_seqs": "admitted",
     "refused_seqs": "refused",
     "pool_bytes": "pool",
@@ -84,7 +84,7 @@ MEMORY = {
     "device_difference_bytes": "device − pool",
 }
 
-COUNTS = {
+COUNT_HEADINGS = {
     "running_mean": "running",
     "most_running_seqs": "most",
     "admissions": "admissions",
@@ -99,7 +99,7 @@ COUNTS = {
     "replay_s": "replay s",
 }
 
-SERVING = {
+SERVING_HEADINGS = {
     "finished_requests": "finished",
     "unfinished_requests": "unfinished",
     "batched_requests_mean": "batched",
@@ -155,9 +155,9 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
     console.print(" · ".join(said_once), markup=False, highlight=False, soft_wrap=True)
     for columns, rows in (
         (TIMES, table),
-        (MEMORY, table[table["pool_bytes"].notna()]),
-        (COUNTS, table[table["admissions"].notna()]),
-        (SERVING, table[table["finished_requests"].notna()]),
+        (MEMORY_HEADINGS, table[table["pool_bytes"].notna()]),
+        (COUNT_HEADINGS, table[table["admissions"].notna()]),
+        (SERVING_HEADINGS, table[table["finished_requests"].notna()]),
     ):
         shown = [name for name in columns if rows[name].notna().any()]
         if shown:

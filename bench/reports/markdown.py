@@ -15,7 +15,7 @@ from bench.config.units import mib
 from bench.reports.paging_cost import COSTS, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
 
-NAMED = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
+NAMING_COLUMNS = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
 """Columns that name a row in every table."""
 
 SHOWN = ("prefill_us", "prefill_us_low", "prefill_us_high", "prefill_tflops", "linear_us", "swap_out_us",
@@ -48,7 +48,7 @@ def reconciliation(table: pd.DataFrame) -> pd.DataFrame:
     idle = weighed["torch_reserved_idle_bytes"]
     # Without a GPU torch's levels are unknown, and the process follows the tensors directly.
     explained = (weighed["torch_reserved_peak_bytes"] - idle).fillna(weighed["storage_bytes"])
-    return weighed[list(NAMED)].assign(
+    return weighed[list(NAMING_COLUMNS)].assign(
         logical_bytes=weighed["logical_bytes"],
         padding_bytes=weighed["storage_bytes"] - weighed["logical_bytes"],
         storage_bytes=weighed["storage_bytes"],
@@ -73,7 +73,7 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
         f"# Run of {environment.get('fingerprint', 'an unknown machine')}",
         _machine(environment),
         "## Results",
-        _markdown(table, [*NAMED, "status", *SHOWN]),
+        _markdown(table, [*NAMING_COLUMNS, "status", *SHOWN]),
         *_costs(table),
         "## Memory, reconciled",
         "Each level, and the step from the level before it. The rest is unexplained.",
@@ -139,9 +139,9 @@ def _doubts(table: pd.DataFrame) -> list[str]:
     doubtful = table[table["fitness"] == "doubtful"]
     if doubtful.empty:
         return []
-    return ["## Doubtful times", _markdown(doubtful, [*NAMED, "fitness_reasons"])]
+    return ["## Doubtful times", _markdown(doubtful, [*NAMING_COLUMNS, "fitness_reasons"])]
 
 
 def _failures(table: pd.DataFrame) -> list[str]:
     failed = table[table["status"] != "ok"]
-    return ["## Not ok", _markdown(failed, [*NAMED, "status", "status_reason"])] if len(failed) else []
+    return ["## Not ok", _markdown(failed, [*NAMING_COLUMNS, "status", "status_reason"])] if len(failed) else []

@@ -27,7 +27,7 @@ EVEN = 1.4
 ROUND = (0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 8)
 """Ticks in between."""
 
-VERDICTS = ("regressed", "inconclusive", "insufficient", "same", "improved")
+DRAWN_VERDICTS = ("regressed", "inconclusive", "insufficient", "same", "improved")
 
 
 def _select(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -44,12 +44,12 @@ def _draw(selection: pd.DataFrame) -> Figure:
         len(panels), 1, figsize=(11, 0.34 * sum(heights) + 0.75 * len(panels) + 1.2), squeeze=False, sharex=True,
         gridspec_kw={"height_ratios": heights}, layout="constrained",
     )  # fmt: skip
-    colours = dict(zip(VERDICTS, [sns.color_palette()[place] for place in (3, 1, 7, 0, 2)], strict=True))
+    colours = dict(zip(DRAWN_VERDICTS, [sns.color_palette()[place] for place in (3, 1, 7, 0, 2)], strict=True))
     for axes, (metric, group) in zip(grid.flat, panels, strict=True):
         _panel(axes, group, colours)
         axes.set_title(str(metric), loc="left", fontsize="medium")
     _ratio_axis(grid.flat[-1], rows)
-    present = [verdict for verdict in VERDICTS if verdict in set(rows["verdict"])]
+    present = [verdict for verdict in DRAWN_VERDICTS if verdict in set(rows["verdict"])]
     handles: list[Artist] = [Line2D([], [], color=colours[v], marker="o", label=v) for v in present]
     handles.append(
         Patch(

@@ -18,7 +18,7 @@ NULL = -1
 
 
 @dataclass(frozen=True)
-class Rows:
+class SideRows:
     """The ok rows of one side whose keys are compared, one per key and fork server.
 
     Attributes:
@@ -71,7 +71,7 @@ class Rows:
         return value, agrees
 
 
-def rows_of(side: Side, keys: pd.Index) -> Rows:
+def rows_of(side: Side, keys: pd.Index) -> SideRows:
     """Return the comparable rows of a side.
 
     The replicate is the process. Rows of one key whose processes came from the same fork server
@@ -80,11 +80,11 @@ def rows_of(side: Side, keys: pd.Index) -> Rows:
     table = side.table
     table = table[table["status"].eq("ok") & table["key"].isin(keys)].sort_values("replicate", kind="stable")
     servers = table["server_id"].fillna("unknown")
-    return Rows(table[~pd.DataFrame({"key": table["key"], "server": servers}).duplicated()], keys)
+    return SideRows(table[~pd.DataFrame({"key": table["key"], "server": servers}).duplicated()], keys)
 
 
 def codes(
-    base: Rows, candidate: Rows, column: str, rel_tolerance: float = 0.0
+    base: SideRows, candidate: SideRows, column: str, rel_tolerance: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return a column of both sides as whole numbers that are equal where its values are.
 

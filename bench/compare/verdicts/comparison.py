@@ -10,14 +10,14 @@ import pandas as pd
 
 from bench.cli.exits import EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSED
 from bench.compare.side import NOT_RUN, Side
-from bench.compare.verdicts.arrays import Rows, rows_of
+from bench.compare.verdicts.arrays import SideRows, rows_of
 from bench.compare.verdicts.exact import judge_exact
 from bench.compare.verdicts.join import COMPARED, FAILED, MISSING, NEW, comparable_keys, join
 from bench.compare.verdicts.machines import Mismatch, described, mismatch
 from bench.compare.verdicts.noisy import judge_noisy
 from bench.compare.verdicts.rules import INCONCLUSIVE, INSUFFICIENT, REGRESSED, VERDICTS, Rules
 
-COLUMNS: Mapping[str, str] = {
+VERDICT_COLUMNS: Mapping[str, str] = {
     "key": "object",
     "point": "object",
     "metric": "object",
@@ -132,7 +132,7 @@ def compare(base: Side, candidate: Side, rules: Rules, noise: Mapping[str, float
 
 def _presented(found: pd.DataFrame, labels: pd.Series | None) -> pd.DataFrame:
     """Return the public columns. Logs, where above 0 is worse, become plain ratios."""
-    out = found.reindex(columns=[*COLUMNS, "effect", "low", "high"])
+    out = found.reindex(columns=[*VERDICT_COLUMNS, "effect", "low", "high"])
     sign = np.where(out["better"].eq("higher"), -1.0, 1.0)
     ends = np.exp(np.stack([sign * out["low"].to_numpy(float), sign * out["high"].to_numpy(float)]))
     out["ratio"] = np.exp(sign * out["effect"].to_numpy(float))
@@ -142,7 +142,7 @@ def _presented(found: pd.DataFrame, labels: pd.Series | None) -> pd.DataFrame:
     out["point"] = out["key"] if labels is None else out["key"].map(labels)
     out["lost"] = out["lost"].eq(True)
     out["ratio"] = out["ratio"].where(out["kind"].ne("exact"), _plain_ratio(out))
-    return out[list(COLUMNS)].astype(dict(COLUMNS))
+    return out[list(VERDICT_COLUMNS)].astype(dict(VERDICT_COLUMNS))
 
 
 def _plain_ratio(out: pd.DataFrame) -> pd.Series:
@@ -159,7 +159,7 @@ def worst_first(verdicts: pd.DataFrame) -> pd.DataFrame:
     return verdicts.loc[order.sort_values(["rank", "exact", "size"], kind="stable").index].reset_index(drop=True)
 
 
-def _notes(rows: tuple[Rows, Rows], verdicts: pd.DataFrame, *, paired: bool) -> list[str]:
+def _notes(rows: tuple[SideRows, SideRows], verdicts: pd.DataFrame, *, paired: bool) -> list[str]:
     notes = []
     base, candidate = (side.table for side in rows)
     if set(base["server_id"].dropna()) & set(candidate["server_id"].dropna()):

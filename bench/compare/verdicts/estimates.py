@@ -30,7 +30,7 @@ POWER = 0.8
 CHUNK = 2_000_000
 """Most numbers that one bootstrap holds in memory at once."""
 
-COLUMNS = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable")
+ESTIMATE_COLUMNS = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable")
 
 
 def estimate(runs: Design, floor: float, rules: Rules) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def estimate(runs: Design, floor: float, rules: Rules) -> pd.DataFrame:
     """
     by_bootstrap = runs.pairs >= rules.bootstrap_from
     effect = _difference(np.median if by_bootstrap else np.mean, runs.values, axis=1)
-    out = pd.DataFrame({name: np.full(len(effect), np.nan) for name in COLUMNS})
+    out = pd.DataFrame({name: np.full(len(effect), np.nan) for name in ESTIMATE_COLUMNS})
     out["effect"], out["interval"] = effect, pd.Series("none", out.index, dtype=object)
     if runs.pairs < 2:
         return out

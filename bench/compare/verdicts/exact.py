@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.compare.verdicts.arrays import NULL, Rows, codes
+from bench.compare.verdicts.arrays import NULL, SideRows, codes
 from bench.compare.verdicts.rules import IMPROVED, INCONCLUSIVE, REGRESSED, SAME, Rules
 from bench.rows.columns import Column
 
 
-def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
+def judge_exact(base: SideRows, candidate: SideRows, rules: Rules) -> pd.DataFrame:
     """Return one row per point and counter of the base. A counter that only the candidate has is not judged.
 
     A changed counter with a better direction is regressed or improved. A changed counter without a
@@ -30,7 +30,7 @@ def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
     return found
 
 
-def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
+def _judge(base: SideRows, candidate: SideRows, column: Column) -> pd.DataFrame:
     base_codes, candidate_codes = codes(base, candidate, column.name, column.rel_tolerance)
     before, base_settled = base.settled(base_codes)
     after, candidate_settled = candidate.settled(candidate_codes)

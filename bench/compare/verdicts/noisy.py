@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.compare.verdicts.arrays import Rows, codes
+from bench.compare.verdicts.arrays import SideRows, codes
 from bench.compare.verdicts.designs import Apart, Design, Interleaved
 from bench.compare.verdicts.estimates import adjusted, estimate
 from bench.compare.verdicts.rules import IMPROVED, INCONCLUSIVE, INSUFFICIENT, REGRESSED, SAME, Rules
@@ -24,7 +24,7 @@ TESTED = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable"
 
 
 def judge_noisy(
-    base: Rows, candidate: Rows, rules: Rules, noise: Mapping[str, float], *, paired: bool
+    base: SideRows, candidate: SideRows, rules: Rules, noise: Mapping[str, float], *, paired: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the verdicts of every point, and of the geometric mean over the points, one row per metric.
 
@@ -62,7 +62,7 @@ def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["key"])], ignore_index=True)
 
 
-def _unlike(base: Rows, candidate: Rows, names: tuple[str, ...]) -> pd.Series:
+def _unlike(base: SideRows, candidate: SideRows, names: tuple[str, ...]) -> pd.Series:
     """Return, by place of the key, what differs between the sides or within one. Empty if nothing differs."""
     why = pd.Series("", index=range(len(base.keys)))
     for name in names:
@@ -73,7 +73,7 @@ def _unlike(base: Rows, candidate: Rows, names: tuple[str, ...]) -> pd.Series:
     return why
 
 
-def _measured(base: Rows, candidate: Rows, column: Column, floor: float) -> pd.DataFrame:
+def _measured(base: SideRows, candidate: SideRows, column: Column, floor: float) -> pd.DataFrame:
     """Return the points of which the base has the metric, by place of the key."""
     medians = pd.DataFrame({"base": base.medians(column.name), "candidate": candidate.medians(column.name)})
     out = pd.DataFrame(
@@ -91,7 +91,7 @@ def _measured(base: Rows, candidate: Rows, column: Column, floor: float) -> pd.D
     return out[medians["base"].notna()]
 
 
-def _samples(base: Rows, candidate: Rows, column: Column, *, paired: bool) -> list[Floats]:
+def _samples(base: SideRows, candidate: SideRows, column: Column, *, paired: bool) -> list[Floats]:
     """Return logs, where above 0 is worse, by the order of the pair or by side."""
     sign = 1.0 if column.better == "lower" else -1.0
     if not paired:

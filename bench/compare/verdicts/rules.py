@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.config import one_of
 from bench.rows.columns import BY_NAME, COLUMNS, Column
 
-KINDS = ("exact", "timing", "memory")
+COMPARED_KINDS = ("exact", "timing", "memory")
 """Kinds of columns that are judged."""
 
 REGRESSED, IMPROVED, SAME = "regressed", "improved", "same"
@@ -45,7 +45,7 @@ class Rules:
     allow_mismatch: tuple[str, ...] = ()
     allow_new: bool = False
     fail_on_inconclusive: bool = False
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = COMPARED_KINDS
     metrics: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ class Rules:
         if not 0 <= self.least_floor < 1:
             raise ValueError(f"floor={self.least_floor} must be at least 0 and below 1 (0.02 is 2 %)")
         for kind in self.kinds:
-            one_of(kind, KINDS, "kind")
+            one_of(kind, COMPARED_KINDS, "kind")
         for name in (*self.metrics, *self.ignore):
             one_of(name, [column.name for column in COLUMNS if column.judged or column.on_request], "metric")
 

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.reports.figures.memory import POLICIES, value_text
+from bench.reports.figures.memory import POLICY_ORDER, value_text
 from bench.reports.figures.style import MARKERS, FigureSpec, label_bars, move_legend_outside, panel_grid, varying
 
 AXES = ("model", "workload", "held", "page_size", "arena")
@@ -38,7 +38,7 @@ def _draw_capacity(selection: pd.DataFrame) -> Figure:
         label += selection["page_size"].map(lambda size: f", pages of {size}", na_action="ignore").fillna("")
     if arenas:
         label += selection["arena"].map(lambda arena: f", {arena}", na_action="ignore").fillna("")
-    order = sorted(label.unique(), key=lambda name: (POLICIES.index(name.split(",")[0]), name))
+    order = sorted(label.unique(), key=lambda name: (POLICY_ORDER.index(name.split(",")[0]), name))
     for axes, (title, rows) in zip(grid, panels, strict=True):
         sns.lineplot(
             rows.assign(label=label.loc[rows.index], admitted_seqs=rows["admitted_seqs"].astype(float)),

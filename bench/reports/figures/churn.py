@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.reports.figures.memory import PARTS, POLICIES, part_palette, value_text
+from bench.reports.figures.memory import PART_LABELS, POLICY_ORDER, part_palette, value_text
 from bench.reports.figures.style import FigureSpec, label_bars, move_legend_outside, panel_grid, varying
 
 COMMAND = "python bench/run.py -m experiment=churn"
@@ -21,7 +21,7 @@ MOST_PANELS = 12
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["scenario"].eq("churn") & table["status"].eq("ok")]
-    order = rows["policy"].map({policy: rank for rank, policy in enumerate(POLICIES)})
+    order = rows["policy"].map({policy: rank for rank, policy in enumerate(POLICY_ORDER)})
     rows = rows.assign(order=order).sort_values(["order", "seed"], kind="stable")
     columns = ["policy", *AXES, "seed", "running_mean", "largest_free_ratio", "preemptions", "loaded_steps", "curves"]
     return rows.drop_duplicates(["policy", *AXES, "seed"])[columns]
@@ -63,8 +63,8 @@ def _draw_over_time(selection: pd.DataFrame) -> Figure:
 def _area(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw the steps until the queue is empty, like the means."""
     loaded = rows[rows["step"] < rows["loaded_steps"]]
-    shares = [100 * loaded[name.removesuffix("_bytes")] for name in PARTS]
-    axes.stackplot(loaded["step"], *shares, labels=list(PARTS.values()), colors=part_palette(), linewidth=0)
+    shares = [100 * loaded[name.removesuffix("_bytes")] for name in PART_LABELS]
+    axes.stackplot(loaded["step"], *shares, labels=list(PART_LABELS.values()), colors=part_palette(), linewidth=0)
     axes.set_ylim(0, 100)
     axes.margins(x=0)
     axes.set_xlabel("step")

@@ -9,9 +9,9 @@ from typing import Final
 import pandas as pd
 
 from bench.reports.figures.style import FigureSpec
-from bench.reports.paper.registry import STAND_IN, Answer, Claim
+from bench.reports.paper.registry import STAND_IN, AnswerCells, Claim
 
-VERDICTS: Final = ("reproduced", "reproduced (modelled)", "by construction", "differs", "not run", "disputed")
+CLAIM_VERDICTS: Final = ("reproduced", "reproduced (modelled)", "by construction", "differs", "not run", "disputed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class Verdict:
     Attributes:
         claim: the claim.
         ours: our number, the ends of our range, or ``None``.
-        verdict: one of ``VERDICTS``.
+        verdict: one of ``CLAIM_VERDICTS``.
         reason: the reason, in words.
         basis: source of the lengths behind our number, where it matters.
     """
@@ -75,7 +75,7 @@ def judge(claim: Claim, frame: pd.DataFrame | None) -> Verdict:
     return Verdict(claim=claim, ours=ours, verdict=verdict, reason=reason, basis=basis)
 
 
-def _rows(claim: Claim, answer: Answer, frame: pd.DataFrame) -> pd.DataFrame:
+def _rows(claim: Claim, answer: AnswerCells, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that answer the claim, on real lengths if there are any. Empty if nothing was measured."""
     for column in (*answer.where, answer.value):
         if column not in frame:
@@ -89,7 +89,7 @@ def _rows(claim: Claim, answer: Answer, frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _reduced(claim: Claim, answer: Answer, rows: pd.DataFrame) -> float | tuple[float, float]:
+def _reduced(claim: Claim, answer: AnswerCells, rows: pd.DataFrame) -> float | tuple[float, float]:
     values = rows[answer.value].astype(float)
     if answer.over == "max":
         return float(values.max())

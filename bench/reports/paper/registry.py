@@ -17,16 +17,16 @@ import yaml
 
 CLAIMS: Final = Path(__file__).parent / "claims.yaml"
 
-KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measured")
+CLAIM_KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measured")
 """Origin of our number. ``modelled`` uses a cost model. ``construction``: the workload was built to match it."""
-UNITS: Final = ("absolute", "relative")
+TOLERANCE_UNITS: Final = ("absolute", "relative")
 REDUCTIONS: Final = ("only", "max", "range", "all")
 STAND_IN: Final = "built-in stand-in"
 """Name of lengths drawn from published quantiles, where the real ones are not available."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class AnswerCells:
     """The cells of a figure's frame that answer a claim.
 
     Attributes:
@@ -69,7 +69,7 @@ class Claim:
         claim: the statement, in our words.
         printed: the number, or the two ends of a printed range.
         unit: unit of the number.
-        kind: one of ``KINDS``.
+        kind: one of ``CLAIM_KINDS``.
         answer: ``None`` if nothing in this project can answer it.
         run: the command whose rows answer it.
         tolerance: ``None`` for a range, which must contain our answer.
@@ -88,7 +88,7 @@ class Claim:
     kind: str
     run: str
     source: str
-    answer: Answer | None = None
+    answer: AnswerCells | None = None
     tolerance: Tolerance | None = None
     gpu: bool = False
     if_differs: str = ""
@@ -123,7 +123,7 @@ def _claim(item: Mapping[str, Any]) -> Claim:
     values = dict(item)
     if isinstance(values.get("printed"), list):
         values["printed"] = tuple(map(float, values["printed"]))
-    for key, cls in (("answer", Answer), ("tolerance", Tolerance)):
+    for key, cls in (("answer", AnswerCells), ("tolerance", Tolerance)):
         if values.get(key) is not None:
             values[key] = _made(cls, values[key], f"{name}: {key}.")
     claim: Claim = _made(Claim, values, f"{name}: ")
@@ -142,13 +142,14 @@ def _made(cls: Any, values: Mapping[str, Any], path: str) -> Any:
 
 
 def _check(claim: Claim, name: str) -> None:
-    if claim.kind not in KINDS:
-        raise ValueError(f"{name}: kind={claim.kind} must be one of {', '.join(KINDS)}")
+    if claim.kind not in CLAIM_KINDS:
+        raise ValueError(f"{name}: kind={claim.kind} must be one of {', '.join(CLAIM_KINDS)}")
     is_range = isinstance(claim.printed, tuple)
     if is_range == (claim.tolerance is not None):
         raise ValueError(f"{name}: a printed range has no tolerance, and a single number needs one")
-    if claim.tolerance is not None and (claim.tolerance.of not in UNITS or not claim.tolerance.why):
-        raise ValueError(f"{name}: tolerance.of must be one of {', '.join(UNITS)}, and tolerance.why must not be empty")
+    if claim.tolerance is not None and (claim.tolerance.of not in TOLERANCE_UNITS or not claim.tolerance.why):
+        units = ", ".join(TOLERANCE_UNITS)
+        raise ValueError(f"{name}: tolerance.of must be one of {units}, and tolerance.why must not be empty")
     if claim.answer is not None and claim.answer.over not in REDUCTIONS:
         raise ValueError(f"{name}: answer.over={claim.answer.over} must be one of {', '.join(REDUCTIONS)}")
 

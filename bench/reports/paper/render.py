@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from bench.reports.paper.judge import VERDICTS, Verdict
+from bench.reports.paper.judge import CLAIM_VERDICTS, Verdict
 
 COLOURS = {"reproduced": "green", "reproduced (modelled)": "green", "by construction": "cyan", "differs": "red",
            "disputed": "yellow", "not run": "dim"}  # fmt: skip
@@ -82,7 +82,7 @@ def difference(verdict: Verdict) -> str:
 def summary(verdicts: Sequence[Verdict]) -> str:
     """Return the number of each verdict as text."""
     counts = Counter(verdict.verdict for verdict in verdicts)
-    return ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+    return ", ".join(f"{counts[name]} {name}" for name in CLAIM_VERDICTS if counts[name])
 
 
 def as_table(verdicts: Sequence[Verdict]) -> Table:

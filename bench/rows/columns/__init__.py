@@ -27,7 +27,7 @@ COLUMNS: tuple[Column, ...] = (
     *MEMORY,
 )
 
-MAY_BE_NULL = ("status_reason", "null_reasons", "log")
+MAY_BE_NULL = ("status_reason", "null_reasons", "log", "experiment")
 """Columns that are null without a reason."""
 
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)

@@ -24,7 +24,7 @@ from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors.filled import make_cache
 from bench.scenarios.tensors.timed import add_fitness, median_us
 from impls.interface import Admission, KVCache, MovingKVCache, PageCopy, Unsupported
-from impls.policies import PagePool
+from impls.policies import is_paged
 
 EVENTS = "a move takes its list of pages from the host, which no graph holds"
 
@@ -73,7 +73,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
 def plan_moves(filled: Filled) -> Moves:
     """Ask the policy to swap all of its sequences out and in, and for as many pages again."""
     policy, seq_ids = filled.policy, range(len(filled.seq_lens))
-    assert isinstance(policy, PagePool)
+    assert is_paged(policy)
     out = policy.swap_out(*seq_ids)
     back = policy.swap_in(*seq_ids)
     tokens = len(back) * policy.page_size

@@ -21,7 +21,7 @@ from bench.workload.traces.reader import load_trace
 
 PAPER_MEANS: Final = (161.31, 337.99)
 """Mean prompt and output tokens of ShareGPT (PagedAttention paper, Figure 11)."""
-MAX_TOKENS: Final = 2048
+MAX_TURN_TOKENS: Final = 2048
 """The paper keeps requests with fewer tokens than this, prompt and output together."""
 
 
@@ -73,7 +73,7 @@ def match_paper(path: str, *, number: int = 5000, seed: int = 0) -> NDArray[np.i
     requests = load_trace(path).requests
     opening = first_turns(requests)
     lens = np.stack([requests.prompt_lens, requests.output_lens], axis=1)[opening]
-    lens = lens[lens.sum(axis=1) < MAX_TOKENS]
+    lens = lens[lens.sum(axis=1) < MAX_TURN_TOKENS]
     chosen = np.random.default_rng(seed).choice(len(lens), size=number, p=matching_weights(lens, PAPER_MEANS))
     chosen_lens: NDArray[np.int64] = lens[chosen]
     return chosen_lens

@@ -16,7 +16,7 @@ MAX_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class CellColumn:
     """How the cells of one column are read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Column:
         return False
 
 
-def tokens(name: str, *, least: int) -> Column:
+def tokens(name: str, *, least: int) -> CellColumn:
     """Return a column of token counts, ``least .. MAX_TOKENS``, as int64."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
@@ -63,10 +63,10 @@ def tokens(name: str, *, least: int) -> Column:
             raise ValueError("out of range")
         return values
 
-    return Column(name=name, parse=parse, expected=f"a whole number of tokens, at least {least}")
+    return CellColumn(name=name, parse=parse, expected=f"a whole number of tokens, at least {least}")
 
 
-def seconds(name: str) -> Column:
+def seconds(name: str) -> CellColumn:
     """Return a column of seconds since the trace began, as float64."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
@@ -75,10 +75,10 @@ def seconds(name: str) -> Column:
             raise ValueError("out of range")
         return values
 
-    return Column(name=name, parse=parse, expected="a number of seconds, at least 0")
+    return CellColumn(name=name, parse=parse, expected="a number of seconds, at least 0")
 
 
-def utc_times(name: str) -> Column:
+def utc_times(name: str) -> CellColumn:
     """Return a column of time stamps in UTC, as datetime64[ns].
 
     Azure's time stamps of 2023 have seven fractional digits and no time zone. Those of 2024 end in ``+00:00``, and
@@ -96,10 +96,10 @@ def utc_times(name: str) -> Column:
             raise ValueError("blank")
         return values
 
-    return Column(name=name, parse=parse, expected="a time in UTC such as 2023-11-16 18:15:46.6805900")
+    return CellColumn(name=name, parse=parse, expected="a time in UTC such as 2023-11-16 18:15:46.6805900")
 
 
-def blank(name: str) -> Column:
+def blank(name: str) -> CellColumn:
     """Return an empty column, as NaN."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
@@ -107,4 +107,4 @@ def blank(name: str) -> Column:
             raise ValueError("not blank")
         return np.full(len(cells), np.nan)
 
-    return Column(name=name, parse=parse, expected="blank, as it is for the first request")
+    return CellColumn(name=name, parse=parse, expected="blank, as it is for the first request")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.workload.request_columns import Requests
-from bench.workload.traces.cells import Column, blank, seconds, tokens, utc_times
+from bench.workload.traces.cells import CellColumn, blank, seconds, tokens, utc_times
 from bench.workload.traces.files import NumberedLines, TraceError, bad_line
 
 
@@ -29,9 +29,9 @@ class CsvSchema:
     """
 
     name: str
-    prompt: Column
-    output: Column
-    arrival: Column | None = None
+    prompt: CellColumn
+    output: CellColumn
+    arrival: CellColumn | None = None
     arrival_may_be_blank: bool = False
     zero_output_failed: bool = False
 
@@ -137,7 +137,7 @@ def _read_part(path: str, schema: CsvSchema, numbers: Sequence[int], cells: Mapp
     outputs = schema.output.read(path, numbers, cells[schema.output.name])
     served = outputs > 0 if schema.zero_output_failed else np.ones(len(outputs), dtype=bool)
 
-    def read(column: Column) -> NDArray[Any]:
+    def read(column: CellColumn) -> NDArray[Any]:
         # Failed requests have a prompt of 0 too, which is an error in any other row.
         kept = list(compress(cells[column.name], served.tolist()))
         return column.read(path, list(compress(numbers, served.tolist())), kept)

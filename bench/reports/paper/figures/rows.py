@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.reports.paper.experiments import sweeps_over
 from bench.reports.paper.registry import STAND_IN, load_claims, printed_values
 
 SYSTEMS: Final = {
@@ -37,18 +38,25 @@ _KNOWN_TRACES: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca", "Azure": "Az
 
 
 def asked_for(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
-    """The good rows that these experiments made, as their commands tell; each question once."""
-    pattern = rf"(?:^|\s)experiment=(?:{'|'.join(experiments)})(?:\s|$)"
-    rows = table[table["status"].eq("ok") & table["repro_command"].astype(str).str.contains(pattern)]
-    rows = rows.drop_duplicates(["key", "replicate"])
+    """Return the good rows of these experiments, each question once.
+
+    A row belongs to an experiment that its column ``experiment`` names. A row that names none belongs to each
+    experiment that sweeps over its values, so a sweep that was written out gives the same figures.
+    """
+    rows = table[table["status"].eq("ok")].drop_duplicates(["key", "replicate"])
+    belongs = rows["experiment"].isin(experiments)
+    for name in experiments:
+        belongs |= rows["experiment"].isna() & sweeps_over(name, rows)
+    rows = rows[belongs]
     return rows.assign(
-        dataset=[_dataset(workload, trace) for workload, trace in zip(rows["workload"], rows["trace"], strict=True)],
+        dataset=[dataset_of(workload, trace) for workload, trace in zip(rows["workload"], rows["trace"], strict=True)],
         lengths=rows["trace"].fillna(STAND_IN),
         system=rows["policy"].map(SYSTEMS),
     )
 
 
-def _dataset(workload: Any, trace: Any) -> Any:
+def dataset_of(workload: Any, trace: Any) -> Any:
+    """Return the data set whose lengths a row has, as the paper names it."""
     if pd.isna(trace):
         return DATASETS.get(workload, workload)
     return next((name for part, name in _KNOWN_TRACES.items() if part in trace), trace)

@@ -19,7 +19,7 @@ BOUND: Final = 1.2
 LINES: Final = {"recompute_ms": "compute again", "swap_out_ms": "swap out", "swap_in_ms": "swap in",
                 "swap_ms": "swap out and in"}  # fmt: skip
 
-MOVES: Final = {"each": "a copy per page", "at_once": "pages at once"}
+MOVE_LABELS: Final = {"each": "a copy per page", "at_once": "pages at once"}
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
                   label=f"printed: computing again\nis at most here ({BOUND:g} × swap)")  # fmt: skip
         page_size_axis(axes, rows["pages"])
         axes.set_yscale("log")
-        axes.set_title(f"{name}, {MOVES[str(moves)]}")
+        axes.set_title(f"{name}, {MOVE_LABELS[str(moves)]}")
         axes.set_ylabel("all layers (ms)")
     move_legend_outside(figure, grid)
     tokens = int(frame["live_tokens"].iloc[0])
