@@ -1,4 +1,4 @@
-"""What is missing, failed or not comparable is told and counted; exit codes: 5 before 4 before 3 before 6."""
+"""Missing, failed and incomparable points are reported and counted. Exit codes: 5 before 4 before 3 before 6."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTERS = {"admitted_seqs": 8, "refused_seqs": 0, "peak_pages": 40, "preemption
 
 
 def counted(keys: str = "ab", status: str = "ok", replicates: int = 2, **changes: Any) -> Side:
-    """Points with counters only; the status is that of the last."""
+    """Return points with counters only. The last one has the given status."""
     rows = []
     for key in keys:
         last = status if key == keys[-1] else "ok"
