@@ -121,7 +121,8 @@ def problems(first: Path, second: Path) -> list[str]:
         "the hanging point is no timeout": hang.get("hanging", {}).get("status") == "timeout",
         "the point after the hang was not measured": hang.get("paged_torch", {}).get("status") == "ok",
         "the tile that does not compile ended its point": tile.get("failing_tile", {}).get("status") == "ok",
-        "the refused tile is not in the row": "OutOfResources" in str(tile.get("failing_tile", {}).get("kernel_choice")),
+        "the refused tile is not in the row": "OutOfResources"
+        in str(tile.get("failing_tile", {}).get("kernel_choice")),
         "the second command ran a finished step again": later.get("flagship") == "done earlier",
         "the second command did not finish the rest": all(
             later.get(name) in ("ok", "absent") for name in ("tiles", "ragged", "fig18a", "prefill")

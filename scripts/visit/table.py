@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-HEADINGS = ("sweep", "implementation", "page", "layout", "seqs", "tokens", "us", "GB/s", "of ceiling", "to fastest other")
+HEADINGS = ("sweep", "implementation", "page", "layout", "seqs", "tokens", "us", "GB/s", "of ceiling",
+            "to fastest other")  # fmt: skip
 
 
 def compared(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, ...]]:

@@ -1,4 +1,7 @@
-"""Reads the archive of a visit as data: names and sizes are checked, and nothing is extracted to a path that it names."""
+"""Reads the archive of a visit as data.
+
+Names and sizes are checked, and nothing is written to a path that the archive names.
+"""
 
 from __future__ import annotations
 
