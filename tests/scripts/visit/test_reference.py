@@ -147,7 +147,8 @@ def test_a_broken_row_is_named() -> None:
 
 def test_a_row_is_compared_with_the_fastest_of_the_others_on_the_same_batch() -> None:
     rows = [row("aa"), row("bb", page_size=64, decode_us=300.0),
-            row("cc", implementation="contiguous", decode_us=600.0), row("dd", implementation="contiguous", batch_digest="other", decode_us=100.0)]  # fmt: skip
+            row("cc", implementation="contiguous", decode_us=600.0),
+            row("dd", implementation="contiguous", batch_digest="other", decode_us=100.0)]  # fmt: skip
     lines = compared(("flagship", one) for one in rows)
     assert [(line[1], line[2], line[-1]) for line in lines] == [
         ("paged_triton", "64", "0.50"),
