@@ -226,6 +226,72 @@ class QuantisedKVCache(KVCache, Protocol):
         """
 
 
+@runtime_checkable
+class ExtendedKVCache(KVCache, Protocol):
+    """A cache whose attention has options that the model's shape does not name.
+
+    They hold for ``decode`` and for ``prefill``. An option that is not set costs nothing.
+    """
+
+    def set_sinks(self, layer: int, sinks: Tensor | None) -> None:
+        """Set one layer's attention sinks: a logit per query head that joins the softmax without a value.
+
+        Args:
+            layer: which of the allocated layers.
+            sinks: ``[num_query_heads]``, natural logits; ``None`` removes them.
+
+        Raises:
+            ValueError: the shape is another one, or a logit is not finite.
+        """
+
+    def set_alibi(self, slopes: Tensor | None) -> None:
+        """Set ALiBi: ``slope * (key position - query position)`` is added to each score, after the soft cap.
+
+        Args:
+            slopes: ``[num_query_heads]``, for all layers; ``None`` removes them.
+
+        Raises:
+            ValueError: the shape is another one, or a slope is not finite.
+        """
+
+    def decode_with_lse(self, layer: int, query: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Decode, and return the log-sum-exp of the scores, with which attention over parts can be merged.
+
+        Returns:
+            What ``decode`` returns, and float32 ``[num_seqs, num_query_heads]``: the natural logarithm
+            of the softmax denominator, sinks included; -inf for a sequence without tokens.
+        """
+
+    def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> Batch:
+        """Build the metadata of a decode step over sequences that share the pages of their first tokens.
+
+        ``decode`` then reads the shared pages once for the whole batch, not once per sequence.
+
+        Args:
+            seq_ids: the batch.
+            shared_tokens: tokens that all sequences share, a multiple of the page size.
+
+        Raises:
+            ValueError: ``shared_tokens`` is out of range, or a page of them is not shared.
+            Unsupported: the cache has no pages, or the model has a window.
+        """
+
+    def prepare_tree(self, seq_ids: Sequence[int], trees: Sequence[Tensor]) -> PrefillBatch:
+        """Build the metadata of a step that verifies trees of drafted tokens (speculative decoding).
+
+        The drafted tokens are the newest tokens of each sequence. Each sees all tokens before them,
+        and of the drafted ones those that its row of the tree names.
+
+        Args:
+            seq_ids: the batch.
+            trees: per sequence bool ``[num_queries, num_queries]``; true on the diagonal, false above it.
+
+        Raises:
+            ValueError: there is not one tree per sequence, or a tree has another form.
+            Unsupported: the model has a window, or ALiBi is set: a tree's tokens have no single position.
+        """
+
+
 class PrefillBatch(Protocol):
     """Host metadata of one prefill step, copied to the device by ``PrefillKVCache.prepare_prefill``."""
 

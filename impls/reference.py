@@ -1,4 +1,4 @@
-"""What attention is: plain torch in float32, with which every implementation is compared."""
+"""The definition of attention: plain torch in float32, with which every implementation is compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 ALLOWED_FACTOR: Final = 3
-"""How much worse than plain arithmetic of the same precision an implementation may be."""
+"""Factor by which the error may exceed that of plain arithmetic in the same precision."""
 
 
 def decode_attention(
@@ -20,8 +20,10 @@ def decode_attention(
     *,
     window: int | None = None,
     soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
 ) -> Tensor:
-    """softmax(q kᵀ / √head_dim) v of one new token per sequence, in float32.
+    """Return softmax(q kᵀ / √head_dim) v of one new token per sequence, in float32; zeros for no tokens.
 
     Args:
         query: ``[num_seqs, num_query_heads, head_dim]``, any floating dtype.
@@ -30,6 +32,9 @@ def decode_attention(
         values: as ``keys``.
         window: newest tokens that a query sees, its own included; all if ``None``.
         soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``; they stay if ``None``.
+        sinks: ``[num_query_heads]``, logits that join the softmax without a value; none if ``None``.
+        slopes: ``[num_query_heads]``; ``slope * (key position - query position)`` is added to each
+            score after the soft cap (ALiBi); nothing if ``None``.
 
     Returns:
         ``[num_seqs, num_query_heads, head_dim]``, float32.
@@ -37,7 +42,34 @@ def decode_attention(
     Raises:
         ValueError: there is not one K and one V of the same length for each query.
     """
-    return prefill_attention(query.split(1), keys, values, window=window, soft_cap=soft_cap)
+    return prefill_attention(query.split(1), keys, values, window=window, soft_cap=soft_cap, sinks=sinks, slopes=slopes)
+
+
+def decode_lse(
+    query: Tensor,
+    keys: Sequence[Tensor],
+    *,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
+) -> Tensor:
+    """Return the natural logarithm of the softmax denominators of ``decode_attention``, in float32.
+
+    Args:
+        query: as for ``decode_attention``, as all others.
+        keys: as there.
+        window: as there.
+        soft_cap: as there.
+        sinks: as there.
+        slopes: as there.
+
+    Returns:
+        ``[num_seqs, num_query_heads]``; -inf where there are no tokens and no sinks.
+    """
+    how = _Arithmetic(torch.float32, torch.float32, window, soft_cap, sinks, slopes)
+    logits = [_logits(one.float(), key.float(), how, None) for one, key in zip(query.split(1), keys, strict=True)]
+    return torch.stack([torch.logsumexp(one, dim=-1).reshape(-1) for one in logits])
 
 
 def prefill_attention(
@@ -47,8 +79,11 @@ def prefill_attention(
     *,
     window: int | None = None,
     soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
+    trees: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Causal attention of each sequence's newest tokens, in float32: the last query sees all tokens.
+    """Return attention of each sequence's newest tokens, in float32: causal, so that the last query sees all tokens.
 
     Args:
         queries: per sequence ``[num_queries, num_query_heads, head_dim]``, of its newest tokens.
@@ -56,6 +91,10 @@ def prefill_attention(
         values: as ``keys``.
         window: as for ``decode_attention``.
         soft_cap: as for ``decode_attention``.
+        sinks: as for ``decode_attention``.
+        slopes: as for ``decode_attention``.
+        trees: per sequence bool ``[num_queries, num_queries]``, which query tokens each query sees;
+            all see the tokens before them. Causal if ``None``.
 
     Returns:
         ``[all queries, num_query_heads, head_dim]``, float32, one sequence after another.
@@ -63,7 +102,8 @@ def prefill_attention(
     Raises:
         ValueError: there is not one K and one V of the same length for each sequence.
     """
-    return _attention(queries, keys, values, _Arithmetic(torch.float32, torch.float32, window, soft_cap))
+    how = _Arithmetic(torch.float32, torch.float32, window, soft_cap, sinks, slopes)
+    return _attention(queries, keys, values, how, trees)
 
 
 def max_rel_error(out: Tensor, reference: Tensor) -> float:
@@ -98,8 +138,11 @@ def allowed_error(
     *,
     window: int | None = None,
     soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
+    trees: Sequence[Tensor] | None = None,
 ) -> float:
-    """How large ``max_rel_error`` may be for correct arithmetic in the dtype of ``query``.
+    """Return how large ``max_rel_error`` may be for correct arithmetic in the dtype of ``query``.
 
     Three times the error of the same mathematics in that precision. In float16 and bfloat16, as
     tensor cores do it: sums in float32, the weights and the result rounded. In float32 every step
@@ -114,16 +157,21 @@ def allowed_error(
         reference: what it returned.
         window: as given to it.
         soft_cap: as given to it.
+        sinks: as given to it.
+        slopes: as given to it.
+        trees: as given to it.
     """
     queries = query.split(1) if isinstance(query, Tensor) else query
     dtype = queries[0].dtype
     if dtype == torch.float32:
         roundings = 8  # products, their sum, scale, exponential, total, division, weighted sum, merging of parts
-        exact = _attention(queries, keys, values, _Arithmetic(torch.float64, torch.float64, window, soft_cap))
+        wide = _Arithmetic(torch.float64, torch.float64, window, soft_cap, sinks, slopes)
+        exact = _attention(queries, keys, values, wide, trees)
         error = max_rel_error(reference, exact)
     else:
         roundings = 2  # weights, result
-        rounded = _attention(queries, keys, values, _Arithmetic(torch.float32, dtype, window, soft_cap))
+        narrow = _Arithmetic(torch.float32, dtype, window, soft_cap, sinks, slopes)
+        rounded = _attention(queries, keys, values, narrow, trees)
         error = max_rel_error(rounded, reference)
     return max(ALLOWED_FACTOR * error, roundings * torch.finfo(dtype).eps / 2)
 
@@ -135,23 +183,40 @@ class _Arithmetic(NamedTuple):
     stored: torch.dtype
     window: int | None
     soft_cap: float | None
+    sinks: Tensor | None
+    slopes: Tensor | None
 
 
-def _attention(queries: Sequence[Tensor], keys: Sequence[Tensor], values: Sequence[Tensor], how: _Arithmetic) -> Tensor:
+def _attention(
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    values: Sequence[Tensor],
+    how: _Arithmetic,
+    trees: Sequence[Tensor] | None,
+) -> Tensor:
     if not len(queries) == len(keys) == len(values):
         raise ValueError(f"{len(queries)} queries need as many K and V, not {len(keys)} and {len(values)}")
     outs = []
     for index, (query, key, value) in enumerate(zip(queries, keys, values, strict=True)):
         if key.shape != value.shape:
             raise ValueError(f"sequence {index}: K has shape {tuple(key.shape)}, V {tuple(value.shape)}")
-        weights = _weights(query.to(how.dtype), key.to(how.dtype), how).to(how.stored).to(how.dtype)
+        tree = None if trees is None else trees[index]
+        weights = _weights(query.to(how.dtype), key.to(how.dtype), how, tree).to(how.stored).to(how.dtype)
         out = torch.einsum("hgqt,thd->qhgd", weights, value.to(how.dtype))
         outs.append(out.reshape(query.shape).to(how.stored))
     return torch.cat(outs)
 
 
-def _weights(query: Tensor, key: Tensor, how: _Arithmetic) -> Tensor:
-    """Softmax of the scores of one sequence, ``[num_kv_heads, group_size, num_queries, seq_len]``."""
+def _weights(query: Tensor, key: Tensor, how: _Arithmetic, tree: Tensor | None) -> Tensor:
+    """Return the softmax over the tokens of one sequence, ``[num_kv_heads, group_size, num_queries, seq_len]``."""
+    logits = _logits(query, key, how, tree)
+    weights = torch.softmax(logits, dim=-1)[..., : len(key)]
+    sees_nothing = torch.isneginf(logits).all(dim=-1, keepdim=True)
+    return weights.masked_fill(sees_nothing, 0.0)
+
+
+def _logits(query: Tensor, key: Tensor, how: _Arithmetic, tree: Tensor | None) -> Tensor:
+    """Return scores with -inf for hidden tokens, and the sink as a last column where there are sinks."""
     num_queries, seq_len = len(query), len(key)
     num_kv_heads, head_dim = key.shape[1:]
     groups = query.view(num_queries, num_kv_heads, -1, head_dim)  # heads that share a KV head are neighbours
@@ -160,7 +225,15 @@ def _weights(query: Tensor, key: Tensor, how: _Arithmetic) -> Tensor:
         scores = how.soft_cap * torch.tanh(scores / how.soft_cap)
     newest = torch.arange(seq_len - num_queries, seq_len, device=key.device)[:, None]
     tokens = torch.arange(seq_len, device=key.device)
+    if how.slopes is not None:
+        scores = scores + how.slopes.to(scores).view(num_kv_heads, -1, 1, 1) * (tokens - newest)
     hidden = tokens > newest
+    if tree is not None:
+        hidden = torch.cat((hidden.new_zeros(num_queries, seq_len - num_queries), ~tree.to(key.device)), dim=1)
     if how.window is not None:
         hidden |= tokens <= newest - how.window
-    return torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
+    scores = scores.masked_fill(hidden, -math.inf)
+    if how.sinks is None:
+        return scores
+    sinks = how.sinks.to(scores).view(num_kv_heads, -1, 1, 1).expand(-1, -1, num_queries, 1)
+    return torch.cat((scores, sinks), dim=-1)

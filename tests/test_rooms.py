@@ -141,3 +141,11 @@ def test_no_folder_shows_more_than_about_twelve_entries() -> None:
     }
     assert {folder: count for folder, count in shown.items() if count > MOST_ENTRIES} == {}
     assert len(shown) > 20
+
+
+def test_no_test_module_imports_a_test_module() -> None:
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    found = [f"{path.relative_to(ROOT)} imports {name}" for path in files for name in imported(path)
+             if name.startswith("tests.") and name.rpartition(".")[2].startswith("test_")]  # fmt: skip
+    assert found == []
+    assert len(files) > 90

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from bench.config import build
 from bench.plan.code_hash import point_code_hash
 from bench.plan.expand import expand
-from bench.plan.points import Plan, read_plan
+from bench.plan.points import PLAN_VERSION, Plan, read_plan
 from bench.plan.question import effective, key_of, resolve
 from bench.rows.facts import BLOCKING
 from bench.rows.run_folder import RUNS, read_environment
@@ -44,14 +44,21 @@ def resumed_folder(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
     """The run folder to go on with, and its plan.
 
     Raises:
-        ValueError: there is none, or ``run_dir`` names another.
+        ValueError: there is none, ``run_dir`` names another, or its plan is from an older version.
     """
     if run_dir is not None:
         raise ValueError(f"resume={resume} goes on in its own folder; leave out run_dir={run_dir}")
     folder = (RUNS / "latest").resolve() if resume == "latest" else Path(resume).absolute()
     if not folder.is_dir():
         raise ValueError(f"resume={resume}: there is no folder {folder}")
-    return folder, read_plan(folder)
+    plan = read_plan(folder)
+    if plan.plan_version < PLAN_VERSION:
+        raise ValueError(
+            f"resume={resume}: {folder.name} is from an older version of this project (plan version "
+            f"{plan.plan_version}, this one resumes {PLAN_VERSION}). It can still be compared, drawn and reported. "
+            "Start a new run for the rest"
+        )
+    return folder, plan
 
 
 def check_same(plan: Plan, request: Request, device: str) -> dict[str, Any]:

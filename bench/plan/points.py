@@ -14,6 +14,9 @@ from bench.plan.code_hash import point_code_hash
 from bench.plan.predict import predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
 
+PLAN_VERSION = 2
+"""Raised when a stored plan can no longer be run, because modules that it names have moved. Version 1 had no number."""
+
 
 class Composed(Protocol):
     """What planning needs of a composed point."""
@@ -67,6 +70,7 @@ class Plan:
     config_dirs: tuple[str, ...] = ()  # --config-dir folders, on the import path of every process
     warnings: tuple[str, ...] = ()  # axes that cannot show what they seem to
     key_version: int = KEY_VERSION
+    plan_version: int = PLAN_VERSION
 
     def jobs(self) -> list[tuple[Point, int]]:
         """(point, replicate), round by round, so that the replicates of a point are interleaved."""
@@ -86,7 +90,8 @@ class Plan:
         """The plan that ``to_json`` wrote."""
         points = tuple(Point(**{**point, "overrides": tuple(point["overrides"])}) for point in content["points"])
         lists = {name: tuple(content[name]) for name in ("config_dirs", "warnings")}
-        return cls(**{**content, "points": points, **lists})
+        version = content.get("plan_version", 1)
+        return cls(**{**content, "points": points, **lists, "plan_version": version})
 
 
 def read_plan(run_dir: Path) -> Plan:

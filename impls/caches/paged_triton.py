@@ -1,4 +1,4 @@
-"""The paged cache with our own Triton kernels: flash-decoding that reads pages where they lie."""
+"""The paged cache with our own Triton kernels: flash-decoding that reads pages in place."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from torch import Tensor
 
 from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
-from impls.launch.decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.launch.decoder import DECODER_OPTIONS, TritonDecoder
+from impls.launch.extended import ExtendsWithTriton
+from impls.launch.plan import LaunchPlan
 from impls.launch.prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.launch.setup import Rows, Setup, Storage
 from impls.policies import PagePool
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover
-from impls.storage.page_table import build_page_table, unique_live_tokens
+from impls.storage.page_table import build_page_table, check_shared, unique_live_tokens
 from impls.storage.paged_batch import OnPages, PagedBatch, to_device
 from impls.storage.slots import check_options, choice_option
 
@@ -26,7 +28,7 @@ LAYOUTS = ("NHD", "HND")
 
 @dataclass(kw_only=True)
 class TritonBatch(OnPages):
-    """One decode step's metadata (``impls.interface.Batch``): the page table, and how to launch on it."""
+    """One decode step's metadata (``impls.interface.Batch``): the page table and the launch plan."""
 
     rows: Rows
     plan: LaunchPlan
@@ -34,17 +36,17 @@ class TritonBatch(OnPages):
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes of the page table, the lengths, the slot mapping and one layer's scales."""
-        return self.paged.metadata_bytes + self.scales_bytes
+        """Device bytes of the page table, lengths, slot mapping, work list and one layer's scales."""
+        return self.paged.metadata_bytes + self.plan.metadata_bytes + self.scales_bytes
 
 
-class PagedTriton(PrefillsWithTriton, MovesPages):
+class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
     """KV cache over a pool of pages, one pair of tensors per layer.
 
     Args:
         model: shapes and dtype.
         policy: a ``PagePool``.
-        device: where the storage lies: a CUDA device, or any under Triton's interpreter.
+        device: holds the storage: a CUDA device, or any under Triton's interpreter.
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``, and ``kv_layout``: ``NHD`` (a page is ``[page_size,
             num_kv_heads, head_dim]``, the default) or ``HND`` (``[num_kv_heads, page_size, head_dim]``);
@@ -60,7 +62,7 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
     ) -> None:
         check_options(options, (*DECODER_OPTIONS, "kv_layout", "page_moves"))
         if not isinstance(policy, PagePool):
-            raise Unsupported(f"paged_triton stands on a page pool, not on {type(policy).__name__}")
+            raise Unsupported(f"paged_triton requires policy=paged or policy=prefix (got {type(policy).__name__})")
         kv_layout = choice_option(options, "kv_layout", LAYOUTS)
         self.policy: PagePool = policy
         self._model = model
@@ -103,7 +105,7 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
         )
 
     def tune(self, query: Tensor, batch: TritonBatch) -> None:
-        """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
+        """Compile, time every contender, keep the fastest and plan the batch anew."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         table = batch.paged.host
         live_bytes = unique_live_tokens(table, self._model.sliding_window) * self._model.token_bytes_per_layer
@@ -117,14 +119,29 @@ class PagedTriton(PrefillsWithTriton, MovesPages):
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
+    def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> TritonBatch:
+        """Look up the pages of a batch that shares a prefix; see ``ExtendedKVCache.prepare_cascade``."""
+        host = build_page_table(self.policy, seq_ids)
+        check_shared(host, shared_tokens)
+        paged = to_device(host, self._device)
+        return TritonBatch(
+            paged=paged,
+            rows=_rows(paged),
+            plan=self.decoder.plan_cascade(host.seq_lens, shared_tokens),
+            scales_bytes=self._storage.scales_bytes,
+        )
+
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Look up the pages of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
-        paged = to_device(build_page_table(self.policy, seq_ids), self._device)
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, _rows(paged), self._storage.scales_bytes)
+        """Look up the pages of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
+        rows = self._find(seq_ids)
+        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, the tile and splits that it chose; and ``page_moves``."""
         return {**self._details, "page_moves": self._mover.way}
+
+    def _find(self, seq_ids: Sequence[int]) -> Rows:
+        return _rows(to_device(build_page_table(self.policy, seq_ids), self._device))
 
 
 def _rows(paged: PagedBatch) -> Rows:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from impls.interface import Policy, Unsupported
 from impls.kernels.support import KernelCache
-from impls.launch.decoder import DECODER_OPTIONS, LaunchPlan, TritonDecoder
+from impls.launch.decoder import DECODER_OPTIONS, TritonDecoder
+from impls.launch.extended import ExtendsWithTriton
+from impls.launch.plan import LaunchPlan
 from impls.launch.prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.launch.setup import Rows, Setup, Storage
 from impls.policies import Reserved
@@ -44,18 +46,19 @@ class RegionBatch:
     @property
     def metadata_bytes(self) -> int:
         """Device bytes that the tensors take."""
-        return self.slot_mapping.nbytes + self.rows.table.nbytes + self.seq_lens.nbytes + self.scales_bytes
+        tensors = (self.slot_mapping, self.rows.table, self.seq_lens)
+        return sum(tensor.nbytes for tensor in tensors) + self.plan.metadata_bytes + self.scales_bytes
 
 
-class TritonContiguous(PrefillsWithTriton):
+class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
     """KV cache over reserved regions, read by the kernel of ``paged_triton`` without its pages.
 
-    What ``paged_triton`` costs more than this is what looking up pages costs, and where they lie.
+    The difference in time to ``paged_triton`` is the cost of looking up pages and of their order in memory.
 
     Args:
         model: shapes and dtype.
         policy: a ``Reserved``.
-        device: where the storage lies: a CUDA device, or any under Triton's interpreter.
+        device: holds the storage: a CUDA device, or any under Triton's interpreter.
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``.
 
@@ -69,7 +72,7 @@ class TritonContiguous(PrefillsWithTriton):
     ) -> None:
         check_options(options, DECODER_OPTIONS)
         if not isinstance(policy, Reserved):
-            raise Unsupported(f"triton_contiguous stands on a reserved policy, not on {type(policy).__name__}")
+            raise Unsupported(f"triton_contiguous requires a reserved policy (got {type(policy).__name__})")
         self.policy: Reserved = policy
         self._model = model
         self._device = torch.device(device)
@@ -102,7 +105,7 @@ class TritonContiguous(PrefillsWithTriton):
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
         """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
         newest = [self.policy.region(seq_id)[0] + self.policy.seq_len(seq_id) - 1 for seq_id in seq_ids]
-        rows = self._rows(seq_ids)
+        rows = self._find(seq_ids)
         return RegionBatch(
             slot_mapping=torch.tensor(newest, dtype=torch.int64).to(self._device),
             rows=rows,
@@ -111,7 +114,7 @@ class TritonContiguous(PrefillsWithTriton):
         )
 
     def tune(self, query: Tensor, batch: RegionBatch) -> None:
-        """Compile, time every tile in contention and keep the fastest; the batch is planned anew."""
+        """Compile, time every contender, keep the fastest and plan the batch anew."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         window = self._model.sliding_window
         lens = batch.rows.host_lens
@@ -126,16 +129,20 @@ class TritonContiguous(PrefillsWithTriton):
         """Attention of one new token per sequence; see ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
+    def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> RegionBatch:
+        """Refuse a shared prefix: regions share no slots; see ``ExtendedKVCache.prepare_cascade``."""
+        raise Unsupported("triton_contiguous cannot share a prefix; use impl=paged_triton")
+
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Find the regions of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
-        rows = self._rows(seq_ids)
+        """Find the regions of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
+        rows = self._find(seq_ids)
         return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
         return dict(self._details)
 
-    def _rows(self, seq_ids: Sequence[int]) -> Rows:
+    def _find(self, seq_ids: Sequence[int]) -> Rows:
         first_slots = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
         lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
         return Rows(

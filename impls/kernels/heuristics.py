@@ -1,4 +1,4 @@
-"""How the decode kernel is launched: tile shapes and splits. Integers in, integers out."""
+"""How the kernels are launched: tile shapes, and what a device has room for. Integers in, integers out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from impls.spec import ceil_div
 
 MIN_HEAD_DIM: Final = 16  # of tl.dot
+MIN_BLOCK_TOKENS: Final = 16  # of tl.dot
 MAX_HEAD_DIM: Final = 256
 MERGE_SPLITS: Final = 32
 """Parts that the merge kernel reads per loop step."""
@@ -25,9 +26,11 @@ _LEAST_SM_WARPS: Final = 48  # of all others from 8.0 on (the same table)
 _REGISTER_UNIT: Final = 8  # registers of a thread are given out by eights
 _PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA takes for itself
 _SCRATCH_BYTES: Final = 256  # for reductions across warps, at most
-_MAX_SPLITS: Final = 128
-_STARTUP_TILES: Final = 1  # a program fills its pipeline and stores its part in about a tile's time
-_MERGE_TILES: Final = 1  # and about so long takes the second kernel
+_SM_GBPS: Final = {80: 19, 90: 25, 100: 54, 103: 54}  # memory bandwidth by multiprocessors: A100, H100, B200, B300
+_LEAST_SM_GBPS: Final = 7  # of the others, such as L40S and RTX 4090 (data sheets)
+_LATENCY_US: Final = 1.0  # from asking for a byte to having it, under load; an estimate
+_SM_SHARE: Final = 1.25  # what one program may draw, by its multiprocessor's share of the bandwidth; an estimate
+_MAX_REGISTERS: Final = 255  # of a thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Tile:
     """Compile-time shape of the decode kernel.
 
     Attributes:
-        block_group: rows of the query tile: 1 for one query head per KV head, else 16 or more.
+        block_group: query heads of a program: 1 for one query head per KV head, else 16 or 32.
         block_dim: ``head_dim`` rounded up to a power of two.
         block_tokens: tokens per loop step.
         num_warps: warps per program.
@@ -77,7 +80,21 @@ class Tile:
         by_shared_memory = sm_shared_bytes // (self.shared_bytes(element_bytes, stored_bytes) + _PROGRAM_RESERVED_BYTES)
         is_small = self.accumulator <= 2048 and stored_bytes == element_bytes
         by_registers = 4 if is_small else 3 if self.accumulator <= 4096 else 2
-        return max(1, min(by_shared_memory, by_registers * 4 // self.num_warps))
+        if self.num_warps < 4:  # a thread holds more of the tile
+            by_registers = _SM_REGISTERS // (_MAX_REGISTERS * 32 * self.num_warps)
+        return max(1, min(by_shared_memory, by_registers * 4 // max(self.num_warps, 4)))
+
+    def bytes_per_us(self, stored_bytes: int, capability: int) -> float:
+        """Return what a program reads per microsecond while it has the device to itself.
+
+        Two limits: the bytes in flight by the latency of memory, and what a multiprocessor draws.
+
+        Args:
+            stored_bytes: bytes of one element of K and V.
+            capability: of the device: 90 for an H100.
+        """
+        in_flight = max(self.num_stages - 1, 1) * 2 * self.block_tokens * self.block_dim * stored_bytes
+        return min(in_flight / _LATENCY_US, _SM_SHARE * sm_bytes_per_us(capability))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,19 +106,6 @@ class PrefillTile:
     block_tokens: int
     num_warps: int = 4
     num_stages: int = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Splits:
-    """How the tokens of a batch are cut: every sequence into parts of the same length.
-
-    Attributes:
-        num_splits: parts of the longest sequence; shorter ones have fewer.
-        split_tokens: tokens per part, a multiple of the tile.
-    """
-
-    num_splits: int
-    split_tokens: int
 
 
 class Occupancy(NamedTuple):
@@ -134,18 +138,34 @@ def occupancy(registers: int, shared_bytes: int, num_warps: int, capability: int
     return Occupancy(programs, programs * num_warps / most_warps)
 
 
-def max_group_size(element_bytes: int) -> int:
-    """Query heads per KV head up to which no register spills (seen in the machine code, under test)."""
+def sm_bytes_per_us(capability: int) -> float:
+    """Return one multiprocessor's share of the memory bandwidth, in bytes per microsecond.
+
+    Args:
+        capability: of the device.
+
+    >>> sm_bytes_per_us(90)
+    25000.0
+    """
+    return 1000.0 * _SM_GBPS.get(capability, _LEAST_SM_GBPS)
+
+
+def max_block_group(element_bytes: int) -> int:
+    """Return the query heads of a program up to which no register spills (seen in the machine code, under test).
+
+    A larger group is served by several programs per KV head, which read the same K and V.
+    """
     return 16 if element_bytes == 4 else 32
 
 
 def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_bytes: int) -> int | None:
     """Registers of a thread that the assembler is told to stay within; ``None``: it chooses.
 
-    Without a limit it makes room for one program more per multiprocessor, and for e4m3 with several
-    query heads per KV head, whose loop holds pairs and both their halves, it spills some bytes for
-    that. Told of the registers that four programs leave, it spills nothing (seen in the machine
-    code, under test).
+    Without a limit it makes room for one program more per multiprocessor, and spills some bytes for
+    that in two cases. One is e4m3 with several query heads per KV head, whose loop holds pairs and
+    both their halves. The other is a short tile of 16 bits, whose shared memory leaves no room for
+    that program anyway. Told of the registers that four programs leave, it spills nothing (seen in
+    the machine code, under test).
 
     Args:
         tile: those of more query rows, or of more tokens than ``default_tile`` gives, need more.
@@ -154,7 +174,9 @@ def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_byte
         stored_bytes: bytes of one element of K and V.
     """
     in_pairs = element_bytes == 2 and stored_bytes == 1 and head_dim % 2 == 0
-    return 128 if in_pairs and tile.block_group == 16 and tile.block_tokens <= 64 else None
+    is_usual = tile.block_group == 16 and tile.block_tokens <= 64 and tile.num_warps == 4
+    is_short = element_bytes == 2 and tile.block_dim == 128 and tile.block_tokens <= 32
+    return 128 if is_usual and (in_pairs or is_short) else None
 
 
 def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
@@ -172,7 +194,7 @@ def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
     token_bytes = 2 * block_dim * element_bytes
     if group_size == 1:
         return Tile(block_group=1, block_dim=block_dim, block_tokens=_clamp(16 * 1024 // token_bytes, 16, 64))
-    block_group = next_power_of_2(max(group_size, 16))
+    block_group = min(next_power_of_2(max(group_size, 16)), max_block_group(element_bytes))
     tokens = 16 if element_bytes == 4 else _clamp(32 * 1024 // token_bytes, 16, 64)
     return Tile(block_group=block_group, block_dim=block_dim, block_tokens=tokens)
 
@@ -190,52 +212,28 @@ def prefill_tile(*, head_dim: int, element_bytes: int) -> PrefillTile:
     return PrefillTile(block_rows=64 if block_dim <= 128 else 32, block_dim=block_dim, block_tokens=32)
 
 
-def tile_contenders(tile: Tile) -> list[Tile]:
-    """Tiles that may be the fastest on some device: ``tile``, and a shorter one with more in flight."""
-    if tile.block_group > 16:
-        return [tile]  # shorter ones spill
-    return [tile, replace(tile, block_tokens=max(tile.block_tokens // 2, 16), num_stages=tile.num_stages + 1)]
+def tile_contenders(tile: Tile, element_bytes: int) -> list[Tile]:
+    """Return the tiles that may be the fastest on some device, ``tile`` first.
 
-
-def choose_splits(
-    *, num_seqs: int, num_kv_heads: int, max_seq_len: int, num_tokens: int, block_tokens: int, slots: int
-) -> Splits:
-    """Cut sequences so that the programs fill the device evenly, in as few parts as that takes.
-
-    The cost of a cut, in tiles: rounds of programs, times the tiles of one program and its start,
-    plus the merging of parts. Every length of part that some number of splits gives is tried.
+    A shorter tile has more loop steps in flight. With tensor cores there are tiles of fewer warps,
+    which wait for one another less often, and a longer tile, which has fewer steps. A tile whose
+    registers spill is not among them (seen in the machine code, under test).
 
     Args:
-        num_seqs: sequences of the batch.
-        num_kv_heads: KV heads; each sequence and KV head has programs of its own.
-        max_seq_len: tokens of the longest sequence.
-        num_tokens: tokens of all sequences.
-        block_tokens: tokens per tile.
-        slots: programs that the device runs at a time.
-
-    >>> choose_splits(num_seqs=1, num_kv_heads=8, max_seq_len=4096, num_tokens=4096, block_tokens=64, slots=264)
-    Splits(num_splits=32, split_tokens=128)
+        tile: what ``default_tile`` gives.
+        element_bytes: bytes of one element of the query.
     """
-    max_tiles = ceil_div(max_seq_len, block_tokens)
-    lengths = {ceil_div(max_tiles, splits) for splits in range(1, min(max_tiles, _MAX_SPLITS) + 1)}
-
-    def cost(tiles: int) -> tuple[int, int]:
-        # Not more than whole parts of all tokens and a last one per sequence, nor than equal lengths give.
-        parts = min(num_tokens // (tiles * block_tokens) + num_seqs, num_seqs * ceil_div(max_tiles, tiles))
-        rounds = ceil_div(parts * num_kv_heads, slots)
-        return rounds * (tiles + _STARTUP_TILES) + (_MERGE_TILES if tiles < max_tiles else 0), -tiles
-
-    return _splits_of(min(lengths, key=cost), max_tiles, block_tokens)
-
-
-def even_splits(num_splits: int, *, max_seq_len: int, block_tokens: int) -> Splits:
-    """At most ``num_splits`` parts of the longest sequence, each a multiple of the tile.
-
-    >>> even_splits(3, max_seq_len=100, block_tokens=16)
-    Splits(num_splits=3, split_tokens=48)
-    """
-    max_tiles = ceil_div(max_seq_len, block_tokens)
-    return _splits_of(ceil_div(max_tiles, num_splits), max_tiles, block_tokens)
+    if tile.block_group > 16:
+        return [tile]  # shorter ones spill
+    half = max(tile.block_tokens // 2, MIN_BLOCK_TOKENS)
+    contenders = [tile, replace(tile, block_tokens=half, num_stages=tile.num_stages + 1)]
+    if tile.block_group == 16 and element_bytes == 2 and tile.block_dim <= 128:
+        contenders += [
+            replace(tile, block_tokens=half, num_warps=1, num_stages=tile.num_stages + 1),
+            replace(tile, num_warps=2),
+            replace(tile, block_tokens=2 * tile.block_tokens, num_stages=tile.num_stages - 1),
+        ]
+    return contenders
 
 
 def next_power_of_2(value: int) -> int:
@@ -249,10 +247,6 @@ def next_power_of_2(value: int) -> int:
 
 def _block_dim(head_dim: int) -> int:
     return next_power_of_2(max(head_dim, MIN_HEAD_DIM))
-
-
-def _splits_of(tiles: int, max_tiles: int, block_tokens: int) -> Splits:
-    return Splits(num_splits=ceil_div(max_tiles, tiles), split_tokens=tiles * block_tokens)
 
 
 def _clamp(value: int, low: int, high: int) -> int:

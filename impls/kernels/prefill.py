@@ -1,28 +1,33 @@
-"""Causal attention of a sequence's newest tokens over a KV cache that holds them already, paged or not.
+"""Attention of a sequence's newest tokens over a KV cache that holds them already, paged or not.
 
-The queries may be the whole sequence, or a chunk appended to a prefix that is in the cache. Sequences
-are ragged: their queries lie one after another, without padding. A tile's rows are query tokens times
+The query tokens may be the whole sequence, or a chunk appended to a prefix that is in the cache.
+Attention is causal, or follows a tree of drafted tokens (speculative decoding). Sequences are
+ragged: their query tokens follow one another without padding. A tile's rows are query tokens times
 the query heads of one KV head, so that K and V are read once per KV head and tile.
 """
 
 import triton
 import triton.language as tl
 
-from impls.kernels.online_softmax import LOWEST, attend_group
+from impls.kernels.online_softmax import LOG2_E, LOWEST, add_sink, attend_group
 from impls.kernels.tiles import load_pages, tile_offsets
 
 
-@triton.jit(do_not_specialize=["table_stride"])
+@triton.jit(do_not_specialize=["table_stride", "tree_stride"])
 def prefill_kernel(
     out_ptr,  # [num_queries, num_query_heads, head_dim], one sequence after another
     query_ptr,  # as out_ptr
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
     kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
+    sinks_ptr,  # [num_query_heads] float32, natural logits that join the softmax without a value; None: off
+    slopes_ptr,  # [num_query_heads] float32, of ALiBi; None: off
     table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end; else [num_seqs] int64, first slots
     seq_lens_ptr,  # [num_seqs] int32, the queries included
     query_starts_ptr,  # [num_seqs + 1] int32: where each sequence's queries begin; the last is their number
+    tree_ptr,  # [num_queries, tree_stride] int8: whether it sees each query token of its sequence; None: causal
     table_stride,
+    tree_stride,
     scale,  # of the scores; log2(e) included
     NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
@@ -39,7 +44,10 @@ def prefill_kernel(
     BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
 ):
-    """A tile of one sequence's queries and one KV head; grid ``(num_kv_heads, tiles of the longest, num_seqs)``."""
+    """Attend for a tile of one sequence's queries and one KV head.
+
+    The grid is ``(num_kv_heads, tiles of the sequence with the most queries, num_seqs)``.
+    """
     kv_head, seq = tl.program_id(0), tl.program_id(2)
     query_start = tl.load(query_starts_ptr + seq)
     num_queries = tl.load(query_starts_ptr + seq + 1) - query_start
@@ -56,11 +64,15 @@ def prefill_kernel(
     query = tl.load(query_ptr + query_offset, mask=in_query, other=0.0)
     if kv_scales_ptr is not None:
         scale *= tl.load(kv_scales_ptr + kv_head)
+    if slopes_ptr is not None:
+        slopes = tl.load(slopes_ptr + query_head) * LOG2_E
 
     # The position of each row's token in its sequence is the last one that it sees.
     position = tl.minimum(seq_len - num_queries + rows // GROUP_SIZE, seq_len - 1)
     first_position = seq_len - num_queries + first_row // GROUP_SIZE
     stop = tl.minimum(first_position + (BLOCK_ROWS - 1 + first_row % GROUP_SIZE) // GROUP_SIZE + 1, seq_len)
+    if tree_ptr is not None:  # tokens of one depth follow one another: a row may see any of them
+        stop = seq_len
     start = 0
     if WINDOW:
         start = tl.maximum(first_position + 1 - WINDOW, 0) // BLOCK_TOKENS * BLOCK_TOKENS
@@ -86,12 +98,27 @@ def prefill_kernel(
         values = tl.load(v_head_ptr + offset, mask=mask, other=0.0).to(query.dtype)
         # One step ahead, so that the next addresses do not wait for the page table.
         pages = load_pages(table_row_ptr, first + BLOCK_TOKENS, stop, PAGED, PAGE_SIZE, BLOCK_TOKENS)
-        visible = tokens[None, :] <= position[:, None]
+        if tree_ptr is None:
+            visible = tokens[None, :] <= position[:, None]
+        else:
+            in_tree = tokens - (seq_len - num_queries)
+            drafted = (rows < num_queries * GROUP_SIZE)[:, None] & (in_tree >= 0)[None, :] & live[None, :]
+            tree_offset = (query_start + rows // GROUP_SIZE).to(tl.int64)[:, None] * tree_stride + in_tree[None, :]
+            visible = (in_tree < 0)[None, :] | (tl.load(tree_ptr + tree_offset, mask=drafted, other=0) != 0)
         if WINDOW:
             visible &= tokens[None, :] > position[:, None] - WINDOW
-        row_max, row_sum, acc = attend_group(query, keys, values, visible, scale, SOFT_CAP, row_max, row_sum, acc)
+        if slopes_ptr is None:
+            bias = None
+        else:
+            bias = slopes[:, None] * (tokens[None, :] - position[:, None]).to(tl.float32)
+        row_max, row_sum, acc = attend_group(query, keys, values, visible, bias, scale, SOFT_CAP, row_max, row_sum, acc)
 
-    out = acc / row_sum[:, None]
+    if sinks_ptr is not None:
+        sink = tl.load(sinks_ptr + query_head) * LOG2_E
+        row_max, row_sum, rescale = add_sink(sink, row_max, row_sum)
+        acc *= rescale[:, None]
+    # A row that sees no token, as padding has it, stores zeros.
+    out = acc / tl.where(row_sum > 0, row_sum, 1.0)[:, None]
     if kv_scales_ptr is not None:
         out *= tl.load(kv_scales_ptr + NUM_KV_HEADS + kv_head)
     tl.store(out_ptr + query_offset, out.to(out_ptr.dtype.element_ty), mask=in_query)

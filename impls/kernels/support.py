@@ -20,6 +20,8 @@ TILE_OPTIONS: Final = {"block_tokens": (16, 256), "num_warps": (1, 16), "num_sta
 """Lowest and highest value of each option that sets the tile."""
 MIN_CAPABILITY: Final = 80
 """From here on there are bfloat16 and asynchronous copies."""
+MIN_OVERLAP_CAPABILITY: Final = 90
+"""From here on a kernel can be launched before the one ahead of it ends."""
 MIN_FP8_CAPABILITY: Final = 89
 """From here on processors convert e4m3."""
 
@@ -29,6 +31,7 @@ class Kernels(NamedTuple):
 
     decode: Any
     merge: Any
+    prefix: Any
     prefill: Any
     write: Any
     copy_pages: Any
@@ -103,10 +106,20 @@ def load_kernels(name: str) -> Kernels:
     from impls.kernels.decode import decode_kernel
     from impls.kernels.merge import merge_kernel
     from impls.kernels.prefill import prefill_kernel
+    from impls.kernels.prefix import prefix_kernel
     from impls.kernels.runtime import INTERPRETED, VERSION
     from impls.kernels.write import write_kernel
 
-    return Kernels(decode_kernel, merge_kernel, prefill_kernel, write_kernel, copy_pages_kernel, INTERPRETED, VERSION)
+    return Kernels(
+        decode=decode_kernel,
+        merge=merge_kernel,
+        prefix=prefix_kernel,
+        prefill=prefill_kernel,
+        write=write_kernel,
+        copy_pages=copy_pages_kernel,
+        are_interpreted=INTERPRETED,
+        version=VERSION,
+    )
 
 
 def describe_device(device: torch.device, name: str, *, are_interpreted: bool) -> Device:
@@ -132,17 +145,11 @@ def check_shape(model: ModelSpec, name: str) -> None:
     """Refuse what the kernels do not take.
 
     Raises:
-        Unsupported: ``head_dim`` or the number of query heads per KV head is out of range.
+        Unsupported: ``head_dim`` is out of range.
     """
     if not heuristics.MIN_HEAD_DIM <= model.head_dim <= heuristics.MAX_HEAD_DIM:
         allowed = f"{heuristics.MIN_HEAD_DIM} to {heuristics.MAX_HEAD_DIM}"
         raise Unsupported(f"{name} takes a head_dim of {allowed}, not {model.head_dim}")
-    limit = heuristics.max_group_size(DTYPE_BYTES[model.dtype])
-    if model.group_size > limit:
-        raise Unsupported(
-            f"{name} takes at most {limit} query heads per KV head in {model.dtype}, not {model.group_size}: "
-            "the registers would spill"
-        )
 
 
 def check_target(model: ModelSpec, name: str, device: Device) -> None:
@@ -173,4 +180,4 @@ def tiles_for(model: ModelSpec, options: Mapping[str, object]) -> list[Tile]:
             raise ValueError(f"impl.options.{name}={value} must be from {lowest} to {highest}")
         if name != "num_stages" and value & (value - 1):
             raise ValueError(f"impl.options.{name}={value} must be a power of two")
-    return [replace(tile, **asked)] if asked else heuristics.tile_contenders(tile)
+    return [replace(tile, **asked)] if asked else heuristics.tile_contenders(tile, DTYPE_BYTES[model.dtype])

@@ -1,9 +1,8 @@
-"""Launches decode attention for every cache that stands on our Triton kernels: tiles, splits, merging."""
+"""Launches decode attention for every cache that uses our Triton kernels: tiles, work lists, merging."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -11,179 +10,208 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from impls.interface import Unsupported
 from impls.kernels import heuristics
-from impls.kernels.heuristics import Splits, Tile
-from impls.kernels.support import TILE_OPTIONS, tiles_for
+from impls.kernels.support import MIN_OVERLAP_CAPABILITY, TILE_OPTIONS, tiles_for
+from impls.launch.plan import Contender, DeviceWork, LaunchPlan, Planner, SharedPrefix
 from impls.launch.setup import Layer, Rows, Setup
 from impls.launch.tile_cache import user_cache
+from impls.launch.timing import GraphTimer
 from impls.launch.tuning import fastest
-from impls.spec import DTYPE_BYTES
-from impls.storage.slots import positive_option
+from impls.spec import ceil_div
+from impls.storage.slots import choice_option, positive_option
 
-DECODER_OPTIONS = (*TILE_OPTIONS, "num_splits")
+DECODER_OPTIONS = (*TILE_OPTIONS, "num_splits", "merge")
 """``impl.options`` that a decoder takes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchPlan:
-    """How one batch is launched.
-
-    Attributes:
-        tile: compile-time shape of the decode kernel.
-        splits: how sequences are cut.
-        parts: float32 ``[num_seqs, num_query_heads, num_splits, head_dim]``, the parts to merge;
-            ``None`` if there is one split.
-        lse: float32 ``[num_seqs, num_query_heads, num_splits]``, their log-sum-exp, base two.
-    """
-
-    tile: Tile
-    splits: Splits
-    parts: Tensor | None
-    lse: Tensor | None
+MERGES = ("after", "overlap")
 
 
 class TritonDecoder:
     """Launches the decode kernel.
 
     Args:
-        setup: the kernels, and what for.
+        setup: the kernels, the model and the device.
         options: ``block_tokens``, ``num_warps`` and ``num_stages`` of the decode kernel, which
-            otherwise ``tune`` chooses; ``num_splits`` instead of the heuristic's.
+            otherwise ``tune`` chooses. ``num_splits`` replaces the choice of the cost model. ``merge``
+            is ``after`` (parts are merged by a kernel that is launched when the decode kernel has
+            ended, the default) or ``overlap`` (it is launched before, and waits on the device:
+            programmatic dependent launch).
 
     Raises:
         ValueError: an option is out of range.
+        Unsupported: the device cannot overlap kernels.
     """
 
     def __init__(self, setup: Setup, options: Mapping[str, object]) -> None:
         self._setup = setup
         self._model = setup.model
-        self._num_splits = positive_option(options, "num_splits", None)
+        self._overlap = choice_option(options, "merge", MERGES) == "overlap"
+        if self._overlap and (setup.kernels.are_interpreted or setup.target.capability < MIN_OVERLAP_CAPABILITY):
+            raise Unsupported("impl.options.merge=overlap needs a CUDA device of compute capability 9.0")
+        self._planner = Planner(setup, positive_option(options, "num_splits", None))
         tiles = tiles_for(setup.model, options)
-        self.tiles = tiles[:1] if setup.kernels.are_interpreted else tiles  # an interpreter's time says nothing
+        self.tiles = tiles[:1] if setup.kernels.are_interpreted else tiles  # an interpreter's time means nothing
         self.tile = self.tiles[0]
-        self._workspace = torch.empty(0, dtype=torch.float32, device=setup.device)
+        self._chosen: dict[tuple[int, ...], Contender] = {}
         self.facts: dict[str, str | int | float | None] = {}
 
     def plan(self, host_lens: NDArray[np.int32]) -> LaunchPlan:
-        """How to launch on sequences of these lengths, with the tile chosen last."""
-        return self.plan_with(self.tile, host_lens)
+        """Return how to launch a batch of these lengths, by what ``tune`` chose for its class.
+
+        Args:
+            host_lens: int32 ``[num_seqs]``; 0 for a padding row, whose output is zeros.
+        """
+        contender = self._chosen.get(tuple(_batch_class(host_lens).values()), Contender(tile=self.tile))
+        return self._planner.plan(contender, host_lens)
+
+    def plan_cascade(self, host_lens: NDArray[np.int32], shared_tokens: int) -> LaunchPlan:
+        """Return how to launch a batch whose sequences share their first ``shared_tokens`` tokens.
+
+        Args:
+            host_lens: int32 ``[num_seqs]``, the shared tokens included.
+            shared_tokens: a multiple of the page size.
+
+        Raises:
+            Unsupported: the model has a window, behind which the prefix falls.
+        """
+        if self._model.sliding_window is not None:
+            raise Unsupported(f"a cascade cannot have model.sliding_window={self._model.sliding_window}")
+        return self._planner.plan_cascade(Contender(tile=self.tile), host_lens, shared_tokens)
 
     def tune(self, query: Tensor, layer: Layer, rows: Rows) -> LaunchPlan:
-        """Take the tile kept on disk for such a batch, or time all in contention; compile, and plan the batch anew."""
-        plans = {tile: self.plan_with(tile, rows.host_lens) for tile in self.tiles}
-        calls = {tile: partial(self.attend, query, layer, rows, plan) for tile, plan in plans.items()}
-        time_them = partial(fastest, calls, self._setup.device)
-        if len(self.tiles) == 1:
-            self.tile, source = time_them(), "the only one"
+        """Take the choice kept on disk for such a batch, or time all contenders; return the plan of the batch.
+
+        Without a GPU the only contender is run once, which compiles it.
+        """
+        plans = self._planner.contenders(self.tiles, rows.host_lens)
+        calls = {contender: partial(self.attend, query, layer, rows, plan) for contender, plan in plans.items()}
+        if len(plans) == 1:
+            chosen, source = fastest(calls, self._setup.device), "the only one"
         else:
-            question = self._setup.question | _batch_class(rows.host_lens)
-            self.tile, source = user_cache().choose(question, self.tiles, time_them)
-            calls[self.tile]()
-        plan, tile = plans[self.tile], self.tile
+            question = self._setup.question | layer.options | {"merge": self._overlap} | _batch_class(rows.host_lens)
+            times_us: dict[str, float] = {}
+            time_them = partial(_time, calls, self._setup.device, times_us)
+            chosen, source = user_cache().choose(question, list(plans), time_them, times_us)
+            calls[chosen]()
+        self.tile = chosen.tile
+        self._chosen[tuple(_batch_class(rows.host_lens).values())] = chosen
+        plan = plans[chosen]
         self.facts = {
-            "kernel_choice": f"{tile.block_tokens} tokens, {tile.num_warps} warps, {tile.num_stages} stages "
-            f"({source}), {plan.splits.num_splits} splits",
-            "num_splits": plan.splits.num_splits,
-            "block_tokens": tile.block_tokens,
-            "num_warps": tile.num_warps,
-            "num_stages": tile.num_stages,
+            "kernel_choice": f"{chosen} ({source}), {plan.num_splits} splits, {plan.num_programs:,} programs",
+            "num_splits": plan.num_splits,
+            "block_tokens": chosen.tile.block_tokens,
+            "num_warps": chosen.tile.num_warps,
+            "num_stages": chosen.tile.num_stages,
         }
         return plan
 
-    def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan) -> Tensor:
-        """Attention of one new token per sequence over one layer; see ``KVCache.decode``."""
+    def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan, lse: Tensor | None = None) -> Tensor:
+        """Compute attention of one new token per sequence over one layer; see ``KVCache.decode``.
+
+        Args:
+            query: ``[num_seqs, num_query_heads, head_dim]``.
+            layer: K and V.
+            rows: where each sequence's K and V are.
+            plan: what ``plan`` or ``tune`` returned for these rows.
+            lse: float32 ``[num_seqs, num_query_heads]`` to be filled; see ``ExtendedKVCache.decode_with_lse``.
+        """
         query = query.contiguous()
         out = torch.empty_like(query)
-        num_seqs, num_query_heads, head_dim = query.shape
-        num_splits, split_tokens = plan.splits.num_splits, plan.splits.split_tokens
-        self._setup.kernels.decode[(num_seqs * self._model.num_kv_heads, num_splits)](
-            out if plan.parts is None else plan.parts,
-            plan.lse,
+        work = plan.work
+        if work is not None and plan.shared is not None:
+            self._attend_prefix(query, layer, rows, work, plan.shared)
+        self._setup.kernels.decode[(plan.num_programs,)](
+            out,
+            None if work is None else work.parts,
+            None if work is None else work.part_lse,
+            lse,
             query,
             *layer,
             rows.table,
             rows.seq_lens,
+            None if work is None else work.items,
             rows.table.stride(0),
-            split_tokens,
             self._setup.scale,
             BLOCK_GROUP=plan.tile.block_group,
             BLOCK_DIM=plan.tile.block_dim,
             BLOCK_TOKENS=plan.tile.block_tokens,
             NUM_STAGES=plan.tile.num_stages,
+            OVERLAP=self._overlap and plan.num_splits > 1,
             num_warps=plan.tile.num_warps,
             maxnreg=heuristics.register_limit(
                 plan.tile,
-                head_dim=head_dim,
+                head_dim=self._model.head_dim,
                 element_bytes=self._model.element_bytes,
                 stored_bytes=self._model.stored_bytes,
             ),
             **self._setup.constants,
         )
-        if plan.parts is not None:
-            self._setup.kernels.merge[(num_seqs * num_query_heads,)](
-                out,
-                plan.parts,
-                plan.lse,
-                rows.seq_lens,
-                num_splits,
-                split_tokens,
-                NUM_QUERY_HEADS=num_query_heads,
-                HEAD_DIM=head_dim,
-                WINDOW=self._model.sliding_window or 0,
-                BLOCK_DIM=plan.tile.block_dim,
-                BLOCK_TOKENS=plan.tile.block_tokens,
-                BLOCK_SPLITS=heuristics.MERGE_SPLITS,
-            )
+        if work is not None and work.parts is not None:
+            self._merge(out, lse, layer, work, plan.tile.block_dim)
         return out
 
-    def plan_with(self, tile: Tile, host_lens: NDArray[np.int32]) -> LaunchPlan:
-        """How to launch on sequences of these lengths with this tile."""
-        splits = self._splits(tile, host_lens)
-        if splits.num_splits == 1:
-            return LaunchPlan(tile=tile, splits=splits, parts=None, lse=None)
-        rows = len(host_lens) * self._model.num_query_heads * splits.num_splits
-        parts, lse = self._reserve(rows * self._model.head_dim, rows)
-        return LaunchPlan(tile=tile, splits=splits, parts=parts, lse=lse)
-
-    def _splits(self, tile: Tile, host_lens: NDArray[np.int32]) -> Splits:
-        read = _tokens_read(host_lens, self._model.sliding_window, tile.block_tokens)
-        longest = int(read.max())
-        if self._num_splits is not None:
-            return heuristics.even_splits(self._num_splits, max_seq_len=longest, block_tokens=tile.block_tokens)
-        programs = tile.programs_per_sm(
-            DTYPE_BYTES[self._model.dtype], self._model.stored_bytes, self._setup.target.capability
+    def _attend_prefix(self, query: Tensor, layer: Layer, rows: Rows, work: DeviceWork, shared: SharedPrefix) -> None:
+        """Fill the parts of the shared prefix; the pages of the first sequence are those of all."""
+        model = self._model
+        tile = heuristics.prefill_tile(head_dim=model.head_dim, element_bytes=model.element_bytes)
+        num_rows = len(query) * model.group_size
+        constants = {name: value for name, value in self._setup.constants.items() if name != "WINDOW"}
+        self._setup.kernels.prefix[(model.num_kv_heads, ceil_div(num_rows, tile.block_rows), shared.num_parts)](
+            work.parts,
+            work.part_lse,
+            query,
+            layer.keys,
+            layer.values,
+            layer.scales,
+            layer.slopes,
+            rows.table,
+            rows.seq_lens,
+            work.part_indptr,
+            num_rows,
+            shared.num_tokens,
+            shared.part_tokens,
+            self._setup.scale,
+            BLOCK_ROWS=tile.block_rows,
+            BLOCK_DIM=tile.block_dim,
+            BLOCK_TOKENS=tile.block_tokens,
+            NUM_STAGES=tile.num_stages,
+            num_warps=tile.num_warps,
+            **constants,
         )
-        return heuristics.choose_splits(
-            num_seqs=len(host_lens),
-            num_kv_heads=self._model.num_kv_heads,
-            max_seq_len=longest,
-            num_tokens=int(read.sum(dtype=np.int64)),
-            block_tokens=tile.block_tokens,
-            slots=self._setup.target.multiprocessors * programs,
+
+    def _merge(self, out: Tensor, lse: Tensor | None, layer: Layer, work: DeviceWork, block_dim: int) -> None:
+        num_query_heads = self._model.num_query_heads
+        self._setup.kernels.merge[(len(work.merged_seqs) * num_query_heads,)](
+            out,
+            lse,
+            work.parts,
+            work.part_lse,
+            layer.sinks,
+            work.merged_seqs,
+            work.part_indptr,
+            NUM_QUERY_HEADS=num_query_heads,
+            HEAD_DIM=self._model.head_dim,
+            BLOCK_DIM=block_dim,
+            BLOCK_SPLITS=heuristics.MERGE_SPLITS,
+            OVERLAP=self._overlap,
+            launch_pdl=self._overlap,
         )
 
-    def _reserve(self, *sizes: int) -> Sequence[Tensor]:
-        """Tensors of those many elements in one workspace that only grows, shared by all batches.
 
-        Sharing is safe: the parts of a step are merged before the next step begins.
-        """
-        if self._workspace.numel() < sum(sizes):
-            self._workspace = torch.empty(sum(sizes), dtype=torch.float32, device=self._setup.device)
-        tensors: Sequence[Tensor] = self._workspace[: sum(sizes)].split(sizes)
-        return tensors
-
-
-def _tokens_read(host_lens: NDArray[np.int32], window: int | None, block_tokens: int) -> NDArray[np.int32]:
-    """Tokens from the first tile that a window touches to the end, as ``impls.kernels.tiles`` has it."""
-    if window is None:
-        return host_lens
-    skipped: NDArray[np.int32] = np.maximum(host_lens - window, 0) // block_tokens * block_tokens
-    return host_lens - skipped
+def _time(calls: Mapping[Contender, partial[Tensor]], device: torch.device, times_us: dict[str, float]) -> Contender:
+    """Return the fastest call, by graph replays on a GPU, and fill in the least time of each."""
+    timer = GraphTimer(device) if device.type == "cuda" else None
+    chosen = fastest(calls, device, timer)
+    if timer is not None:
+        times_us.update({str(one): timer.least_us[call] for one, call in calls.items() if call in timer.least_us})
+    return chosen
 
 
 def _batch_class(host_lens: NDArray[np.int32]) -> dict[str, int]:
-    """Batches that share a tile: as many sequences and as long a longest, up to the next power of two."""
+    """Batches that share a choice: sequences, longest and mean length, each up to the next power of two."""
+    num_seqs, longest = len(host_lens), int(host_lens.max())
     return {
-        "num_seqs": heuristics.next_power_of_2(len(host_lens)),
-        "max_seq_len": heuristics.next_power_of_2(int(host_lens.max())),
+        "num_seqs": heuristics.next_power_of_2(num_seqs),
+        "max_seq_len": heuristics.next_power_of_2(max(longest, 1)),
+        "mean_seq_len": heuristics.next_power_of_2(max(int(host_lens.sum(dtype=np.int64)) // num_seqs, 1)),
     }

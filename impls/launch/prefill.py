@@ -1,4 +1,4 @@
-"""Launches the prefill kernel: causal attention of newest tokens whose K and V are in the cache already."""
+"""Launches the prefill kernel: attention of newest tokens whose K and V are in the cache already."""
 
 from __future__ import annotations
 
@@ -18,21 +18,41 @@ from impls.storage.newest_tokens import newest_slots
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """Which of a batch's tokens ask: the newest of each sequence.
+    """The query tokens of a batch: the newest tokens of each sequence.
 
     Attributes:
         starts: int32 ``[num_seqs + 1]``, where each sequence's queries begin; the last is their number.
-        most: queries of the sequence that has most.
+        max_queries: queries of the sequence that has the most.
+        tree: int8 ``[num_queries, max_queries]``: whether a query token sees each query token of its
+            sequence. Tokens before them are seen by all. ``None``: attention is causal.
     """
 
     starts: Tensor
-    most: int
+    max_queries: int
+    tree: Tensor | None = None
 
     @classmethod
     def of(cls, num_queries: Sequence[int], device: torch.device) -> Queries:
-        """The newest ``num_queries`` tokens of each sequence."""
+        """Return the newest ``num_queries`` tokens of each sequence."""
         starts = np.cumsum([0, *num_queries], dtype=np.int32)
-        return cls(starts=torch.from_numpy(starts).to(device), most=max(num_queries))
+        return cls(starts=torch.from_numpy(starts).to(device), max_queries=max(num_queries))
+
+    @classmethod
+    def of_trees(cls, trees: Sequence[Tensor], device: torch.device) -> Queries:
+        """Return the newest tokens of each sequence as trees.
+
+        Args:
+            trees: per sequence bool ``[num_queries, num_queries]``; see ``ExtendedKVCache.prepare_tree``.
+            device: holds the result.
+
+        Raises:
+            ValueError: a mask is not square, or shows a token what is not itself or before it.
+        """
+        for index, tree in enumerate(trees):
+            _check_tree(index, tree)
+        plain = cls.of([len(tree) for tree in trees], device)
+        padded = [torch.nn.functional.pad(tree.to(torch.int8), (0, plain.max_queries - len(tree))) for tree in trees]
+        return cls(starts=plain.starts, max_queries=plain.max_queries, tree=torch.cat(padded).to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +67,31 @@ class TritonPrefillBatch:
     @property
     def metadata_bytes(self) -> int:
         """Device bytes of the tensors, and of one layer's scales where the cache is quantised."""
-        tensors = (self.slot_mapping, self.rows.table, self.rows.seq_lens, self.queries.starts)
-        return sum(tensor.nbytes for tensor in tensors) + self.scales_bytes
+        tensors = (self.slot_mapping, self.rows.table, self.rows.seq_lens, self.queries.starts, self.queries.tree)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None) + self.scales_bytes
 
     @classmethod
     def of(
-        cls, policy: Policy, seq_ids: Sequence[int], num_queries: Sequence[int], rows: Rows, scales_bytes: int
+        cls,
+        policy: Policy,
+        seq_ids: Sequence[int],
+        num_queries: Sequence[int],
+        rows: Rows,
+        scales_bytes: int,
+        trees: Sequence[Tensor] | None = None,
     ) -> TritonPrefillBatch:
-        """The newest tokens of sequences that ``rows`` finds.
+        """Return the newest tokens of the sequences of ``rows``, causal or as trees.
 
         Raises:
-            ValueError: there is not one number per sequence, from 1 to its length.
+            ValueError: there is not one number per sequence, from 1 to its length; or a bad tree.
         """
         device = rows.seq_lens.device
+        queries = Queries.of(num_queries, device) if trees is None else Queries.of_trees(trees, device)
         slots = newest_slots(policy, seq_ids, num_queries)
         return cls(
             slot_mapping=torch.tensor(slots, dtype=torch.int64).to(device),
             rows=rows,
-            queries=Queries.of(num_queries, device),
+            queries=queries,
             scales_bytes=scales_bytes,
         )
 
@@ -74,12 +101,12 @@ def _tile(model: ModelSpec) -> heuristics.PrefillTile:
 
 
 def prefill(setup: Setup, query: Tensor, layer: Layer, rows: Rows, queries: Queries) -> Tensor:
-    """Causal attention of each sequence's newest tokens over one layer; see ``PrefillKVCache.prefill``."""
+    """Compute attention of each sequence's newest tokens over one layer; see ``PrefillKVCache.prefill``."""
     model = setup.model
     tile = _tile(model)
     query = query.contiguous()
     out = torch.empty_like(query)
-    tiles = ceil_div(queries.most * model.group_size, tile.block_rows)
+    tiles = ceil_div(queries.max_queries * model.group_size, tile.block_rows)
     setup.kernels.prefill[(model.num_kv_heads, tiles, len(rows.host_lens))](
         out,
         query,
@@ -87,7 +114,9 @@ def prefill(setup: Setup, query: Tensor, layer: Layer, rows: Rows, queries: Quer
         rows.table,
         rows.seq_lens,
         queries.starts,
+        queries.tree,
         rows.table.stride(0),
+        queries.max_queries,
         setup.scale,
         BLOCK_ROWS=tile.block_rows,
         BLOCK_DIM=tile.block_dim,
@@ -99,20 +128,27 @@ def prefill(setup: Setup, query: Tensor, layer: Layer, rows: Rows, queries: Quer
     return out
 
 
+def _check_tree(index: int, tree: Tensor) -> None:
+    if tree.dtype != torch.bool or tree.dim() != 2 or tree.shape[0] != tree.shape[1] or not len(tree):
+        raise ValueError(f"trees[{index}] is {tree.dtype} {tuple(tree.shape)}; it must be a square of bools")
+    if not bool(tree.diagonal().all()) or bool(tree.triu(1).any()):
+        raise ValueError(f"trees[{index}] must show every token itself, and none after it")
+
+
 class PrefillsWithTriton:
-    """What ``PrefillKVCache`` adds, but for ``prepare_prefill``, in a cache that our kernels read."""
+    """Implements ``PrefillKVCache`` for a cache that our kernels read, without ``prepare_prefill``."""
 
     _setup: Setup
     _storage: Storage
     _details: dict[str, str | int | float | None]
 
     def tune_prefill(self, query: Tensor, batch: TritonPrefillBatch) -> None:
-        """Compile: there is one tile; see ``PrefillKVCache.tune_prefill``."""
+        """Compile the only tile; see ``PrefillKVCache.tune_prefill``."""
         self.prefill(0, query, batch)
         tile = _tile(self._setup.model)
-        said = f"{tile.block_rows} rows x {tile.block_tokens} tokens, {tile.num_warps} warps (the only one)"
-        self._details = {"sdpa_backend": None, "bytes_read": None, "kernel_choice": said}
+        choice = f"{tile.block_rows} rows x {tile.block_tokens} tokens, {tile.num_warps} warps (the only one)"
+        self._details = {"sdpa_backend": None, "bytes_read": None, "kernel_choice": choice}
 
     def prefill(self, layer: int, query: Tensor, batch: TritonPrefillBatch) -> Tensor:
-        """Causal attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
+        """Compute attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
         return prefill(self._setup, query, self._storage.layer(layer), batch.rows, batch.queries)

@@ -1,4 +1,4 @@
-"""What every launch of our Triton kernels needs: the kernels, the device, where K and V lie."""
+"""What every launch of our Triton kernels needs: the kernels, the device, the layout of K and V."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from impls.spec import ModelSpec, ceil_div
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The sequences of a batch, as the decode kernel finds them.
+    """The sequences of a batch, as the kernels find them.
 
     Attributes:
         table: int32 ``[num_seqs, max_pages_per_seq]``, pages, or int64 ``[num_seqs]``, first slots.
         seq_lens: int32 ``[num_seqs]``.
-        host_lens: the same in NumPy, so that nobody reads back from the device.
+        host_lens: the same in NumPy, so that nothing is read back from the device.
     """
 
     table: Tensor
@@ -44,17 +44,26 @@ class Rows:
 
 
 class Layer(NamedTuple):
-    """One layer's storage, as the kernels take it.
+    """One layer's storage and attention, in the order of the kernels' arguments.
 
     Attributes:
         keys: of the layout that the decoder was made for.
         values: as ``keys``.
         scales: float32 ``[2, num_kv_heads]`` of K and V, where the cache is quantised, else ``None``.
+        sinks: float32 ``[num_query_heads]``, logits that join the softmax without a value, or ``None``.
+        slopes: float32 ``[num_query_heads]``, of ALiBi, or ``None``.
     """
 
     keys: Tensor
     values: Tensor
     scales: Tensor | None
+    sinks: Tensor | None = None
+    slopes: Tensor | None = None
+
+    @property
+    def options(self) -> dict[str, bool]:
+        """What is on of the attention, for the choice of a tile."""
+        return {"sinks": self.sinks is not None, "alibi": self.slopes is not None}
 
 
 class Storage:
@@ -64,7 +73,7 @@ class Storage:
         model: shapes and dtype.
         make: makes one tensor of K or V.
         num_layers: layers that get storage.
-        device: where the scales lie.
+        device: holds the scales.
 
     Attributes:
         tensors: K of each layer, then V of each layer.
@@ -74,6 +83,10 @@ class Storage:
         self.tensors: Sequence[Tensor] = [make() for _ in range(2 * num_layers)]
         is_quantised = model.kv_dtype is not None
         self._scales = torch.ones((num_layers, 2, model.num_kv_heads), device=device) if is_quantised else None
+        self._sinks: list[Tensor | None] = [None] * num_layers
+        self._slopes: Tensor | None = None
+        self._num_query_heads = model.num_query_heads
+        self._device = device
 
     @property
     def nbytes(self) -> int:
@@ -89,7 +102,8 @@ class Storage:
         """One layer."""
         num_layers = len(self.tensors) // 2
         scales = None if self._scales is None else self._scales[index]
-        return Layer(self.tensors[index], self.tensors[index + num_layers], scales)
+        keys, values = self.tensors[index], self.tensors[index + num_layers]
+        return Layer(keys, values, scales, self._sinks[index], self._slopes)
 
     def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
         """See ``QuantisedKVCache.set_scales``.
@@ -100,6 +114,21 @@ class Storage:
         if self._scales is None:
             raise Unsupported("a cache whose model has no kv_dtype has no scales to set")
         self._scales[layer] = torch.stack((k_scales, v_scales))
+
+    def set_sinks(self, layer: int, sinks: Tensor | None) -> None:
+        """See ``ExtendedKVCache.set_sinks``."""
+        self._sinks[layer] = None if sinks is None else self._per_head("sinks", sinks)
+
+    def set_alibi(self, slopes: Tensor | None) -> None:
+        """See ``ExtendedKVCache.set_alibi``."""
+        self._slopes = None if slopes is None else self._per_head("slopes", slopes)
+
+    def _per_head(self, name: str, given: Tensor) -> Tensor:
+        if tuple(given.shape) != (self._num_query_heads,):
+            raise ValueError(f"{name} has shape {tuple(given.shape)}; it must be ({self._num_query_heads},)")
+        if not bool(torch.isfinite(given).all()):
+            raise ValueError(f"{name} must be finite")
+        return given.to(self._device, torch.float32).clone()
 
 
 def check_interpreter(triton: str, numpy: str) -> None:
@@ -182,6 +211,7 @@ class Setup:
             "device": torch.cuda.get_device_name(self.device) if on_cuda else self.device.type,
             "target": list(self.target),
             "triton": self.kernels.version,
+            "torch": str(torch.__version__),
             "kernels": kernels_digest(),
             "attention": self.model.attention,
             "dtype": self.model.dtype,
@@ -192,7 +222,9 @@ class Setup:
         """Store K and V of some tokens in one layer; see ``KVCache.write``."""
         num_tokens, num_kv_heads, head_dim = keys.shape
         self.kernels.write[(num_tokens, ceil_div(num_kv_heads * head_dim, heuristics.WRITE_ELEMENTS))](
-            *layer,
+            layer.keys,
+            layer.values,
+            layer.scales,
             keys.contiguous(),
             values.contiguous(),
             slot_mapping,

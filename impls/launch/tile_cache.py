@@ -8,21 +8,25 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from filelock import FileLock
 
-from impls.kernels.heuristics import Tile
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FOLDER_VARIABLE: Final = "PAGED_ATTENTION_BENCH_CACHE"
 """Environment variable that names another folder than the user's cache."""
 KERNELS: Final = Path(__file__).resolve().parents[1] / "kernels"
 
 
-class Choice(NamedTuple):
+_Tile = TypeVar("_Tile", bound="DataclassInstance")
+
+
+class Choice(NamedTuple, Generic[_Tile]):
     """A tile, and where it came from: ``timed``, ``cached``, or ``timed, not kept: …``."""
 
-    tile: Tile
+    tile: _Tile
     source: str
 
 
@@ -36,13 +40,20 @@ class TileCache:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "tiles.json"
 
-    def choose(self, question: Mapping[str, object], tiles: Sequence[Tile], time_them: Callable[[], Tile]) -> Choice:
+    def choose(
+        self,
+        question: Mapping[str, object],
+        tiles: Sequence[_Tile],
+        time_them: Callable[[], _Tile],
+        times_us: Mapping[str, float] | None = None,
+    ) -> Choice[_Tile]:
         """The tile kept for a question, or the one that timing finds, which is kept.
 
         Args:
             question: everything that the answer depends on; plain values.
             tiles: those in contention; a kept one that is no longer among them is not taken.
             time_them: finds the fastest.
+            times_us: microseconds of each tile, filled by ``time_them``; kept beside the choice.
 
         Raises:
             ValueError: the file cannot be read as JSON.
@@ -54,7 +65,7 @@ class TileCache:
                 return Choice(tile, "cached")
         tile = time_them()
         try:
-            self._keep(key, {"tile": asdict(tile), "question": dict(question)})
+            self._keep(key, {"tile": asdict(tile), "times_us": dict(times_us or {}), "question": dict(question)})
         except OSError as error:  # a read-only home, say
             return Choice(tile, f"timed, not kept: {error.strerror}")
         return Choice(tile, "timed")

@@ -87,6 +87,29 @@ def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
     )
 
 
+def check_shared(table: PageTable, shared_tokens: int) -> None:
+    """Check that all sequences share the pages of their first tokens.
+
+    Args:
+        table: of the batch.
+        shared_tokens: tokens that they should share.
+
+    Raises:
+        ValueError: the number is no multiple of the page size from one page to the shortest sequence,
+            or a page is not shared.
+    """
+    shortest = int(table.seq_lens.min())
+    if shared_tokens % table.page_size or not table.page_size <= shared_tokens <= shortest:
+        raise ValueError(
+            f"shared_tokens={shared_tokens} must be a multiple of page_size={table.page_size} "
+            f"from {table.page_size} to {shortest}, the length of the shortest sequence"
+        )
+    pages = table.page_table[:, : shared_tokens // table.page_size]
+    differing = np.flatnonzero((pages != pages[0]).any(axis=0))
+    if differing.size:
+        raise ValueError(f"shared_tokens={shared_tokens}: page {differing[0]} of the sequences is not shared by all")
+
+
 def unique_live_tokens(table: PageTable, window: int | None = None) -> int:
     """Tokens that the batch's queries read, those on a shared page counted once.
 

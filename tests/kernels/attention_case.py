@@ -9,16 +9,17 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from impls.caches.paged_triton import PagedTriton, TritonBatch
 from impls.caches.triton_contiguous import TritonContiguous
 from impls.policies import PagePool, Reserved
-from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.reference import allowed_error, decode_attention, decode_lse, max_rel_error
 from impls.spec import ModelSpec, ceil_div
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,6 +37,7 @@ class Case:
     options: Mapping[str, object] = field(default_factory=dict)
     semantics: Mapping[str, Any] = field(default_factory=dict)  # kv_dtype, sliding_window, soft_cap
     paged: bool = True  # else regions, and no page table
+    extras: Sequence[str] = ()  # sinks, slopes
     mutation: str | None = None
 
     @property
@@ -55,7 +57,11 @@ class Case:
     @property
     def masking(self) -> dict[str, Any]:
         """What the reference must know."""
-        return {"window": self.model.sliding_window, "soft_cap": self.model.soft_cap}
+        options = {"window": self.model.sliding_window, "soft_cap": self.model.soft_cap}
+        generator = torch.Generator().manual_seed(2)
+        heads = self.heads[0]
+        values = {"sinks": torch.randn(heads, generator=generator), "slopes": torch.rand(heads, generator=generator)}
+        return options | {name: values[name].to(DEVICE) for name in self.extras}
 
 
 class Outcome(NamedTuple):
@@ -64,10 +70,64 @@ class Outcome(NamedTuple):
     error: float
     allowed: float
     num_splits: int
+    num_programs: int = 0
 
 
 def attend(case: Case) -> Outcome:
     """Fill a cache of permuted pages whose other slots are NaN, decode, compare."""
+    cache, keys, values, query, batch = filled(case)
+    if case.mutation is not None:
+        ALL_MUTATIONS[case.mutation](cache, batch)
+    reference = decode_attention(query, keys, values, **case.masking)
+    return Outcome(
+        error=max_rel_error(cache.decode(0, query, batch), reference),
+        allowed=allowed_error(query, keys, values, reference, **case.masking),
+        num_splits=batch.plan.num_splits,
+        num_programs=batch.plan.num_programs,
+    )
+
+
+def attend_with_lse(case: Case) -> tuple[Outcome, float, bool]:
+    """The outcome, the largest error of the log-sum-exp, and whether ``decode`` returns the same output."""
+    cache, keys, values, query, batch = filled(case)
+    out, lse = cache.decode_with_lse(0, query, batch)
+    reference = decode_attention(query, keys, values, **case.masking)
+    expected = decode_lse(query, keys, **case.masking)
+    outcome = Outcome(
+        error=max_rel_error(out, reference),
+        allowed=allowed_error(query, keys, values, reference, **case.masking),
+        num_splits=batch.plan.num_splits,
+    )
+    return outcome, float((lse - expected).abs().max()), torch.equal(out, cache.decode(0, query, batch))
+
+
+def attend_with_padding(case: Case, padding: Sequence[int]) -> tuple[Outcome, bool, bool]:
+    """Error of the other rows, and whether padding rows are zeros with a log-sum-exp of -inf: two ways.
+
+    First their lengths become 0 on the device alone, as in a captured graph. Then on the host, too.
+    """
+    cache, keys, values, query, batch = filled(case)
+    others = [seq_id for seq_id in range(len(case.seq_lens)) if seq_id not in padding]
+    reference = decode_attention(query[others], [keys[i] for i in others], [values[i] for i in others], **case.masking)
+    batch.seq_lens[list(padding)] = 0
+    results = [cache.decode_with_lse(0, query, batch)]
+    host_lens = np.array(case.seq_lens, dtype=np.int32)
+    host_lens[list(padding)] = 0
+    results.append(cache.decode_with_lse(0, query, replace(batch, plan=cache.decoder.plan(host_lens))))
+    errors = [max_rel_error(out[others], reference) for out, _ in results]
+    rest = [keys[i] for i in others], [values[i] for i in others]
+    outcome = Outcome(
+        error=max(errors),
+        allowed=allowed_error(query[others], *rest, reference, **case.masking),
+        num_splits=batch.plan.num_splits,
+    )
+    are_zeros = all(bool((out[list(padding)] == 0).all()) for out, _ in results)
+    are_lowest = all(bool(torch.isneginf(lse[list(padding)]).all()) for _, lse in results)
+    return outcome, are_zeros, are_lowest
+
+
+def filled(case: Case) -> tuple[Any, list[Tensor], list[Tensor], Tensor, Any]:
+    """A cache whose extras are set, its K and V, a query and the batch of all sequences."""
     warnings.simplefilter("error", RuntimeWarning)  # NumPy warns where the interpreter computes inf - inf
     generator = torch.Generator().manual_seed(0)
     cache = make_cache(case)
@@ -78,15 +138,7 @@ def attend(case: Case) -> Outcome:
         values.append(_draw((seq_len, case.heads[1], case.head_dim), case, generator))
         store(cache, seq_id, keys[-1], values[-1])
     query = _draw((len(case.seq_lens), case.heads[0], case.head_dim), case, generator)
-    batch = cache.prepare(range(len(case.seq_lens)))
-    if case.mutation is not None:
-        MUTATIONS[case.mutation](cache, batch)
-    reference = decode_attention(query, keys, values, **case.masking)
-    return Outcome(
-        error=max_rel_error(cache.decode(0, query, batch), reference),
-        allowed=allowed_error(query, keys, values, reference, **case.masking),
-        num_splits=batch.plan.splits.num_splits,
-    )
+    return cache, keys, values, query, cache.prepare(range(len(case.seq_lens)))
 
 
 def make_cache(case: Case) -> PagedTriton | TritonContiguous:
@@ -103,6 +155,10 @@ def make_cache(case: Case) -> PagedTriton | TritonContiguous:
         cache = TritonContiguous(model, regions, device=DEVICE, num_layers=1, options=case.options)
     for tensor in cache.tensors:
         tensor.fill_(math.nan)
+    if "sinks" in case.extras:
+        cache.set_sinks(0, case.masking["sinks"])
+    if "slopes" in case.extras:
+        cache.set_alibi(case.masking["slopes"])
     return cache
 
 
@@ -150,6 +206,11 @@ def _leave_slot_stale(cache: PagedTriton, batch: TritonBatch) -> None:
         slots[newest] = slots[batch.slot_mapping[_longest(batch) - 1]]
 
 
+def _forget_extras(cache: PagedTriton, batch: TritonBatch) -> None:
+    cache.set_sinks(0, None)
+    cache.set_alibi(None)
+
+
 def _longest(batch: TritonBatch) -> int:
     return int(batch.paged.host.seq_lens.argmax())
 
@@ -158,4 +219,8 @@ MUTATIONS: Mapping[str, Callable[[PagedTriton, TritonBatch], None]] = {
     "dropped token": _drop_token,
     "swapped page": _swap_page,
     "stale slot": _leave_slot_stale,
+}
+ALL_MUTATIONS: Mapping[str, Callable[[PagedTriton, TritonBatch], None]] = {
+    **MUTATIONS,
+    "no extras": _forget_extras,
 }

@@ -13,10 +13,10 @@ import torch
 
 from impls.caches.paged_triton import PagedTriton
 from impls.interface import KVCache, QuantisedKVCache, Unsupported
-from impls.kernels.heuristics import Tile, tile_contenders
+from impls.kernels.heuristics import tile_contenders
 from impls.kernels.support import Device
-from impls.launch import decoder as triton_decoder
-from impls.launch import setup as triton_setup
+from impls.launch import decoder, setup
+from impls.launch.plan import Contender
 from impls.launch.tile_cache import FOLDER_VARIABLE
 from impls.policies import PagePool, Reserved
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
@@ -151,10 +151,10 @@ def facts_after_tune(case: Case) -> dict[str, object]:
 
 
 def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
-    """What two caches of one shape say of their tile, and how often tiles were timed, decoding included."""
+    """Return the choices of two caches of one shape, and how often contenders were timed, decoding included."""
     timings = 0
 
-    def time_them(calls: Mapping[Tile, Callable[[], object]], device: torch.device) -> Tile:
+    def time_them(calls: Mapping[Contender, Callable[[], object]], device: torch.device, timer: object) -> Contender:
         nonlocal timings
         timings += 1
         return list(calls)[-1]
@@ -162,7 +162,7 @@ def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
     said = []
     with (
         mock.patch.dict(os.environ, {FOLDER_VARIABLE: folder}),
-        mock.patch.object(triton_decoder, "fastest", time_them),
+        mock.patch.object(decoder, "fastest", time_them),
     ):
         for _ in range(2):
             cache = make_cache(case)
@@ -170,7 +170,7 @@ def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
                 tensor.zero_()  # what lay in that memory may be NaN
             for seq_id, seq_len in enumerate(case.seq_lens):
                 cache.policy.admit(seq_id, seq_len)
-            cache.decoder.tiles = tile_contenders(cache.decoder.tile)
+            cache.decoder.tiles = tile_contenders(cache.decoder.tile, 4)
             batch = cache.prepare(range(len(case.seq_lens)))
             query = torch.ones((len(case.seq_lens), case.heads[0], case.head_dim), device=DEVICE)
             cache.tune(query, batch)
@@ -195,7 +195,7 @@ def refusal(
     found = importlib.util.find_spec
     absent = mock.patch.object(importlib.util, "find_spec", lambda name: None if without_triton else found(name))
     old = Device(multiprocessors=1, capability=capability or 0)
-    told = mock.patch.object(triton_setup, "describe_device", return_value=old) if capability else nullcontext()
+    told = mock.patch.object(setup, "describe_device", return_value=old) if capability else nullcontext()
     try:
         with absent, told:
             PagedTriton(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from impls.launch.kernel_table import all_work, markdown_row, sources_digest, subset_work
+from tests.proofs.kernel_table import all_work, markdown_row, sources_digest, subset_work
 
 
 def digest() -> str:

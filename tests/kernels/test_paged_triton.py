@@ -118,11 +118,6 @@ def test_facts_for_the_row(kernels: ProcessPoolExecutor) -> None:
     [
         (Case(seq_lens=(8,), head_dim=8), "paged_triton takes a head_dim of 16 to 256, not 8"),
         (Case(seq_lens=(8,), head_dim=320), "paged_triton takes a head_dim of 16 to 256, not 320"),
-        (
-            Case(seq_lens=(8,), heads=(17, 1)),
-            "paged_triton takes at most 16 query heads per KV head in float32",
-        ),
-        (Case(seq_lens=(8,), heads=(33, 1), dtype="float16"), "paged_triton takes at most 32 query heads per KV head"),
     ],
 )
 def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: str) -> None:
@@ -134,7 +129,10 @@ def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: st
     [
         (
             {"splits": 2},
-            "splits is not known; allowed: block_tokens, num_warps, num_stages, num_splits, kv_layout, page_moves",
+            (
+                "splits is not known; allowed: "
+                "block_tokens, num_warps, num_stages, num_splits, merge, kv_layout, page_moves"
+            ),
         ),
         ({"block_tokens": 48}, "block_tokens=48 must be a power of two"),
         ({"block_tokens": 8}, "block_tokens=8 must be from 16 to 256"),
@@ -142,6 +140,7 @@ def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: st
         ({"num_splits": 0}, "num_splits=0 must be an integer of at least 1"),
         ({"kv_layout": "NDH"}, "kv_layout=NDH must be one of NHD, HND"),
         ({"num_stages": 9}, "num_stages=9 must be from 1 to 8"),
+        ({"merge": "never"}, "merge=never must be one of after, overlap"),
     ],
 )
 def test_bad_options(kernels: ProcessPoolExecutor, options: dict[str, int], reason: str) -> None:
@@ -149,9 +148,19 @@ def test_bad_options(kernels: ProcessPoolExecutor, options: dict[str, int], reas
     assert answer == f"ValueError: impl.options.{reason}"
 
 
+@pytest.mark.parametrize(("capability", "is_made"), [(80, False), (90, True)])
+def test_overlapping_kernels_need_a_device_that_can(
+    compiler: ProcessPoolExecutor, capability: int, is_made: bool
+) -> None:
+    case = Case(seq_lens=(8,), dtype="float16", options={"merge": "overlap"})
+    answer = compiler.submit(refusal, case, capability=capability).result()
+    reason = "Unsupported: impl.options.merge=overlap needs a CUDA device of compute capability 9.0"
+    assert answer == ("made" if is_made else reason)
+
+
 def test_refuses_a_policy_without_pages(kernels: ProcessPoolExecutor) -> None:
     answer = kernels.submit(refusal, SMALL, policy_name="reserved_max").result()
-    assert answer == "Unsupported: paged_triton stands on a page pool, not on Reserved"
+    assert answer == "Unsupported: paged_triton requires policy=paged or policy=prefix (got Reserved)"
 
 
 def test_refuses_a_cpu_without_the_interpreter(compiler: ProcessPoolExecutor) -> None:

@@ -28,6 +28,18 @@ def test_the_second_time_nothing_is_timed(tmp_path: Path) -> None:
     assert TileCache(tmp_path / "new").choose(QUESTION, [SLOW, FAST], never) == (FAST, "cached")
 
 
+def test_the_times_of_the_others_are_kept_beside_the_choice(tmp_path: Path) -> None:
+    times_us: dict[str, float] = {}
+
+    def time_them() -> Tile:
+        times_us.update({"slow": 20.5, "fast": 10.25})
+        return FAST
+
+    TileCache(tmp_path).choose(QUESTION, [SLOW, FAST], time_them, times_us)
+    (entry,) = json.loads((tmp_path / "tiles.json").read_text()).values()
+    assert entry["times_us"] == {"slow": 20.5, "fast": 10.25}
+
+
 def test_another_question_is_timed(tmp_path: Path) -> None:
     cache = TileCache(tmp_path)
     cache.choose(QUESTION, [SLOW, FAST], lambda: FAST)

@@ -13,8 +13,7 @@ from bench.measure.memory import resident
 from bench.measure.memory.polling import Poller
 from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference, pids_on_gpus
 from bench.rows.columns import BY_NAME
-from tests.measure.test_nvml import TWO_GPUS
-from tests.support.nvml import Ask
+from tests.support.nvml import TWO_GPUS, Ask
 
 MIB = 2**20
 CPU = torch.device("cpu")

@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.nvml import Ask
+from tests.support.nvml import TWO_GPUS, Ask
 
-TWO_GPUS = {
-    "devices": 2,
-    "0.uuid": "GPU-bbbb", "0.used": 7000, "0.reserved": 900, "0.total": 80_000, "0.processes": "11:500;12:600",
-    "1.uuid": "GPU-aaaa", "1.used": 3000, "1.reserved": 800, "1.total": 80_000, "1.processes": "self:1234",
-}  # fmt: skip
 """CUDA's device 0 has the UUID aaaa; NVML lists it second."""
 
 OPEN = (

@@ -12,8 +12,7 @@ import pytest
 from bench.measure.machine.fitness import ADVICE, doubts, fitness_columns, sample_doubts
 from bench.measure.machine.host_state import HeavyProcesses, cores_of_others, host_state, usable_cores
 from bench.measure.machine.telemetry import Telemetry
-from tests.measure.test_nvml import TWO_GPUS
-from tests.support.nvml import Ask
+from tests.support.nvml import TWO_GPUS, Ask
 
 CARD = TWO_GPUS | {
     "driver": "999.1",

@@ -22,9 +22,8 @@ from bench.scenarios.serving.record import PARTS, Gaps, Record
 from bench.scenarios.serving.scenario import run_serving
 from impls.interface import Unsupported
 from impls.policies import POLICIES
-from tests.scenarios.test_serving_engines import cases, crowded_case
 from tests.support.points import Composed, plan_of
-from tests.support.serving_cases import COST, Case
+from tests.support.serving_cases import COST, Case, cases, crowded_case
 
 FACTS = ("server_id", "code_hash", "fingerprint", "log", "repro_command", "harness_s", "measured_s", "mixed")
 TINY: dict[str, Any] = {"num_seqs": 60, "workload": {"low": 2, "high": 200}, "memory_budget": "4MiB", "page_size": 8,

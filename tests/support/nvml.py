@@ -19,6 +19,12 @@ VARIANTS = {"new": [], "old": ["-DNO_V3", "-DNO_MEMORY_V2", "-DNO_EVENT_REASONS"
 
 Ask = Callable[..., Any]
 
+TWO_GPUS = {
+    "devices": 2,
+    "0.uuid": "GPU-bbbb", "0.used": 7000, "0.reserved": 900, "0.total": 80_000, "0.processes": "11:500;12:600",
+    "1.uuid": "GPU-aaaa", "1.used": 3000, "1.reserved": 800, "1.total": 80_000, "1.processes": "self:1234",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

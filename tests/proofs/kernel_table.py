@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from impls.kernels.heuristics import occupancy
-from impls.launch.kernel_variants import Variant, compile_decode, compile_others, tile_of
+from tests.proofs.kernel_variants import Variant, compile_decode, compile_others, tile_of
 
 if TYPE_CHECKING:
-    from impls.kernels.machine_code import MachineCode
+    from tests.proofs.machine_code import MachineCode
 
 SINGLE: Final = (8, 8)
 GROUPED: Final = (32, 8)  # query heads, KV heads
@@ -23,6 +23,8 @@ TARGETS: Final = (80, 90, 100)
 FP8_TARGETS: Final = (89, 90, 100)
 DECODE: Final = (
     Variant(heads=GROUPED),
+    Variant(heads=GROUPED, is_split=False),
+    Variant(heads=GROUPED, extras=True),
     Variant(heads=GROUPED, page_size=1),
     Variant(heads=GROUPED, page_size=None),
     Variant(heads=GROUPED, kv_layout="HND"),
@@ -32,16 +34,18 @@ DECODE: Final = (
     Variant(heads=GROUPED, sliding_window=4096, soft_cap=50.0),
     Variant(heads=GROUPED, dtype="float32"),
     Variant(heads=SINGLE),
+    Variant(heads=SINGLE, is_split=False),
     Variant(heads=SINGLE, page_size=None),
     Variant(heads=SINGLE, dtype="float32"),
     Variant(heads=GROUPED, kv_dtype=FP8),
     Variant(heads=SINGLE, kv_dtype=FP8),
 )
 PREFILL: Final = (Variant(heads=GROUPED), Variant(heads=GROUPED, kv_dtype=FP8), Variant(heads=SINGLE, dtype="float32"))
+PREFIX: Final = (Variant(heads=GROUPED), Variant(heads=GROUPED, kv_dtype=FP8))
 OTHERS: Final = ("merge_kernel", "write_kernel", "copy_pages_kernel")
 HEADINGS: Final = ("kernel", "variant", "tile", "target", "registers", "shared memory", "programs per SM", "occupancy")
-SUBSET: Final = (DECODE[0], DECODE[12])
-"""Decode variants whose rows CI compiles anew each time; the whole table under ``-m slow``."""
+SUBSET: Final = (DECODE[0], Variant(heads=GROUPED, kv_dtype=FP8))
+"""Decode variants whose rows CI compiles anew each time. All rows are compiled under ``-m slow``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,8 @@ class Work:
 
 def all_work() -> Iterator[Work]:
     """Everything that the table shows, in its order."""
-    for kernel, variants in (("decode_kernel", DECODE), ("prefill_kernel", PREFILL)):
+    kernels = (("decode_kernel", DECODE), ("prefill_kernel", PREFILL), ("prefix_kernel", PREFIX))
+    for kernel, variants in kernels:
         for variant in variants:
             for capability in FP8_TARGETS if variant.kv_dtype else TARGETS:
                 yield Work(kernel=kernel, variant=replace(variant, capability=capability))
@@ -94,7 +99,8 @@ def markdown_row(cells: Sequence[str]) -> str:
 def sources_digest() -> str:
     """Hash of the code that decides the table; comments, docstrings and layout do not."""
     here = Path(__file__).resolve().parent
-    files = [*sorted((here.parent / "kernels").glob("*.py")), here / "kernel_variants.py", here / "kernel_table.py"]
+    compiling = ("machine_code.py", "kernel_variants.py", "kernel_table.py")
+    files = [*sorted((here.parents[1] / "impls" / "kernels").glob("*.py")), *(here / name for name in compiling)]
     digest = hashlib.sha256()
     for path in files:
         tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
@@ -111,9 +117,9 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
 
 
 def _tile(code: MachineCode) -> str:
-    """Rows of queries by tokens, and how they are worked on."""
+    """Return rows of queries by tokens, warps and stages."""
     constants = code.constants
-    if code.name == "prefill_kernel":
+    if code.name in ("prefill_kernel", "prefix_kernel"):
         return f"{constants['BLOCK_ROWS']} x {constants['BLOCK_TOKENS']}, {code.num_warps} warps"
     if code.name != "decode_kernel":
         return f"{code.num_warps} warps"

@@ -1,4 +1,4 @@
-"""Every way in which the kernels are compiled, without a GPU: the launcher is asked, its launches are noted down."""
+"""Every way in which the kernels are compiled, without a GPU: a recorder notes the launcher's launches."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from impls.interface import PageCopy
 from impls.kernels.heuristics import Tile
 from impls.kernels.support import Device, KernelCache, load_kernels
 from impls.launch.decoder import TritonDecoder
+from impls.launch.plan import Contender, Planner
 from impls.launch.prefill import Queries, prefill
 from impls.launch.setup import Layer, Rows, Setup, Storage
 from impls.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from impls.kernels.machine_code import Launch, MachineCode
+    from tests.proofs.machine_code import Launch, MachineCode
 
 MULTIPROCESSORS = 132
-"""Of an H100; the machine code does not depend on it, but how many splits are merged does."""
+"""Of an H100. The machine code does not depend on it, but the number of splits does."""
 SEQ_LEN = 4096
-KERNELS = ("decode", "merge", "prefill", "write", "copy_pages")
+WHOLE_SEQS = 64
+"""Sequences of that length that need neither splits nor a work list."""
+SHARED_TOKENS = 1024
+"""Tokens that the sequences of a cascade share."""
+KERNELS = ("decode", "merge", "prefix", "prefill", "write", "copy_pages")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,9 @@ class Variant:
         page_size: tokens per page; ``None`` for the control arm, which has none.
         kv_layout: ``NHD`` or ``HND``.
         capability: of the target; 90 for an H100.
+        merge: see ``TritonDecoder``.
+        is_split: whether a work list and its parts are compiled in; else each item is a sequence.
+        extras: whether sinks, ALiBi and the log-sum-exp are compiled in.
     """
 
     heads: tuple[int, int]
@@ -51,6 +59,9 @@ class Variant:
     page_size: int | None = 16
     kv_layout: str = "NHD"
     capability: int = 90
+    merge: str = "after"
+    is_split: bool = True
+    extras: bool = False
 
     @property
     def model(self) -> ModelSpec:
@@ -70,10 +81,13 @@ class Variant:
 
     @property
     def options(self) -> str:
-        """All but the target, in words."""
+        """Everything but the target, in words."""
         pages = "no pages" if self.page_size is None else f"page {self.page_size}"
         layout = "" if self.kv_layout == "NHD" else f" {self.kv_layout}"
-        return f"{self.model.attention}, {self.dtype}, {pages}{layout}"
+        splits = "" if self.is_split else ", no splits"
+        extras = ", sinks, ALiBi, LSE" if self.extras else ""
+        merge = "" if self.merge == "after" else f", merge {self.merge}"
+        return f"{self.model.attention}, {self.dtype}, {pages}{layout}{splits}{extras}{merge}"
 
     def __str__(self) -> str:
         return f"sm_{self.capability} {self.options}"
@@ -81,16 +95,19 @@ class Variant:
 
 def compile_decode(variant: Variant) -> list[MachineCode]:
     """The decode kernel with every tile that ``tune`` may choose for this variant."""
-    from impls.kernels.machine_code import assemble
+    from tests.proofs.machine_code import assemble
 
-    return [assemble(launch, variant.capability) for launch in _launches(variant)["decode_kernel"]]
+    launches = _launches(variant)
+    if variant.is_split != ("merge_kernel" in launches):
+        raise ValueError(f"{variant}: is_split={variant.is_split}, but the launcher decides otherwise")
+    return [assemble(launch, variant.capability) for launch in launches["decode_kernel"]]
 
 
 def compile_others(variant: Variant, *names: str) -> list[MachineCode]:
-    """Other kernels by their names: ``prefill_kernel``, ``merge_kernel``, ``write_kernel``, ``copy_pages_kernel``."""
-    from impls.kernels.machine_code import assemble
+    """Compile other kernels by their names, such as ``prefill_kernel`` or ``merge_kernel``."""
+    from tests.proofs.machine_code import assemble
 
-    launches = _launches(variant)
+    launches = _launches(variant, SHARED_TOKENS if "prefix_kernel" in names else 0)
     return [assemble(launches[name][0], variant.capability) for name in names]
 
 
@@ -108,7 +125,7 @@ class _Recorder:
         self._launches = launches
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        from impls.kernels.machine_code import Launch
+        from tests.proofs.machine_code import Launch
 
         def note(*arguments: object, **keywords: Any) -> None:
             self._launches.setdefault(self._kernel.__name__, []).append(Launch(self._kernel, arguments, keywords))
@@ -116,7 +133,8 @@ class _Recorder:
         return note
 
 
-def _launches(variant: Variant) -> dict[str, list[Launch]]:
+def _launches(variant: Variant, shared_tokens: int = 0) -> dict[str, list[Launch]]:
+    """Note every launch of a variant: of each tile, or of a cascade if there are shared tokens."""
     launches: dict[str, list[Launch]] = {}
     kernels = load_kernels("the report")
     recorders: dict[str, Any] = {name: _Recorder(getattr(kernels, name), launches) for name in KERNELS}
@@ -128,14 +146,19 @@ def _launches(variant: Variant) -> dict[str, list[Launch]]:
         kernels=kernels._replace(**recorders),
         target=Device(multiprocessors=MULTIPROCESSORS, capability=variant.capability),
     )
-    decoder = TritonDecoder(setup, {})
-    layer, rows = _layer(model), _rows(variant)
+    decoder, planner = TritonDecoder(setup, {"merge": variant.merge}), Planner(setup, None)
+    layer, rows = _layer(variant), _rows(variant)
     new = torch.empty((1, model.num_kv_heads, model.head_dim), dtype=dtype)
     setup.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
-    query = torch.empty((1, model.num_query_heads, model.head_dim), dtype=dtype)
+    query = torch.empty((len(rows.host_lens), model.num_query_heads, model.head_dim), dtype=dtype)
+    lse = torch.empty(query.shape[:2]) if variant.extras else None
     for tile in decoder.tiles:
-        decoder.attend(query, layer, rows, decoder.plan_with(tile, rows.host_lens))
-    prefill(setup, query, layer, rows, Queries.of([1], setup.device))
+        contender = Contender(tile=tile)
+        plan = planner.plan(contender, rows.host_lens)
+        if shared_tokens:
+            plan = planner.plan_cascade(contender, rows.host_lens, shared_tokens)
+        decoder.attend(query, layer, rows, plan, lse)
+    prefill(setup, query, layer, rows, Queries.of([1] * len(rows.host_lens), setup.device))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
     setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])
     return launches
@@ -147,14 +170,16 @@ def _layout(variant: Variant) -> KernelCache:
     return KernelCache.of_pages((1, variant.page_size, variant.heads[1], variant.head_dim), variant.kv_layout)
 
 
-def _layer(model: ModelSpec) -> Layer:
+def _layer(variant: Variant) -> Layer:
+    model = variant.model
     stored = torch.empty(1, dtype=getattr(torch, model.stored_dtype))
     scales = None if model.kv_dtype is None else torch.ones((2, model.num_kv_heads))
-    return Layer(keys=stored, values=stored, scales=scales)
+    per_head = torch.ones(model.num_query_heads) if variant.extras else None
+    return Layer(keys=stored, values=stored, scales=scales, sinks=per_head, slopes=per_head)
 
 
 def _rows(variant: Variant) -> Rows:
-    lens = np.array([SEQ_LEN], dtype=np.int32)
-    paged = torch.zeros((1, 1), dtype=torch.int32)
-    table = torch.zeros(1, dtype=torch.int64) if variant.page_size is None else paged
+    lens = np.full(1 if variant.is_split else WHOLE_SEQS, SEQ_LEN, dtype=np.int32)
+    paged = torch.zeros((len(lens), 1), dtype=torch.int32)
+    table = torch.zeros(len(lens), dtype=torch.int64) if variant.page_size is None else paged
     return Rows(table=table, seq_lens=torch.from_numpy(lens), host_lens=lens)

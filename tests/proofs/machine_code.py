@@ -26,7 +26,7 @@ _POINTERS = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
-_OPTIONS = ("num_warps", "maxnreg")  # of the compiler, not of the kernel
+_OPTIONS = ("num_warps", "maxnreg", "launch_pdl")  # of the compiler, not of the kernel
 _TOOLS = Path(triton.backends.nvidia.__file__).parent / "bin"
 _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?(?P<name>[A-Z][\w.]*)(?P<operands>.*)")
 _LABEL = re.compile(r"^(\.L_x_\d+):")
