@@ -1,7 +1,4 @@
-"""Reads the archive of a visit as data.
-
-Names and sizes are checked, and nothing is written to a path that the archive names.
-"""
+"""Reads the archive of a visit as data: checks names and sizes, and writes to no path that it names."""
 
 from __future__ import annotations
 
