@@ -6,10 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-<<<<<<< HEAD
-HEADINGS = ("sweep", "implementation", "page", "layout", "seqs", "tokens", "us", "GB/s", "of ceiling",
-            "to fastest other")  # fmt: skip
-=======
 HEADINGS = (
     "sweep",
     "implementation",
@@ -22,7 +18,6 @@ HEADINGS = (
     "of ceiling",
     "to fastest other",
 )
->>>>>>> 9bc4d76432c7f65f474ec4570986ece1a4991e51
 
 
 def compared(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, ...]]:
