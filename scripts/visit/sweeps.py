@@ -34,7 +34,7 @@ PRELOADED = (
     "pandas",
     *(f"impls.caches.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
     *(f"impls.kernels.{name}" for name in ("decode", "merge", "prefill", "write", "copy_pages", "runtime")),
-    *(f"bench.scenarios.tensors.filled.{name}" for name in ("decode", "prefill", "swap")),
+    *(f"bench.scenarios.tensors.{name}" for name in ("decode", "prefill", "swap")),
     "bench.measure.ceiling",
     *(f"bench.measure.timers.{name}" for name in ("graph", "events")),
 )
