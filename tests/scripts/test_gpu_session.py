@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.visit.steps import FAST, SMALL, STEPS, chosen
-from scripts.visit.sweeps import PRELOADED
+from scripts.visit.sweeps import PRELOADED, preloadable
 from scripts.visit.tests import TESTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,11 @@ def test_a_step_is_a_sweep_or_a_command_of_a_module_that_exists() -> None:
 def test_all_of_a_visits_paths_and_modules_exist() -> None:
     assert all((ROOT / test).exists() for test in TESTS)
     assert all(importlib.util.find_spec(module) for module in PRELOADED)
+
+
+def test_a_module_that_is_not_there_is_not_preloaded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert preloadable(["json", "no.such.module", "nor_this"]) == ["json"]
+    assert "there is no module no.such.module" in capsys.readouterr().err
 
 
 def test_steps_are_chosen_by_name_and_keep_their_order() -> None:
