@@ -32,7 +32,6 @@ from bench.runner.session import Session
 
 PRELOADED = (
     "triton",
-    "pandas",
     *(f"impls.caches.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
     *(f"impls.kernels.{name}" for name in ("decode", "merge", "prefill", "write", "copy_pages", "runtime")),
     *(f"bench.scenarios.tensors.{name}" for name in ("decode", "prefill", "swap")),
