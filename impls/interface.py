@@ -71,7 +71,7 @@ class CacheUsage:
     """Where a policy's pool stands at one instant, over all layers of the model.
 
     The six parts sum to the pool (PagedAttention paper, section 3, made computable; the exact
-    definitions stand in ``results/README.md``). What lies beside them is not part of the sum.
+    definitions are in ``docs/measuring.md``). Other fields are not part of the sum.
     """
 
     live_bytes: int

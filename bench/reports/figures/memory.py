@@ -1,4 +1,4 @@
-"""Where the pool's memory goes, and how many sequences it admits."""
+"""Figures of the use of the pool, and of the sequences that it admits."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ AXES = ("scenario", "model", "workload", "num_seqs", "memory_budget_bytes", "pag
         "arena", "page_size")  # fmt: skip
 
 POLICY_ORDER = tuple(POLICY_KINDS)
-"""In the order in which figures show them."""
+"""Policies in the order of the figures."""
 
 
 def _one_per_question(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the seeds; bookkeeping is the same in every replicate and implementation of a policy."""
+    """Return means over the seeds. Bookkeeping is equal in every replicate and implementation of a policy."""
     rows = table[table["pool_bytes"].notna() & table["policy"].notna()]
     numbers = ["pool_bytes", *PART_LABELS, "admitted_seqs", "refused_seqs"]
     once = rows.drop_duplicates(["policy", *AXES, "seed", "batch_digest"]).astype(dict.fromkeys(numbers, "Float64"))
@@ -37,12 +37,12 @@ def _one_per_question(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def part_palette() -> list[tuple[float, float, float]]:
-    """A colour for each part; free memory is light."""
+    """Return a colour for each part. Free memory is light."""
     return [*sns.color_palette(n_colors=len(PART_LABELS) - 1), (0.88, 0.88, 0.88)]
 
 
 def value_text(name: str, value: object) -> str:
-    """An axis and its value, for people."""
+    """Return an axis and its value as text for people."""
     if pd.isna(value):  # type: ignore[call-overload]
         return f"no {name}"
     if not name.endswith("_bytes"):
@@ -52,7 +52,7 @@ def value_text(name: str, value: object) -> str:
 
 
 def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """A panel for each combination of the axes that vary, policies and what only some of them heed apart."""
+    """Return a panel for each combination of the axes that vary, without policies and axes of single policies."""
     names = [name for name in varying(selection, *AXES) if name not in ("page_size", "arena")]
     if not names:
         return [("", selection)]
@@ -61,7 +61,7 @@ def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _bars(selection: pd.DataFrame) -> pd.Series:
-    """The name of each bar in its panel."""
+    """Return the name of each bar in its panel."""
     extra = varying(selection[selection["page_size"].notna()], "page_size")
     extra += varying(selection[selection["arena"].notna()], "arena")
     names = [
@@ -117,7 +117,7 @@ def _stack(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _select_admitted(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a fixed offer; ``scenario=capacity`` has a figure of its own."""
+    """Return rows with a fixed offer. ``scenario=capacity`` has a figure of its own."""
     return _one_per_question(table[table["scenario"].eq("decode")])
 
 

@@ -1,6 +1,6 @@
 """The metric registry: every column of a row, in order, with its kind, direction and meaning.
 
-``results/README.md`` is generated from it, rows are checked against it, figures and comparisons
+``docs/columns.md`` is generated from it, rows are checked against it, figures and comparisons
 read kind and direction from it. Later versions add columns; none is ever renamed.
 """
 

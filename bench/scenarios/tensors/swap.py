@@ -98,7 +98,7 @@ def _choose_timer(config: Config) -> TimerChoice:
         return choose_on_host(asked)
     if asked not in ("auto", "events"):
         raise Unsupported(f"measure.timer={asked} cannot time scenario=swap on cuda: {EVENTS}; use auto or events")
-    return TimerChoice(timer="events", reason=EVENTS if asked == "auto" else "asked for")
+    return TimerChoice(timer="events", reason=EVENTS if asked == "auto" else "configured")
 
 
 def _check(answer: Answer, cache: MovingKVCache, moves: Moves, seed: int) -> None:

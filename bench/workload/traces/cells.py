@@ -1,4 +1,4 @@
-"""Cells of a CSV trace, a whole column at once: token counts, seconds and time stamps."""
+"""Read cells of a CSV trace, a whole column at once: token counts, seconds and time stamps."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class CellColumn:
     """How the cells of one column are read.
 
     Attributes:
-        name: as the file's header has it.
-        parse: all cells at once; raises ``ValueError`` or ``OverflowError`` if any of them is bad.
-        expected: what a good cell is, for the error.
+        name: name in the header of the file.
+        parse: parses all cells at once. Raises ``ValueError`` or ``OverflowError`` if a cell is bad.
+        expected: description of a good cell, for the error.
     """
 
     name: str
@@ -30,12 +30,12 @@ class CellColumn:
     expected: str
 
     def read(self, path: str, numbers: Sequence[int], cells: Sequence[str]) -> NDArray[Any]:
-        """The column's values.
+        """Return the values of the column.
 
         Args:
-            path: of the trace, for the error.
-            numbers: each cell's line in the file.
-            cells: the column's text.
+            path: path of the trace, for the error.
+            numbers: line of each cell in the file.
+            cells: text of the column.
 
         Raises:
             TraceError: the first bad cell, by line.
@@ -55,7 +55,7 @@ class CellColumn:
 
 
 def tokens(name: str, *, least: int) -> CellColumn:
-    """A column of token counts, ``least .. MAX_TOKENS``, as int64."""
+    """Return a column of token counts, ``least .. MAX_TOKENS``, as int64."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         values = np.array(list(map(int, cells)), dtype=np.int64)
@@ -67,7 +67,7 @@ def tokens(name: str, *, least: int) -> CellColumn:
 
 
 def seconds(name: str) -> CellColumn:
-    """A column of seconds since the trace began, as float64."""
+    """Return a column of seconds since the trace began, as float64."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         values = np.array(list(map(float, cells)))
@@ -79,18 +79,18 @@ def seconds(name: str) -> CellColumn:
 
 
 def utc_times(name: str) -> CellColumn:
-    """A column of time stamps in UTC, as datetime64[ns].
+    """Return a column of time stamps in UTC, as datetime64[ns].
 
-    Azure's stamps of 2023 have seven fractional digits and no time zone; those of 2024 end in ``+00:00`` and some
-    have no fraction.
+    Azure's time stamps of 2023 have seven fractional digits and no time zone. Those of 2024 end in ``+00:00``, and
+    some have no fraction.
     """
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy only warns of another time zone
+            warnings.simplefilter("error")  # NumPy only warns about another time zone
             try:
                 values = np.array([cell.removesuffix("+00:00") for cell in cells], dtype="datetime64[ns]")
-            except UserWarning as warning:
+            except (UserWarning, DeprecationWarning) as warning:  # the latter up to NumPy 1.26
                 raise ValueError(str(warning)) from None
         if np.any(np.isnat(values)):
             raise ValueError("blank")
@@ -100,7 +100,7 @@ def utc_times(name: str) -> CellColumn:
 
 
 def blank(name: str) -> CellColumn:
-    """A column that has nothing in it, as NaN."""
+    """Return an empty column, as NaN."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         if any(cells):

@@ -124,7 +124,7 @@ def test_a_wider_tolerance_never_turns_reproduced_into_differs(printed: float, w
         ({"kind": "guess"}, "claim a: kind=guess must be one of"),
         ({"tolerance": None}, "claim a: a printed range has no tolerance, and a single number needs one"),
         ({"printed": [1, 2]}, "claim a: a printed range has no tolerance"),
-        ({"tolerance": {"within": 1, "of": "absolute", "why": ""}}, "tolerance.why must say why"),
+        ({"tolerance": {"within": 1, "of": "absolute", "why": ""}}, "tolerance.why must not be empty"),
         ({"answer": {"figure": "f", "value": "v", "over": "mode"}}, "answer.over=mode must be one of"),
         ({"answer": {"figure": "f"}}, "claim a: answer.value is missing"),
     ],
