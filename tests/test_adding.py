@@ -86,6 +86,16 @@ def test_the_model_has_the_bytes_of_its_shape(folder: Path, tmp_path: Path) -> N
     assert rows["admitted_seqs"].gt(0).all()
 
 
+def test_the_scenario_counts_what_fits(folder: Path, tmp_path: Path) -> None:
+    command = next(text for text in blocks("run").values() if "scenario=fit" in text)
+    rows = run(command, folder, tmp_path / "run", "draw=false")
+    token_bytes, budget = 2 * 2 * 8 * 64 * 4, 64 * 2**20  # model=tiny: K and V, layers, heads, head_dim, float32
+    reserved = rows[rows["policy"].eq("reserved_max")]
+    assert set(reserved["admitted_seqs"]) == {budget // token_bytes // 1024}, "max_seq_len slots per sequence"
+    paged = rows[rows["policy"].eq("paged")]
+    assert set(paged["admitted_seqs"]) == {budget // token_bytes // slots for slots in (112, 1008)}, "whole pages of 16"
+
+
 def test_the_trace_format_reads_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     schema = eval(blocks("python")["trace"], {"CsvSchema": CsvSchema, "seconds": seconds, "tokens": tokens})
     monkeypatch.setattr(reader, "CSV_SCHEMAS", (*CSV_SCHEMAS, schema))
