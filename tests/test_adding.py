@@ -31,7 +31,7 @@ SMALL = ("measure=quick", "num_seqs=2", "model.max_seq_len=1024", "draw=false")
 
 
 def blocks(kind: str) -> dict[str, str]:
-    """Return the marked code blocks of one kind by name; unnamed ones are numbered."""
+    """Return the marked code blocks of one kind by name. Unnamed ones are numbered."""
     found = [match for match in BLOCK.finditer(GUIDE) if match["kind"] == kind]
     return {match["name"] or str(number): match["text"] for number, match in enumerate(found)}
 

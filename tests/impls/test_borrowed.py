@@ -1,4 +1,4 @@
-"""Caches around other people's kernels: what is absent or not taken is said, in one sentence."""
+"""Caches around kernels of other projects: missing packages and unsupported cases give one sentence."""
 
 from __future__ import annotations
 
