@@ -54,6 +54,12 @@ def test_a_counter_that_moves_by_one_is_caught_with_a_single_run(metric: str, va
     assert comparison.exit_code == (3 if expected == "regressed" else 0)
 
 
+def test_the_label_of_a_point_names_whole_numbers_where_others_have_none() -> None:
+    rows = [row("a", page_size=16, peak_pages=1), row("b", page_size=4, peak_pages=1), row("c", peak_pages=1)]
+    points = compare(side_of(rows), side_of(rows), Rules()).points
+    assert points["point"].to_dict() == {"a": "a page_size=16", "b": "b page_size=4", "c": "c"}
+
+
 @pytest.mark.parametrize(("change", "expected"), [(1e-10, "same"), (-1e-10, "same"), (1e-8, "regressed")])
 def test_fractions_are_equal_to_their_tolerance(change: float, expected: str) -> None:
     value = 5.837696428715103

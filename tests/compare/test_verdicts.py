@@ -85,7 +85,7 @@ def regression(logs: Floats) -> tuple[float, float]:
     """The interval of the constant, by least squares of pairs on it and on which side ran first."""
     runs = len(logs)
     design = np.stack([np.ones(runs), np.where(np.arange(runs) % 2 == 0, 1.0, -1.0)], axis=1)
-    coefficients, (residual,), _, _ = np.linalg.lstsq(design, logs)
+    coefficients, (residual,), _, _ = np.linalg.lstsq(design, logs, rcond=None)
     error = np.sqrt(residual / (runs - 2) * np.linalg.inv(design.T @ design)[0, 0])
     low, high = stats.t.interval(0.95, runs - 2, loc=coefficients[0], scale=error)
     return low, high

@@ -56,7 +56,11 @@ def labels(*tables: pd.DataFrame) -> pd.Series:
     varying = [name for name in AXES if first[name].nunique(dropna=True) > 1]
     naming = [name for name in NAMING if name != "scenario" or first[name].nunique() > 1]
     parts = [first[name].astype(object) for name in naming]
-    parts += [first[name].map(lambda value, name=name: f"{name}={value}", na_action="ignore") for name in varying]
+    # As objects: pandas 2.2 maps Int64 with a null as floats, `page_size=16.0`.
+    parts += [
+        first[name].astype(object).map(lambda value, name=name: f"{name}={value}", na_action="ignore")
+        for name in varying
+    ]
     words = zip(*parts, strict=True) if parts else ([] for _ in first.index)
     named = pd.Series([" ".join(str(word) for word in row if pd.notna(word)) for row in words], index=first.index)
     # Points with equal labels are distinguished by their key.

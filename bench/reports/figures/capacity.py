@@ -35,7 +35,8 @@ def _draw_capacity(selection: pd.DataFrame) -> Figure:
     pages, arenas = selection["page_size"].nunique() > 1, selection["arena"].nunique() > 1
     label = selection["policy"].astype(str)
     if pages:
-        label += selection["page_size"].map(lambda size: f", pages of {size}", na_action="ignore").fillna("")
+        sizes = selection["page_size"].astype(object)  # pandas 2.2 maps Int64 with a null as floats
+        label += sizes.map(lambda size: f", pages of {size}", na_action="ignore").fillna("")
     if arenas:
         label += selection["arena"].map(lambda arena: f", {arena}", na_action="ignore").fillna("")
     order = sorted(label.unique(), key=lambda name: (POLICY_ORDER.index(name.split(",")[0]), name))

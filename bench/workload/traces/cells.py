@@ -90,7 +90,7 @@ def utc_times(name: str) -> CellColumn:
             warnings.simplefilter("error")  # NumPy only warns about another time zone
             try:
                 values = np.array([cell.removesuffix("+00:00") for cell in cells], dtype="datetime64[ns]")
-            except UserWarning as warning:
+            except (UserWarning, DeprecationWarning) as warning:  # the latter up to NumPy 1.26
                 raise ValueError(str(warning)) from None
         if np.any(np.isnat(values)):
             raise ValueError("blank")

@@ -43,9 +43,9 @@ def _draw_table1(frame: pd.DataFrame) -> Figure:
     bars = axes.bar(frame["model"], frame["kslots"], width=0.6, color=sns.color_palette()[0], label="ours")
     axes.bar_label(bars, [f"{slots:,.0f}" for slots in frame["slots"]], fontsize="small", padding=6)
     mark_printed(axes, range(len(frame)), frame["printed"])
-    for model, printed in zip(frame["model"], frame["printed"], strict=True):
+    for place, printed in enumerate(frame["printed"]):
         axes.annotate(
-            f"printed: {printed:g}K", (model, printed), xytext=(0, -18), textcoords="offset points", ha="center",
+            f"printed: {printed:g}K", (place, printed), xytext=(0, -18), textcoords="offset points", ha="center",
             fontsize="small", color="white",
         )  # fmt: skip
     names = [

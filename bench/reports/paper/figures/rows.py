@@ -98,7 +98,8 @@ def bars_with_marks(
         at = [position + (place - (len(hues) - 1) / 2) * width for position in range(len(order))]
         spread = None
         if f"{y}_low" in mine:
-            spread = [(mine[y] - mine[f"{y}_low"]).clip(lower=0), (mine[f"{y}_high"] - mine[y]).clip(lower=0)]
+            ends = mine[y] - mine[f"{y}_low"], mine[f"{y}_high"] - mine[y]
+            spread = [end.clip(lower=0).astype(float).tolist() for end in ends]
         axes.bar(at, mine[y], width=0.92 * width, yerr=spread, color=colours[place], label=name,
                         error_kw={"elinewidth": 1, "capsize": 2})  # fmt: skip
         mark_printed(axes, at, mine["printed"])
