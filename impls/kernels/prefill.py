@@ -25,6 +25,7 @@ def prefill_kernel(
     table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end; else [num_seqs] int64, first slots
     seq_lens_ptr,  # [num_seqs] int32, the queries included
     query_starts_ptr,  # [num_seqs + 1] int32: where each sequence's queries begin; the last is their number
+    tiles_ptr,  # [num_tiles, 2] int32: sequence, and first row; a row is a query token and a query head of the group
     tree_ptr,  # [num_queries, tree_stride] int8: whether it sees each query token of its sequence; None: causal
     table_stride,
     tree_stride,
@@ -46,14 +47,13 @@ def prefill_kernel(
 ):
     """Attend for a tile of one sequence's queries and one KV head.
 
-    The grid is ``(num_kv_heads, tiles of the sequence with the most queries, num_seqs)``.
+    The grid is ``(num_tiles * num_kv_heads,)``. KV heads run fastest.
     """
-    kv_head, seq = tl.program_id(0), tl.program_id(2)
+    tile, kv_head = tl.program_id(0) // NUM_KV_HEADS, tl.program_id(0) % NUM_KV_HEADS
+    seq = tl.load(tiles_ptr + 2 * tile)
+    first_row = tl.load(tiles_ptr + 2 * tile + 1)
     query_start = tl.load(query_starts_ptr + seq)
     num_queries = tl.load(query_starts_ptr + seq + 1) - query_start
-    first_row = tl.program_id(1) * BLOCK_ROWS
-    if first_row >= num_queries * GROUP_SIZE:
-        return
     seq_len = tl.load(seq_lens_ptr + seq)
     rows = first_row + tl.arange(0, BLOCK_ROWS)
     dims = tl.arange(0, BLOCK_DIM)

@@ -54,7 +54,7 @@ class ExtendsWithTriton:
             raise Unsupported("a tree cannot have ALiBi; call set_alibi(None) first")
         num_queries = [len(tree) for tree in trees]
         rows, scales_bytes = self._find(seq_ids), self._storage.scales_bytes
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, scales_bytes, trees)
+        return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes, trees)
 
     def _find(self, seq_ids: Sequence[int]) -> Rows:
         """Return where each sequence's K and V are."""
