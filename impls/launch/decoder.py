@@ -85,19 +85,21 @@ class TritonDecoder:
         """
         plans = self._planner.contenders(self.tiles, rows.host_lens)
         calls = {contender: partial(self.attend, query, layer, rows, plan) for contender, plan in plans.items()}
+        refused: dict[Contender, str] = {}
         if len(plans) == 1:
             chosen, source = fastest(calls, self._setup.device), "the only one"
         else:
             question = self._setup.question | layer.options | {"merge": self._overlap} | _batch_class(rows.host_lens)
             times_us: dict[str, float] = {}
-            time_them = partial(_time, calls, self._setup.device, times_us)
+            time_them = partial(_time, calls, self._setup.device, times_us, refused)
             chosen, source = user_cache().choose(question, list(plans), time_them, times_us)
             calls[chosen]()
         self.tile = chosen.tile
         self._chosen[tuple(_batch_class(rows.host_lens).values())] = chosen
         plan = plans[chosen]
         self.facts = {
-            "kernel_choice": f"{chosen} ({source}), {plan.num_splits} splits, {plan.num_programs:,} programs",
+            "kernel_choice": f"{chosen} ({source}), {plan.num_splits} splits, {plan.num_programs:,} programs"
+            + "".join(f"; {one} refused: {reason}" for one, reason in refused.items()),
             "num_splits": plan.num_splits,
             "block_tokens": chosen.tile.block_tokens,
             "num_warps": chosen.tile.num_warps,
@@ -198,10 +200,15 @@ class TritonDecoder:
         )
 
 
-def _time(calls: Mapping[Contender, partial[Tensor]], device: torch.device, times_us: dict[str, float]) -> Contender:
-    """Return the fastest call, by graph replays on a GPU, and fill in the least time of each."""
+def _time(
+    calls: Mapping[Contender, partial[Tensor]],
+    device: torch.device,
+    times_us: dict[str, float],
+    refused: dict[Contender, str],
+) -> Contender:
+    """Return the fastest call, by graph replays on a GPU; fill in the least times, and why a call is refused."""
     timer = GraphTimer(device) if device.type == "cuda" else None
-    chosen = fastest(calls, device, timer)
+    chosen = fastest(calls, device, timer, refused)
     if timer is not None:
         times_us.update({str(one): timer.least_us[call] for one, call in calls.items() if call in timer.least_us})
     return chosen

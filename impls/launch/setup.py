@@ -131,6 +131,28 @@ class Storage:
         return given.to(self._device, torch.float32).clone()
 
 
+def check_interpreter(triton: str, numpy: str) -> None:
+    """Check that Triton's interpreter works with this NumPy.
+
+    Args:
+        triton: version of Triton.
+        numpy: version of NumPy.
+
+    Raises:
+        Unsupported: before 3.7 the interpreter takes a loop's bounds in a way that NumPy 2.4 ended.
+    """
+    if _release(triton) < (3, 7) and _release(numpy) >= (2, 4):
+        raise Unsupported(
+            f"the interpreter of Triton {triton} fails with NumPy {numpy}; "
+            "install numpy<2.4 or triton>=3.7, or run on a GPU, where any NumPy works"
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor number of a version."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """The kernels for one model, one device and one way to lay out K and V.
@@ -158,6 +180,8 @@ class Setup:
         """
         check_shape(model, name)
         kernels = load_kernels(name)
+        if kernels.are_interpreted:
+            check_interpreter(kernels.version, np.__version__)
         target = describe_device(device, name, are_interpreted=kernels.are_interpreted)
         check_target(model, name, target)
         return cls(model=model, device=device, layout=layout, kernels=kernels, target=target)

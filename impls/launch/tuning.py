@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Hashable, Mapping, MutableMapping
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,8 @@ from impls.interface import Unsupported
 _Choice = TypeVar("_Choice", bound=Hashable)
 _ROUNDS = 5
 _MAX_REASON = 200  # characters of one refusal
+_COMPILER_ERRORS = ("CompilationError", "PTXASError")  # of Triton, and what derives from them
+_DEVICE_LIMITS = ("OutOfResources",)  # of Triton: too much shared memory, too many registers
 
 
 def fastest(
@@ -35,11 +37,13 @@ def fastest(
 
     Raises:
         Unsupported: no call works; gives the reason of each.
+        RuntimeError: no call works, and a compiler failed: that is a fault of the kernel, not a limit of the device.
         Exception: a call failed in a way that is no refusal, such as a memory fault or a wrong argument.
     """
     seconds = timer or _seconds
     best_s = dict.fromkeys(calls, math.inf)
     reasons: dict[_Choice, str] = {}
+    is_kernel_fault = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch explains as warnings why a back-end is refused
         for choice, call in calls.items():
@@ -51,6 +55,7 @@ def fastest(
                 _synchronize(device)  # raises if the device itself has failed: no later call could work
                 del best_s[choice]
                 reasons[choice] = _first_line(error)
+                is_kernel_fault |= _is_of_triton(error, _COMPILER_ERRORS)
         for _ in range(_ROUNDS if len(best_s) > 1 else 0):
             for choice, least_s in best_s.items():
                 best_s[choice] = min(least_s, seconds(calls[choice], device))
@@ -58,7 +63,8 @@ def fastest(
         refused.update(reasons)
     if not best_s:
         told = "; ".join(f"{choice}: {reason}" for choice, reason in reasons.items())
-        raise Unsupported(f"no way to compute this attention works on {device} ({told})")
+        sentence = f"no way to compute this attention works on {device} ({told})"
+        raise RuntimeError(sentence) if is_kernel_fault else Unsupported(sentence)
     return min(best_s, key=best_s.__getitem__)
 
 
@@ -71,8 +77,12 @@ def is_refusal(error: Exception) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return False
-    from_triton = any(kind.__module__.partition(".")[0] == "triton" for kind in type(error).__mro__)
-    return isinstance(error, RuntimeError) or from_triton
+    return isinstance(error, RuntimeError) or _is_of_triton(error, (*_COMPILER_ERRORS, *_DEVICE_LIMITS))
+
+
+def _is_of_triton(error: Exception, names: Collection[str]) -> bool:
+    """Return whether an error is of one of these classes of Triton, which need not be installed."""
+    return any(kind.__name__ in names and kind.__module__.startswith("triton.") for kind in type(error).__mro__)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from typing import Any
 
 os.environ.setdefault("MAX_JOBS", "8")
 os.environ.setdefault("FLASHINFER_CUDA_ARCH_LIST", "9.0a")
@@ -22,7 +23,7 @@ def main() -> int:
         print(f"flashinfer cannot be imported: {error}")
         return 3
     half, index = torch.float16, torch.int32
-    builds = {
+    builds: dict[str, Any] = {
         "decode": lambda: gen_batch_decode_module(half, half, half, index, 128, 128, 0, False, False),
         "prefill": lambda: gen_batch_prefill_module("fa2", half, half, half, index, 128, 128, 0, False, False, False),
     }

@@ -22,9 +22,8 @@ AFTER = "tiles,ragged,fig18a,prefill"
 
 HANGING = '''"""An implementation that hangs, and one with a tile that its compiler refuses."""
 
+import importlib
 import time
-
-from triton.runtime.errors import OutOfResources
 
 from impls.caches.paged_torch import PagedTorch
 from impls.launch.tuning import fastest
@@ -44,7 +43,8 @@ class FailingTile(PagedTorch):
         fastest(calls, query.device, refused=self.refused)
 
     def _too_large(self):
-        raise OutOfResources(327680, 232448, "shared memory")
+        errors = importlib.import_module("triton.runtime.errors")
+        raise errors.OutOfResources(327680, 232448, "shared memory")
 
     def details(self):
         return {**super().details(), "kernel_choice": f"refused: {self.refused}"}

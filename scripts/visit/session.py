@@ -81,6 +81,7 @@ class SweepProcess:
         self.command = [sys.executable, "-m", "scripts.visit.sweeps", "--work", str(work), "--device", device]
         self.env, self.log = dict(env), log
         self.process: subprocess.Popen[str] | None = None
+        self.listener: threading.Thread | None = None
         self.answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
 
     def start(self) -> None:
@@ -91,7 +92,8 @@ class SweepProcess:
         with self.log.open("a") as errors:
             self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.env, stdin=subprocess.PIPE, text=True,
                                             stdout=subprocess.PIPE, stderr=errors, start_new_session=True)  # fmt: skip
-        threading.Thread(target=_listen, args=(self.process.stdout, self.answers), daemon=True).start()
+        self.listener = threading.Thread(target=_listen, args=(self.process.stdout, self.answers), daemon=True)
+        self.listener.start()
 
     def run(self, request: Mapping[str, Any], wait_s: float, meanwhile: Callable[[], None]) -> dict[str, Any]:
         """Send a request and return its answer; kill the process after ``wait_s``."""
@@ -108,9 +110,11 @@ class SweepProcess:
         while time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
                 answer = self.answers.get(timeout=0.5)
-                if answer is None:
-                    return {"error": f"the sweep process ended with exit code {self.process.wait()}"}
-                return answer
+                if answer is not None:
+                    return answer
+                code = self.process.wait()
+                self.kill()
+                return {"error": f"the sweep process ended with exit code {code}"}
             meanwhile()
         self.kill()
         return {"error": f"killed after {wait_s:.0f} s", "cut": True}
@@ -125,13 +129,16 @@ class SweepProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(1)
         _kill_group(self.process)
+        if self.listener is not None:
+            self.listener.join(GRACE_S)
         self.process = None
 
 
 def _listen(stream: IO[str] | None, answers: queue.Queue[dict[str, Any] | None]) -> None:
     assert stream is not None
-    for line in stream:
-        answers.put(json.loads(line))
+    with stream:
+        for line in stream:
+            answers.put(json.loads(line))
     answers.put(None)
 
 

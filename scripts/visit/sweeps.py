@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -31,7 +32,6 @@ from bench.runner.session import Session
 
 PRELOADED = (
     "triton",
-    "pandas",
     *(f"impls.caches.{name}" for name in ("paged_triton", "triton_contiguous", "contiguous", "paged_torch")),
     *(f"impls.kernels.{name}" for name in ("decode", "merge", "prefill", "write", "copy_pages", "runtime")),
     *(f"bench.scenarios.tensors.{name}" for name in ("decode", "prefill", "swap")),
@@ -41,6 +41,21 @@ PRELOADED = (
 """Modules that every child would import; none of them touches a device."""
 ASSUMED_BYTES: Mapping[str, int] = {"h100": 85_017_493_504, "h200": 150_754_820_096}
 """Memory of the device that a dry run assumes."""
+
+
+def preloadable(names: Iterable[str]) -> list[str]:
+    """Return the modules that are here; the others are printed, because the server would end at one that is not."""
+    found = []
+    for name in names:
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:  # its package is not here either
+            spec = None
+        if spec is None:
+            print(f"not preloaded, because there is no module {name}", file=sys.stderr)
+        else:
+            found.append(name)
+    return found
 
 
 class Planner:
@@ -109,7 +124,7 @@ class Visit:
 
     def _server(self) -> Server:
         if self.server is None:
-            self.server = Server(server_environment(()), preload=(*TENSOR_MODULES, *PRELOADED))
+            self.server = Server(server_environment(()), preload=(*TENSOR_MODULES, *preloadable(PRELOADED)))
         return self.server
 
     @property

@@ -20,16 +20,17 @@ def collect(folder: Path, root: Path, needed: Sequence[str] = NEEDED) -> int:
     Args:
         folder: gets the wheels; those that lie there, in subfolders too, count as well.
         root: the tree that travels.
-        needed: requirements with exact versions.
+        needed: requirements with exact versions; empty: only check the sizes.
 
     Raises:
         ValueError: pip failed, or tree and wheels together are too large.
     """
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), *needed]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ValueError(f"pip wheel failed: {done.stderr.strip()[-500:]}")
+    if needed:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(f"pip wheel failed: {done.stderr.strip()[-500:]}")
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*.whl"))}
     tree = tree_bytes(root)
     for name, size in sizes.items():

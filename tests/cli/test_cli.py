@@ -167,6 +167,17 @@ def test_cuda_without_a_device_is_bad_input(bench: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_plan_for_a_gpu_that_is_not_here_is_made_and_nothing_more(bench: Run, tmp_path: Path) -> None:
+    arguments = ("-m", "device=cuda", "hardware=h100-80gb", "impl=paged_triton", f"run_dir={tmp_path / 'run'}")
+    done = bench(*arguments, "dry_run=true", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr
+    assert "1 points × 1 replicates, 0 duplicates merged, 0 not to be run" in done.stdout
+    assert bench(*arguments, env={"CUDA_VISIBLE_DEVICES": ""}).returncode == 2
+    too_large = bench(*arguments, "dry_run=true", "memory_budget=1000GiB", env={"CUDA_VISIBLE_DEVICES": ""})
+    assert "oom_predicted" in too_large.stdout
+    assert not (tmp_path / "run").exists()
+
+
 def test_replicates_without_tensors_share_no_server(bench: Run, tmp_path: Path) -> None:
     small = ("scenario=notebook", "scenario.num_sequences=2", "scenario.num_sequences_list=[2]", "seed=1,2")
     done = bench("-m", *small, "replicates=3", f"run_dir={tmp_path / 'run'}")
@@ -189,6 +200,18 @@ def test_a_run_dir_is_not_written_twice(bench: Run, sweep: tuple[Any, Path]) -> 
     done = bench("-m", "impl=contiguous", *SMALL, f"run_dir='{run_dir}'")
     assert done.returncode == 2
     assert "holds a run already" in done.stderr
+
+
+def test_a_scenario_from_elsewhere_runs_and_is_planned(bench: Run, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    count = ("--config-dir", FOREIGN, "-m", "scenario=count")
+    done = bench(*count, "scenario.up_to=3,5", f"run_dir={run_dir}")
+    assert done.returncode == 0, done.stderr
+    assert sorted(row["steps"] for row in rows_of(run_dir)) == [3, 5]
+    resumed = bench(f"resume={run_dir}")
+    assert resumed.returncode == 0, resumed.stderr
+    refused = bench(*count, "scenario.up_to=-1")
+    assert (refused.returncode, refused.stderr) == (2, "error: scenario.up_to=-1 must be at least 0\n")
 
 
 def test_an_implementation_from_elsewhere_and_its_faults(bench: Run, tmp_path: Path) -> None:

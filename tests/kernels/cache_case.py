@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from typing import Any
 from unittest import mock
 
 import torch
@@ -154,30 +155,51 @@ def tune_twice(case: Case, folder: str) -> tuple[object, object, int]:
     """Return the choices of two caches of one shape, and how often contenders were timed, decoding included."""
     timings = 0
 
-    def time_them(calls: Mapping[Contender, Callable[[], object]], device: torch.device, timer: object) -> Contender:
+    def time_them(calls: Mapping[Contender, Callable[[], object]], *others: object) -> Contender:
         nonlocal timings
         timings += 1
         return list(calls)[-1]
 
-    said = []
     with (
         mock.patch.dict(os.environ, {FOLDER_VARIABLE: folder}),
         mock.patch.object(decoder, "fastest", time_them),
     ):
-        for _ in range(2):
-            cache = make_cache(case)
-            for tensor in cache.tensors:
-                tensor.zero_()  # what lay in that memory may be NaN
-            for seq_id, seq_len in enumerate(case.seq_lens):
-                cache.policy.admit(seq_id, seq_len)
-            cache.decoder.tiles = tile_contenders(cache.decoder.tile, 4)
-            batch = cache.prepare(range(len(case.seq_lens)))
-            query = torch.ones((len(case.seq_lens), case.heads[0], case.head_dim), device=DEVICE)
-            cache.tune(query, batch)
-            cache.decode(0, query, batch)
-            cache.decode(0, query, cache.prepare(range(len(case.seq_lens))))
-            said.append(cache.details()["kernel_choice"])
+        said = [_choice_among_several(case) for _ in range(2)]
     return said[0], said[1], timings
+
+
+def tune_with_a_tile_that_does_not_fit(case: Case, folder: str) -> object:
+    """Return the choice of a cache whose device has too little shared memory for its first tile."""
+    from triton.runtime.errors import OutOfResources
+
+    attend = decoder.TritonDecoder.attend
+
+    def refuse(one: decoder.TritonDecoder, *arguments: Any) -> torch.Tensor:
+        if arguments[3].tile == one.tiles[0]:
+            raise OutOfResources(327680, 232448, "shared memory")
+        return attend(one, *arguments)
+
+    with (
+        mock.patch.dict(os.environ, {FOLDER_VARIABLE: folder}),
+        mock.patch.object(decoder.TritonDecoder, "attend", refuse),
+    ):
+        return _choice_among_several(case)
+
+
+def _choice_among_several(case: Case) -> object:
+    """Tune a new cache with several tiles in contention, decode, and return its ``kernel_choice``."""
+    cache = make_cache(case)
+    for tensor in cache.tensors:
+        tensor.zero_()  # what lay in that memory may be NaN
+    for seq_id, seq_len in enumerate(case.seq_lens):
+        cache.policy.admit(seq_id, seq_len)
+    cache.decoder.tiles = tile_contenders(cache.decoder.tile, 4)
+    batch = cache.prepare(range(len(case.seq_lens)))
+    query = torch.ones((len(case.seq_lens), case.heads[0], case.head_dim), device=DEVICE)
+    cache.tune(query, batch)
+    cache.decode(0, query, batch)
+    cache.decode(0, query, cache.prepare(range(len(case.seq_lens))))
+    return cache.details()["kernel_choice"]
 
 
 def refusal(

@@ -12,7 +12,7 @@ import pytest
 from impls.kernels.heuristics import Tile
 from impls.launch.tile_cache import FOLDER_VARIABLE, TileCache, kernels_digest, user_cache
 from tests.kernels.attention_case import Case
-from tests.kernels.cache_case import tune_twice
+from tests.kernels.cache_case import tune_twice, tune_with_a_tile_that_does_not_fit
 
 SLOW = Tile(block_group=16, block_dim=128, block_tokens=64)
 FAST = replace(SLOW, block_tokens=32, num_stages=4)
@@ -97,3 +97,10 @@ def test_decoding_never_tunes(kernels: ProcessPoolExecutor, tmp_path: Path, page
     assert "(timed)" in first
     assert "(cached)" in second
     assert timings == 1
+
+
+def test_a_tile_that_does_not_fit_is_left_out_with_a_note(kernels: ProcessPoolExecutor, tmp_path: Path) -> None:
+    case = Case(seq_lens=(9, 30), heads=(4, 2), paged=True)
+    choice = str(kernels.submit(tune_with_a_tile_that_does_not_fit, case, str(tmp_path)).result())
+    assert "(timed)" in choice
+    assert "refused: OutOfResources: out of resource: shared memory, Required: 327680" in choice
