@@ -22,8 +22,8 @@ class Queries:
     """The query tokens of a batch: the newest tokens of each sequence.
 
     Attributes:
-        tiles: int32 ``[num_tiles, 2]``, the work list; see ``build_query_tiles``.
-        starts: int32 ``[num_seqs + 1]``, where each sequence's queries begin; the last is their number.
+        tiles: int32 ``[num_tiles, 2]``, the work list. See ``build_query_tiles``.
+        starts: int32 ``[num_seqs + 1]``, where each sequence's queries begin. The last is their number.
         max_queries: queries of the sequence that has the most.
         tree: int8 ``[num_queries, max_queries]``: whether a query token sees each query token of its
             sequence. Tokens before them are seen by all. ``None``: attention is causal.
@@ -53,7 +53,7 @@ class Queries:
         Args:
             setup: the model and the device.
             rows: the sequences.
-            trees: per sequence bool ``[num_queries, num_queries]``; see ``ExtendedKVCache.prepare_tree``.
+            trees: per sequence bool ``[num_queries, num_queries]``. See ``ExtendedKVCache.prepare_tree``.
 
         Raises:
             ValueError: a mask is not square, or shows a token what is not itself or before it.
@@ -95,7 +95,7 @@ class TritonPrefillBatch:
         """Return the newest tokens of the sequences of ``rows``, causal or as trees.
 
         Raises:
-            ValueError: there is not one number per sequence, from 1 to its length; or a bad tree.
+            ValueError: there is not one number per sequence, from 1 to its length, or a tree is bad.
         """
         slots = newest_slots(policy, seq_ids, num_queries)
         return cls(
@@ -111,7 +111,7 @@ def _tile(model: ModelSpec) -> heuristics.PrefillTile:
 
 
 def prefill(setup: Setup, query: Tensor, layer: Layer, rows: Rows, queries: Queries) -> Tensor:
-    """Compute attention of each sequence's newest tokens over one layer; see ``PrefillKVCache.prefill``."""
+    """Compute attention of each sequence's newest tokens over one layer. See ``PrefillKVCache.prefill``."""
     model = setup.model
     tile = _tile(model)
     query = query.contiguous()
@@ -153,12 +153,12 @@ class PrefillsWithTriton:
     _details: dict[str, str | int | float | None]
 
     def tune_prefill(self, query: Tensor, batch: TritonPrefillBatch) -> None:
-        """Compile the only tile; see ``PrefillKVCache.tune_prefill``."""
+        """Compile the only tile. See ``PrefillKVCache.tune_prefill``."""
         self.prefill(0, query, batch)
         tile = _tile(self._setup.model)
         choice = f"{tile.block_rows} rows x {tile.block_tokens} tokens, {tile.num_warps} warps (the only one)"
         self._details = {"sdpa_backend": None, "bytes_read": None, "kernel_choice": choice}
 
     def prefill(self, layer: int, query: Tensor, batch: TritonPrefillBatch) -> Tensor:
-        """Compute attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
+        """Compute attention of each sequence's newest tokens. See ``PrefillKVCache.prefill``."""
         return prefill(self._setup, query, self._storage.layer(layer), batch.rows, batch.queries)

@@ -28,7 +28,7 @@ class Tokens:
     Attributes:
         first: int64 ``[num_seqs]``, first token read.
         lens: int64 ``[num_seqs]``, one past the last token read.
-        tiles: int64 ``[num_seqs]``, tiles from ``first`` to ``lens``; 0 for an empty sequence.
+        tiles: int64 ``[num_seqs]``, tiles from ``first`` to ``lens``. 0 for an empty sequence.
         block_tokens: tokens per tile.
     """
 
@@ -42,10 +42,10 @@ class Tokens:
         """Return what a batch reads: from the tile in which its window begins, as ``kernels.tiles`` has it.
 
         Args:
-            seq_lens: int32 ``[num_seqs]``, the newest token included; 0 for a padding row.
-            window: newest tokens that a query sees; all if ``None``.
+            seq_lens: int32 ``[num_seqs]``, the newest token included. 0 for a padding row.
+            window: newest tokens that a query sees. All if ``None``.
             block_tokens: tokens per tile.
-            shared_tokens: tokens at the beginning that are attended to apart; see ``SharedPrefix``.
+            shared_tokens: tokens at the beginning that are attended to apart. See ``SharedPrefix``.
         """
         lens = seq_lens.astype(np.int64)
         first = np.minimum(lens, shared_tokens)

@@ -1,4 +1,4 @@
-"""Work lists: what is cut, how often, and for what; arithmetic alone, no torch and no Triton."""
+"""Work lists: what is cut, how often, and for what. Arithmetic alone, no torch and no Triton."""
 
 from __future__ import annotations
 
