@@ -127,14 +127,14 @@ def test_it_runs_as_a_module_and_moves_latest(bench: Run, root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("pagesize=4", "pagesize is not a configuration key; did you mean page_size?"),
+        ("pagesize=4", "pagesize is not a configuration key. Did you mean page_size?"),
         ("page_size=0", "page_size=0 must be between 1 and 1024 tokens"),
         ("page_size=-3", "page_size=-3 must be between 1 and 1024 tokens"),
         ("page_size=4,0", "page_size=0 must be between 1 and 1024 tokens"),
         ("page_size=big", "page_size=big must be a whole number"),
         ("memory_budget=4Gigs", "memory_budget=4Gigs is not a size"),
         ("memory_budget=600KiB", "cannot hold one sequence (NEVER)"),
-        ("impl=nope", "impl=nope is not known; choose one of contiguous, "),
+        ("impl=nope", "impl=nope is not known. Choose one of contiguous, "),
         ("workload=trace workload.path=missing.csv", "missing.csv does not exist"),
         ("workload=trace workload.path={tmp}/bad.csv", "bad.csv, line 3: prompt_len='x' must be a whole number"),
         ("workload=trace workload.path={tmp}/zero.csv", "line 2: prompt_len='0' must be a whole number of tokens, at"),
