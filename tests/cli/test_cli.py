@@ -61,7 +61,7 @@ def test_a_sweep_leaves_everything_that_is_promised(sweep: tuple[Any, Path], roo
 
 def test_the_printed_output_names_everything(sweep: tuple[Any, Path]) -> None:
     done, _ = sweep
-    for text in ("paged_torch", "contiguous", "unsupported: paged_triton page_size=4: paged_triton needs device=cuda",
+    for text in ("paged_torch", "contiguous", "unsupported: paged_triton page_size=4: paged_triton requires device=cuda",
                  "rows", "table", "logs", "figures", "of harness per point"):  # fmt: skip
         assert text in done.stdout
     assert "[10/10]" in done.stderr
@@ -140,8 +140,8 @@ def test_it_runs_as_a_module_and_moves_latest(bench: Run, root: Path) -> None:
         ("workload=trace workload.path={tmp}/zero.csv", "line 2: prompt_len='0' must be a whole number of tokens, at"),
         ("workload=fixed workload.length=0", "workload.length=0 must be at least 1"),
         ("num_seqs=0", "num_seqs=0 must be at least 1"),
-        ("replicates=1,2", "replicates holds for the whole run"),
-        ("experiment=page_size,page_layout", "experiment holds for the whole run"),
+        ("replicates=1,2", "replicates must have one value for the whole run"),
+        ("experiment=page_size,page_layout", "experiment must have one value for the whole run"),
         ("page_size=1 page_size=", "page_size= must be a whole number"),
         ("+extra=1", "extra is not a configuration key"),
         ("--config-dir=missing impl=mine", "Additional config directory"),
