@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import NamedTuple, cast
 
 from impls.interface import PoolExhausted
+from impls.policies.freelist import PageIds
 from impls.policies.ledger import Clock, SequenceState
 from impls.policies.page_ledger import PagedState
 from impls.policies.pages import PagePool
@@ -43,7 +44,7 @@ class Lockstep:
         self._running: dict[int, SequenceState] = {}  # oldest first
         self._ending: defaultdict[int, list[int]] = defaultdict(list)  # by the clock then; oldest first
         # Page tables that are full when the clock, modulo the page size, is the index; oldest first.
-        self._full: list[dict[int, list[int]]] = [{} for _ in range(self._pool.page_size if self._pool else 0)]
+        self._full: list[dict[int, PageIds]] = [{} for _ in range(self._pool.page_size if self._pool else 0)]
         self._unused: defaultdict[int, int] = defaultdict(int)  # slots never used, by the clock when they are taken
         self._steps = 0
         self._most_running = 0
@@ -158,7 +159,7 @@ class Lockstep:
         """
         now, unused = self._clock.now, 0
         if self._pool is not None:
-            tables: Collection[list[int]] = self._due().values()
+            tables: Collection[PageIds] = self._due().values()
             if steps > 1:
                 tables = [table for full in self._next_full(steps) for table in full.values()]
             if len(tables) > self._pool.available_pages:
@@ -187,11 +188,11 @@ class Lockstep:
             self.policy.free(seq_id)
         return ended
 
-    def _due(self) -> dict[int, list[int]]:
+    def _due(self) -> dict[int, PageIds]:
         """Page tables that are full now, by sequence."""
         return self._full[self._clock.now % len(self._full)]
 
-    def _next_full(self, steps: int) -> list[dict[int, list[int]]]:
+    def _next_full(self, steps: int) -> list[dict[int, PageIds]]:
         """Page tables that are full before each of the next steps, by sequence."""
         full = self._full
         start = self._clock.now % len(full)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from impls.interface import Admission, PageCopy, PoolExhausted
-from impls.policies.freelist import FreeList
+from impls.policies.freelist import FreeList, PageIds
 from impls.policies.ledger import Ledger, SequenceState, SlotSplit, check_at_least, check_range
 from impls.policies.references import References
 from impls.spec import ceil_div
@@ -33,7 +33,7 @@ PAGE_COUNTERS: Final = (
 class PagedState(SequenceState):
     """A sequence and its pages, in token order."""
 
-    pages: list[int]
+    pages: PageIds
 
 
 class PageLedger(Ledger[PagedState]):
@@ -92,13 +92,13 @@ class PageLedger(Ledger[PagedState]):
         """Exact event counts since construction, by name; ``peak_pages`` is the most held at once."""
         return {**self._count, "peak_pages": self.num_pages - self._fewest_available}
 
-    def page_ids(self, seq_id: int) -> list[int]:
+    def page_ids(self, seq_id: int) -> PageIds:
         """Pages of a sequence, in token order.
 
         Raises:
             KeyError: no such sequence.
         """
-        return self._state(seq_id).pages.copy()
+        return self._state(seq_id).pages[:]
 
     def slots(self, seq_id: int, start: int, stop: int) -> list[int]:
         """Cache slots of tokens ``start .. stop - 1`` of one sequence.
@@ -139,7 +139,7 @@ class PageLedger(Ledger[PagedState]):
         # The last owner of a page writes in place.
         return pages + sum(min(count, len(self._tail_owners[page]) - 1) for page, count in appending.items())
 
-    def extend(self, tables: Collection[list[int]]) -> None:
+    def extend(self, tables: Collection[PageIds]) -> None:
         """Lengthen page tables by one page each; for ``Lockstep``, which sees to the rest by ``tick``.
 
         There must be as many pages available.
@@ -148,7 +148,7 @@ class PageLedger(Ledger[PagedState]):
             table.append(page)
         self._count["pages_taken_append"] += len(tables)
 
-    def adopt(self, table: list[int], other: list[int], stop: int) -> None:
+    def adopt(self, table: PageIds, other: PageIds, stop: int) -> None:
         """Let a page table share another's full pages before place ``stop``; for ``Family``.
 
         Beams that share a page share all before it, so that they differ from some place on.
@@ -163,7 +163,7 @@ class PageLedger(Ledger[PagedState]):
         self._release(ownerless)
         self._count["pages_freed"] += len(ownerless)
 
-    def share_tails(self, given_up: list[int], tokens: int, unused: int) -> None:
+    def share_tails(self, given_up: Sequence[int], tokens: int, unused: int) -> None:
         """Account for sequences that give up their last pages and share others' instead; for ``Family``.
 
         Args:
@@ -178,7 +178,7 @@ class PageLedger(Ledger[PagedState]):
         self._release(given_up)
         self._count["pages_freed"] += count
 
-    def copy_tails(self, tables: list[list[int]], tokens: int, unused: int) -> None:
+    def copy_tails(self, tables: list[PageIds], tokens: int, unused: int) -> None:
         """Undo ``share_tails`` for sequences that are about to write: each gets a copy of its last page."""
         count = len(tables)
         for table, page in zip(tables, self._take(count), strict=True):
@@ -219,13 +219,13 @@ class PageLedger(Ledger[PagedState]):
             f"and {self._kept_pages} are kept free"
         )
 
-    def _take(self, count: int) -> list[int]:
+    def _take(self, count: int) -> PageIds:
         available = self._available = self._available - count
         if available < self._fewest_available:
             self._fewest_available = available
         return self._free.take(count)
 
-    def _release(self, pages: list[int]) -> None:
+    def _release(self, pages: Sequence[int]) -> None:
         """Make pages available that nobody owns any more."""
         self._available += len(pages)
         self._free.give(pages)
@@ -244,13 +244,13 @@ class PageLedger(Ledger[PagedState]):
         self._disown_tail(state)
         pages = state.pages
         ownerless = self._references.drop(pages)
-        if ownerless is not pages:
+        if len(ownerless) < len(pages):
             self._saved -= self._tokens_left(state, ownerless)
         self._release(ownerless)
         self._count["pages_freed"] += len(ownerless)
         return state
 
-    def _tokens_left(self, state: PagedState, ownerless: list[int]) -> int:
+    def _tokens_left(self, state: PagedState, ownerless: Sequence[int]) -> int:
         """Tokens of a leaving sequence in pages that others still own."""
         tokens = (len(state.pages) - len(ownerless)) * self.page_size
         tail_is_left = not ownerless or ownerless[-1] != state.pages[-1]

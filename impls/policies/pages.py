@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from impls.interface import Admission, PageCopy, PolicyKind, PoolExhausted
-from impls.policies.freelist import FreeList
+from impls.policies.freelist import FreeList, page_ids
 from impls.policies.ledger import check_at_least, check_lengths
 from impls.policies.page_ledger import PagedState, PageLedger
 from impls.policies.references import References
@@ -149,7 +149,7 @@ class PagePool(PageLedger):
         self._check_new(child_id)
         num_tokens = parent.num_tokens
         check_lengths(num_tokens, final_len)
-        child = PagedState(self._still, num_tokens, final_len or parent.final_len, parent.pages.copy())
+        child = PagedState(self._still, num_tokens, final_len or parent.final_len, parent.pages[:])
         unused_before = self._unused_by(parent) if final_len else 0  # an equal child changes nothing
         self._references.add(child.pages)
         if num_tokens % self.page_size:
@@ -241,7 +241,7 @@ class PagePool(PageLedger):
         moved: set[int] = set()
         for seq_id in seq_ids:
             state = self._exit(seq_id)
-            state.pages = [host_of[page] for page in state.pages]
+            state.pages = page_ids([host_of[page] for page in state.pages])
             self._host_references.add(page for page in state.pages if page in moved)
             moved.update(state.pages)
             self._swapped[seq_id] = state
@@ -282,7 +282,7 @@ class PagePool(PageLedger):
         for seq_id in seq_ids:
             state = self._swapped.pop(seq_id)
             self._host_free.give(self._host_references.drop(state.pages))
-            state.pages = [page_of[page] for page in state.pages]
+            state.pages = page_ids([page_of[page] for page in state.pages])
             self._reenter(seq_id, state, owner_of)
         self._count["pages_swapped_in"] += len(sources)
         return [PageCopy(host_page, page) for host_page, page in page_of.items()]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from impls.interface import Admission, PolicyKind
+from impls.policies.freelist import PageIds, page_ids
 from impls.policies.ledger import check_lengths
 from impls.policies.page_ledger import PagedState
 from impls.policies.pages import PagePool
@@ -100,7 +101,7 @@ class PrefixPool(PagePool):
         if self._may_share(count, shared) is not Admission.NOW:
             raise self._refusal(seq_id, count - len(shared))
         self._share(shared)
-        pages = shared + self._take(count - len(shared))
+        pages = page_ids(shared) + self._take(count - len(shared))
         self._enter(seq_id, PagedState(self._still, num_tokens, final_len or 0, pages))
         self._name(pages[len(shared) : len(keys)], keys[len(shared) :])
         self._count["admissions"] += 1
@@ -135,7 +136,7 @@ class PrefixPool(PagePool):
         self._saved += len(owned) * self.page_size
         self._count["pages_revived"] += len(revived)
 
-    def _name(self, pages: list[int], keys: Sequence[PageKey]) -> None:
+    def _name(self, pages: Sequence[int], keys: Sequence[PageKey]) -> None:
         for page, key in zip(pages, keys, strict=True):
             self._forget(key)  # known, but what stands before it was not: the new page takes its place
             self._page_of[key] = page
@@ -152,14 +153,14 @@ class PrefixPool(PagePool):
             del self._cached[page]
             self._free.give([page])
 
-    def _take(self, count: int) -> list[int]:
+    def _take(self, count: int) -> PageIds:
         for _ in range(count - len(self._free)):
             oldest = next(iter(self._cached))
             self._forget(self._key_of[oldest])
             self._count["pages_evicted"] += 1
         return super()._take(count)
 
-    def _release(self, pages: list[int]) -> None:
+    def _release(self, pages: Sequence[int]) -> None:
         self._cached.update(dict.fromkeys(page for page in pages if page in self._key_of))
         self._free.give([page for page in pages if page not in self._key_of])
         self._available += len(pages)

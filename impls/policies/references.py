@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 
@@ -33,7 +33,7 @@ class References:
             counts[page] = counts.get(page, 1) + 1
             self.extra += 1
 
-    def drop(self, pages: list[int]) -> list[int]:
+    def drop(self, pages: Sequence[int]) -> Sequence[int]:
         """Take one owner from every page.
 
         Returns:

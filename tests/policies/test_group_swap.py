@@ -14,7 +14,7 @@ SIZE = 4
 
 def check(pool: PagePool, lengths: dict[int, int]) -> None:
     """Every sum against one made anew from the page tables."""
-    tables = {seq_id: pool.page_ids(seq_id) for seq_id in lengths}
+    tables = {seq_id: pool.page_ids(seq_id).tolist() for seq_id in lengths}
     held = {page for table in tables.values() for page in table}
     slots = {
         (table[token // SIZE], token % SIZE) for seq_id, table in tables.items() for token in range(lengths[seq_id])
