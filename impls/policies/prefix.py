@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import islice, takewhile
 
 from impls.interface import Admission, PolicyKind
 from impls.policies.freelist import PageIds, page_ids
@@ -154,13 +154,24 @@ class PrefixPool(PagePool):
             self._free.give([page])
 
     def _take(self, count: int) -> PageIds:
-        for _ in range(count - len(self._free)):
-            oldest = next(iter(self._cached))
-            self._forget(self._key_of[oldest])
-            self._count["pages_evicted"] += 1
+        missing = count - len(self._free)
+        if missing > 0:
+            self._evict(missing)
         return super()._take(count)
 
+    def _evict(self, count: int) -> None:
+        """Remove the names of the least recently used cached pages, which makes these pages free."""
+        oldest = list(islice(self._cached, count))
+        for page in oldest:
+            del self._cached[page]
+            del self._page_of[self._key_of.pop(page)]
+        self._free.extend(oldest)
+        self._count["pages_evicted"] += count
+
     def _release(self, pages: Sequence[int]) -> None:
-        self._cached.update(dict.fromkeys(page for page in pages if page in self._key_of))
-        self._free.give([page for page in pages if page not in self._key_of])
+        key_of = self._key_of
+        named = [page for page in pages if page in key_of]
+        self._cached.update(dict.fromkeys(named))
+        if len(named) < len(pages):
+            self._free.give([page for page in pages if page not in key_of])
         self._available += len(pages)
