@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 
+from bench.config import build
+from bench.plan.points import make_plan
 from bench.rows.columns import NAMES
+from bench.rows.record import complete
+from bench.rows.result import Answer
 from bench.rows.table import load_rows
+from bench.runner.row import make_row, repro_command
 from scripts.visit.reference import read_sweeps, readme
 from scripts.visit.table import as_text, compared
 from scripts.visit_to_reference import merge
+from tests.support.points import expanded
 
 H100 = {"gpu": "NVIDIA H100 80GB HBM3", "gpu_uuid_hash": "aaaa", "git": {"remotes": ["/somewhere"]}}
 
@@ -163,3 +169,26 @@ def test_a_row_without_a_ceiling_has_no_share() -> None:
     text = readme(read_sweeps([files(row(ceiling_ratio=None))]), {"bandwidth": {"read_sum_gbps": 3012.3}}, "claims\n")
     assert "| 2700 | – | – |" in text
     assert "- read_sum_gbps: 3012" in text
+
+
+def test_a_claim_that_needs_a_gpu_is_judged_on_the_merged_rows(tmp_path: Path) -> None:
+    """Rows of Figure 18a's experiment, paged 23 % slower than contiguous: inside of the printed 20 to 26 %."""
+    points = expanded("experiment=paper_fig18a", "measure=visit", "impl=contiguous,paged_triton", "device=cuda")
+    planned = make_plan(points, [build(point.values) for point in points], "cuda")
+    content = files(sweep="fig18a")
+    content["sweeps/fig18a/plan.json"] = json.dumps(planned.to_json()).encode()
+    for point in planned.points:
+        paged = point.config.impl.name == "paged_triton"
+        length = point.config.workload.length  # type: ignore[union-attr]
+        values = {"decode_us": 123.0 if paged else 100.0, "batch_digest": f"{point.config.num_seqs} x {length}",
+                  "fitness": "ok", "timer": "events", "l2_mode": "cold", "live_tokens": point.config.num_seqs * length,
+                  "admitted_seqs": point.config.num_seqs, "decode_stop": "converged"}  # fmt: skip
+        answer = Answer(values=values, null_reasons=dict.fromkeys(NAMES, "not in this test"))
+        command = repro_command(point, point.config, ())
+        facts = {"code_hash": "c0de", "mixed": False, "harness_s": 0.0, "measured_s": 0.0, "repro_command": command}
+        made = complete(make_row(point, point.config, 0, answer, facts))
+        content[f"sweeps/fig18a/points/{point.key}-0.json"] = json.dumps({"schema_version": 1, **made}).encode()
+    assert merge([archive(tmp_path / "1.tar.gz", content)], tmp_path / "out") == 0
+    text = (tmp_path / "out" / "nvidia-h100-80gb-hbm3" / "README.md").read_text()
+    (line,) = [line for line in text.splitlines() if "Figure 18a" in line and line.startswith("|")]
+    assert line.endswith("| reproduced |"), line
