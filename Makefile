@@ -1,5 +1,7 @@
 # Two commands for newcomers: `make bench` and `make test`. Both install into .venv/ if needed.
+# Other dependencies: CONSTRAINTS=/dev/null takes the newest, CONSTRAINTS=constraints-oldest.txt the oldest declared.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -46,9 +48,9 @@ $(RAY)/.installed: pyproject.toml constraints.txt
 	$(RAY)/bin/python -m pip install --quiet --editable '.[dev,ray]' --constraint $(RAY)/constraints.txt
 	touch $@
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint $(CONSTRAINTS)
 	touch $@
 
 gpu-rehearsal: $(STAMP) # a visit to a GPU, in small form on a CPU: docs/gpu_visit.md

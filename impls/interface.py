@@ -25,6 +25,32 @@ class Admission(Enum):
     NEVER = "never"  # not even into an empty pool
 
 
+class PolicyKind(Enum):
+    """What a policy gives to a sequence."""
+
+    RESERVED = "reserved"  # one contiguous region, taken whole at admission
+    PAGED = "paged"  # pages, taken as the sequence grows
+    PREFIX = "prefix"  # pages, and those of known prefixes are found again
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether memory is taken in pages."""
+        return self is not PolicyKind.RESERVED
+
+
+POLICY_KINDS: Mapping[str, PolicyKind] = {
+    "reserved_max": PolicyKind.RESERVED,
+    "reserved_pow2": PolicyKind.RESERVED,
+    "reserved_oracle": PolicyKind.RESERVED,
+    "paged": PolicyKind.PAGED,
+    "prefix": PolicyKind.PREFIX,
+}
+"""The registered policies by name."""
+
+ARENAS = ("first_fit", "buddy")
+"""How a reserved policy finds a region: over exact sizes, or by the buddy allocator of the paper's baselines."""
+
+
 class Unsupported(Exception):
     """An implementation cannot do this case here; the message says why in one sentence."""
 
@@ -45,7 +71,7 @@ class CacheUsage:
     """Where a policy's pool stands at one instant, over all layers of the model.
 
     The six parts sum to the pool (PagedAttention paper, section 3, made computable; the exact
-    definitions stand in ``results/README.md``). What lies beside them is not part of the sum.
+    definitions are in ``docs/measuring.md``). Other fields are not part of the sum.
     """
 
     live_bytes: int
@@ -75,6 +101,10 @@ class Policy(Protocol):
 
     Every method either does all of its work or raises and changes nothing.
     """
+
+    @property
+    def kind(self) -> PolicyKind:
+        """What the policy gives to a sequence."""
 
     @property
     def pool_bytes(self) -> int:

@@ -1,8 +1,13 @@
 """Measure the noise floor: this checkout against itself, ``python scripts/aa.py -- page_size=4,16 …``.
 
-The same points are run in pairs as by scripts/ab.py, both sides the same code. The floor of a metric is the difference
-that equal code stays below in 95 % of its points; it is stored under the machine's fingerprint in results/noise/, where
-later comparisons find it. Exit codes: 0 stored; 2 bad input; 4 points are missing or failed.
+The points run in pairs, as in scripts/ab.py, with equal code on both sides. The floor of a metric is the difference
+that equal code stays below in 95 % of its points. It is stored in results/noise/ under the fingerprint of the machine,
+where later comparisons find it.
+
+Exit codes:
+    0  stored
+    2  bad input
+    4  points are missing or failed
 """
 
 from __future__ import annotations
@@ -17,13 +22,13 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Return the exit code, as listed above."""
     from bench.cli.command import run_command, split_overrides
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicates", type=int, default=10, metavar="N", help="pairs of rounds (default 10, least 5)")
-    parser.add_argument("--runs", type=Path, help="where runs go; default: a new folder under results/runs/")
+    parser.add_argument("--runs", type=Path, help="folder for the runs (default: a new folder under results/runs/)")
     add_options(parser)
     own, overrides = split_overrides(sys.argv[1:])
     arguments = parser.parse_args(own)
@@ -46,7 +51,7 @@ def _aa(arguments: argparse.Namespace, overrides: list[str]) -> int:
     arms = (Arm(name="base", root=ROOT), Arm(name="candidate", root=ROOT))
     run_rounds(arms, [overrides], arguments.replicates, out)
     base = load_side(out / "base")
-    comparison = compare(base, load_side(out / "candidate"), rules)  # against the least floor, not an older one
+    comparison = compare(base, load_side(out / "candidate"), rules)  # against the least floor alone
     code = present(comparison, arguments.out, everything=arguments.all)
     if code not in (EXIT_OK, EXIT_REGRESSED):
         return code

@@ -1,10 +1,11 @@
 """Compare two revisions on this machine: ``python scripts/ab.py BASE_REV [CANDIDATE_REV] -- page_size=4,16 …``.
 
-Both are checked out beside the working tree and asked the same points, in fresh processes; then their runs are compared
-in pairs. On a CPU both sweeps run at once and take turns, a block of samples each, so that what slows the machine down
-slows both down (give them time: measure=gate); on a GPU, whose memory they cannot share, rounds go A B B A. This is the
-gate to use in CI: a stored baseline of another machine says nothing about time.
-Exit codes as of scripts/compare_runs.py. CANDIDATE_REV is HEAD unless given.
+Both revisions are checked out beside the working tree and run the same points in fresh processes. Their runs are
+compared in pairs. On a CPU both sweeps run at once and take turns, one block of samples each, so that a slow phase of
+the machine slows both (use measure=gate, which gives them enough time). On a GPU, whose memory they cannot share,
+rounds go A B B A. Use this gate in CI: times of a baseline from another machine cannot be compared.
+
+Exit codes are those of scripts/compare_runs.py. CANDIDATE_REV is HEAD unless given.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Return the exit code, as listed above."""
     from bench.cli.command import run_command, split_overrides
     from bench.compare.command import add_options
 
@@ -30,7 +31,7 @@ def main() -> int:
     parser.add_argument(
         "--confirm", type=int, default=0, metavar="N", help="run flagged points again, N pairs of rounds"
     )
-    parser.add_argument("--runs", type=Path, help="where runs go; default: a new folder under results/runs/")
+    parser.add_argument("--runs", type=Path, help="folder for the runs (default: a new folder under results/runs/)")
     add_options(parser)
     own, overrides = split_overrides(sys.argv[1:])
     arguments = parser.parse_args(own)
@@ -51,7 +52,7 @@ def _ab(arguments: argparse.Namespace, overrides: list[str]) -> int:
         check_rounds("--confirm", arguments.confirm, rules)
     out = arguments.runs or ROOT / "results" / "runs" / time.strftime("ab-%Y%m%d-%H%M%S")
     if arguments.candidate == "HEAD" and has_changes(ROOT):
-        print("note: the working tree has changes that HEAD has not: they are not compared", file=sys.stderr)
+        print("note: the working tree has changes that are not in HEAD. They are not compared", file=sys.stderr)
     with worktree(ROOT, arguments.base) as base, worktree(ROOT, arguments.candidate) as candidate:
         arms = (Arm(name="base", root=base), Arm(name="candidate", root=candidate))
         comparison = compared_rounds(arms, [overrides], arguments.replicates, out, rules)

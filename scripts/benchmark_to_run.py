@@ -1,12 +1,15 @@
-"""Turn what pytest-benchmark wrote into a run folder: ``python scripts/benchmark_to_run.py FILE_OR_FOLDER RUN_DIR``.
+"""Make a run folder of JSON from pytest-benchmark: ``python scripts/benchmark_to_run.py FILE_OR_FOLDER RUN_DIR``.
 
 For instance, host-side speed of the policies, five processes for five replicates:
 
-    for i in 1 2 3 4 5; do
-        python -m pytest tests/perf/test_policies.py -m perf -p no:xdist --benchmark-json=perf/$i.json; done
+    for i in 1 2 3 4 5
+    do python -m pytest tests/perf/test_policies.py -m perf -p no:xdist --benchmark-json=perf/$i.json
+    done
     python scripts/benchmark_to_run.py perf results/runs/policies
 
-Exit codes: 0 written; 2 bad input.
+Exit codes:
+    0  written
+    2  bad input
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Return the exit code, as listed above."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,4 +1,4 @@
-"""Measure the harness on this machine: timers, noise floors, ceilings. Later runs cite the file that it writes."""
+"""Measure the harness on this machine: timers, noise floors, ceilings. Later runs cite the written file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Write ``results/calibration/<fingerprint>.json`` or ``--out``; exit 0, or 2 for bad input."""
+    """Write ``results/calibration/<fingerprint>.json`` or ``--out``. Return 0, or 2 for bad input."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--runs", type=int, default=10, help="timings of identical work per timer and length")
+    parser.add_argument("--runs", type=int, default=10, help="timings of identical work per timer and duration")
     parser.add_argument("--max-s", type=float, default=0.5, help="seconds per timing")
-    parser.add_argument("--ceiling-bytes", type=int, default=2**30, help="bytes that the ceilings read")
+    parser.add_argument("--ceiling-bytes", type=int, default=2**30, help="bytes that the bandwidth measurements read")
     parser.add_argument("--out", type=Path, help="where to write")
     arguments = parser.parse_args()
     return run_command(lambda: _calibrate(arguments))
@@ -34,7 +34,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     from bench.config import MeasureConfig
     from bench.measure.calibration import calibrate
-    from bench.rows.record import write_json
+    from bench.rows.json_file import write_json
     from bench.runner.machine.environment import CALIBRATIONS, probe_device, record_environment
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
@@ -57,7 +57,7 @@ def show(calibration: dict[str, Any]) -> None:
     ceilings = calibration["ceilings"]
     print(f"read {ceilings['read_gbps']:.1f} GB/s, copy {ceilings['copy_gbps']:.1f} GB/s")
     for entry, agreed in zip(calibration["noise"], calibration["agreement"], strict=True):
-        print(f"{entry['timer']:14}{entry['target_us']:8g} µs asked{entry['median_us']:12.2f} µs found"
+        print(f"{entry['timer']:14}{entry['target_us']:8g} µs target{entry['median_us']:12.2f} µs measured"
               f"   A/A {entry['aa_floor_ratio']:.2%}   of first timer {agreed['ratio']:.3f}")  # fmt: skip
 
 

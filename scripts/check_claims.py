@@ -1,4 +1,4 @@
-"""Check what papers claim against our rows: ``python scripts/check_claims.py`` reads the newest ``make paper``."""
+"""Check claims of papers against our rows: ``python scripts/check_claims.py`` reads the newest ``make paper``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit 0; 2 for bad input; with ``--fail``, 3 if a claim differs, and 4 if one that could be was not run."""
+    """Return 0, or 2 for bad input. With ``--fail``: 3 if a claim differs, 4 if an answerable claim was not run."""
     from bench.cli.command import run_command
     from bench.reports.paper.registry import CLAIMS
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path, nargs="?", help="a run folder or a folder of such; default: the newest")
-    parser.add_argument("--claims", type=Path, default=CLAIMS, help="the claims; default: those of this project")
+    parser.add_argument("run_dir", type=Path, nargs="?", help="run folder, or folder of run folders (default: newest)")
+    parser.add_argument("--claims", type=Path, default=CLAIMS, help="file of claims (default: those of this project)")
     parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
     parser.add_argument("--markdown", action="store_true", help="print a table for a README")
-    parser.add_argument("--reasons", action="store_true", help="print the reason of every verdict, too")
+    parser.add_argument("--reasons", action="store_true", help="also print the reason of every verdict")
     parser.add_argument("--fail", action="store_true", help="exit 3 if a claim differs, 4 if one was not run")
     arguments = parser.parse_args()
     return run_command(lambda: _check(arguments))
@@ -51,7 +51,7 @@ def _check(arguments: argparse.Namespace) -> int:
             for verdict in verdicts:
                 basis = f" [{verdict.basis}]" if verdict.basis else ""
                 print(f"{verdict.claim.id}: {verdict.verdict}{basis}: {verdict.reason}")
-        print(f"{len(verdicts)} claims: {summary(verdicts)}; rows of {display_path(folder)}")
+        print(f"{len(verdicts)} claims: {summary(verdicts)} (rows of {display_path(folder)})")
     if not arguments.fail:
         return EXIT_OK
     if any(verdict.verdict == "differs" for verdict in verdicts):

@@ -1,7 +1,13 @@
 """Compare two runs: ``python scripts/compare_runs.py BASE CANDIDATE``, each a run folder or JSON of pytest-benchmark.
 
-Exit codes: 0 nothing regressed (or no baseline); 1 internal error; 2 bad input; 3 a regression; 4 points are missing,
-failed or none matched; 5 the machines differ; 6 inconclusive, with --fail-on-inconclusive.
+Exit codes:
+    0  nothing regressed (or no baseline)
+    1  internal error
+    2  bad input
+    3  a point regressed
+    4  points are missing or failed, or none matched
+    5  the machines differ
+    6  inconclusive, with --fail-on-inconclusive
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Return the exit code, as listed above."""
     from bench.cli.command import run_command
     from bench.compare.command import add_options
 
@@ -23,7 +29,7 @@ def main() -> int:
     parser.add_argument("base", type=Path)
     parser.add_argument("candidate", type=Path)
     add_options(parser)
-    parser.add_argument("--require-baseline", action="store_true", help="exit 4, not 0, where there is no BASE")
+    parser.add_argument("--require-baseline", action="store_true", help="exit 4, not 0, if there is no BASE")
     arguments = parser.parse_args()
     return run_command(lambda: _compare(arguments))
 

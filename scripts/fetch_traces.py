@@ -13,15 +13,15 @@ SHAREGPT = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
 
 
 def main() -> int:
-    """Exit 0, 2 for bad input, or 4 if a trace could not be had."""
+    """Return 0, 2 for bad input, or 4 if a trace could not be downloaded."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, default=ROOT / "traces", help="where to; default: traces/ of this checkout")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this one (may be repeated)")
+    parser.add_argument("--dir", type=Path, default=ROOT / "traces", help="target folder (default: traces/)")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this trace (may be repeated)")
     parser.add_argument("--list", action="store_true", help="print every trace, its size, licence and source")
-    parser.add_argument("--replace", action="store_true", help="overwrite files of that name with another content")
-    parser.add_argument("--mirror", metavar="URL", help="take the files from this folder instead; verified too")
+    parser.add_argument("--replace", action="store_true", help="overwrite files of that name with other content")
+    parser.add_argument("--mirror", metavar="URL", help="download from this address instead, also verified")
     arguments = parser.parse_args()
     return run_command(lambda: _fetch(arguments))
 
@@ -43,9 +43,9 @@ def _fetch(arguments: argparse.Namespace) -> int:
         if arguments.only and trace.name not in arguments.only:
             continue
         try:
-            asked = trace.mirrored(arguments.mirror) if arguments.mirror else trace
-            outcome = fetch(asked, arguments.dir, replace=arguments.replace)
-            print(f"{trace.name}: {outcome} ({trace.licence}; {trace.cite})")
+            source = trace.mirrored(arguments.mirror) if arguments.mirror else trace
+            outcome = fetch(source, arguments.dir, replace=arguments.replace)
+            print(f"{trace.name}: {outcome} ({trace.licence}, {trace.cite})")
         except (FetchError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             missing += 1
@@ -56,7 +56,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _derive(folder: Path) -> None:
-    """Make the lengths that stand in for the paper's, from those that were published."""
+    """Derive lengths with the paper's means from the published ones."""
     from bench.workload.published.matched import write_matched
 
     source, target = folder / SHAREGPT, folder / "sharegpt_papermatched.csv"
@@ -64,7 +64,7 @@ def _derive(folder: Path) -> None:
     source = source if source.exists() else packed
     if not target.exists():
         write_matched(str(source), target)
-        print(f"{target.name}: made of {source.name}, first turns resampled to the paper's means")
+        print(f"{target.name}: made from {source.name}, first turns resampled to the paper's means")
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
     parser.add_argument("--list", action="store_true", help="print every figure, its question and its command")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="draw this one (may be repeated)")
-    parser.add_argument("--paper", action="store_true", help="draw those of make paper")
-    parser.add_argument("--out", type=Path, help="where to write; default: the run's own figures folder")
+    parser.add_argument("--paper", action="store_true", help="draw the figures of make paper")
+    parser.add_argument("--out", type=Path, help="target folder (default: figures/ of the run)")
     arguments = parser.parse_args()
     return run_command(lambda: _draw(arguments))
 
@@ -43,7 +43,7 @@ def _draw(arguments: argparse.Namespace) -> int:
         if wanted and figure.name not in wanted:
             continue
         path = next((path for path in drawn if path.stem == figure.name), None)
-        print(path if path else f"{figure.name}: this run has no rows for it; make them with: {figure.command}")
+        print(path if path else f"{figure.name}: this run has no rows for it. Make them with: {figure.command}")
     return 0
 
 

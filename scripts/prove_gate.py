@@ -10,7 +10,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit 0 when the table is printed; the judgement is the reader's."""
+    """Return 0 when the table is printed. The reader judges it."""
     from tests.proofs.gate import main as prove
 
     return prove()

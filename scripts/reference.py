@@ -1,8 +1,12 @@
-"""Make a run of the reference's points: ``python scripts/reference.py FOLDER``.
+"""Run the points of the reference: ``python scripts/reference.py FOLDER``.
 
 Then compare it with a committed one: ``python scripts/compare_runs.py results/reference/HARDWARE FOLDER --kind exact``.
-Where counters changed on purpose: ``python scripts/reference.py results/reference/HARDWARE --renew``, and commit it.
-Exit codes: 0 written; 1 internal error; 2 bad input.
+If counters changed on purpose: ``python scripts/reference.py results/reference/HARDWARE --renew``, and commit it.
+
+Exit codes:
+    0  written
+    1  internal error
+    2  bad input
 """
 
 from __future__ import annotations
@@ -16,12 +20,12 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Return the exit code, as listed above."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the run goes")
-    parser.add_argument("--renew", action="store_true", help="put the new run in the place of the one that is there")
+    parser.add_argument("folder", type=Path, help="folder for the run")
+    parser.add_argument("--renew", action="store_true", help="replace the existing run by the new one")
     arguments = parser.parse_args()
     return run_command(lambda: _make(arguments.folder, renew=arguments.renew))
 

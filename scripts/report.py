@@ -12,12 +12,12 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
-    parser.add_argument("--out", type=Path, help="where to write; - prints it")
+    parser.add_argument("--out", type=Path, help="file to write (- prints it)")
     arguments = parser.parse_args()
     return run_command(lambda: _report(arguments))
 

@@ -1,4 +1,4 @@
-"""The state of a running or dead sweep, from its files: ``python scripts/show_run.py results/runs/latest``."""
+"""Print the state of a running or dead sweep from its files: ``python scripts/show_run.py results/runs/latest``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit 0 when every planned row is there, 4 when some are missing or failed, 2 for bad input."""
+    """Return 0 if every planned row exists, 4 if some are missing or failed, 2 for bad input."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
-    parser.add_argument("--watch", action="store_true", help="follow it until nothing runs any more")
-    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two looks")
+    parser.add_argument("--watch", action="store_true", help="follow it until nothing runs")
+    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two readings")
     arguments = parser.parse_args()
     return run_command(lambda: _show(arguments))
 

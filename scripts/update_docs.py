@@ -90,7 +90,7 @@ def main() -> int:
     from bench.cli.exits import EXIT_OK, EXIT_STALE
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a document is stale")
+    parser.add_argument("--check", action="store_true", help="change nothing, and exit 1 if a document is stale")
     check = parser.parse_args().check
     stale = [path for path in GENERATED if regenerated(path) != (ROOT / path).read_text(encoding="utf-8")]
     for path in stale:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from bench import ROOT
 from bench.ab.rounds import merge
 from bench.ab.sweeps import Arm, run_sweeps
-from bench.rows.record import write_json
-from bench.rows.run_folder import ROOT
+from bench.rows.json_file import write_json
 from bench.runner.job import RUN_CONTROL
 
 BOOKKEEPING: Final = (

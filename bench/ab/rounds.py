@@ -16,7 +16,7 @@ from bench.compare.load import INTERLEAVED, load_side
 from bench.compare.verdicts.comparison import Comparison
 from bench.compare.verdicts.noise import compared
 from bench.compare.verdicts.rules import Rules
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from bench.rows.table import load_rows, write_table
 
 

@@ -1,4 +1,4 @@
-"""The same sweep of two checkouts, run in fresh processes: both at once and taking turns, or one alone."""
+"""Run the same sweep of two checkouts in fresh processes: both at once with turns, or one alone."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ TURN_CLIENTS = (Path("bench", "measure", "turns.py"), Path("bench", "turns.py"))
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One side: a checkout, and what its command line has beside the shared overrides.
+    """One side: a checkout, and its overrides in addition to the shared ones.
 
     Attributes:
         name: ``base`` or ``candidate``.
         root: the checkout.
-        extra: overrides of this side alone.
+        extra: overrides of this side only.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Arm:
 
 
 def one_at_a_time(arms: Sequence[Arm], requests: Iterable[Sequence[str]]) -> str | None:
-    """Why the sides cannot take turns, but must be run one sweep after the other; ``None``: they can.
+    """Return why the sides cannot take turns and must run one after the other, or ``None`` if they can.
 
     Args:
         arms: both sides.
@@ -49,7 +49,7 @@ def one_at_a_time(arms: Sequence[Arm], requests: Iterable[Sequence[str]]) -> str
     """
     asked = [list(overrides) for overrides in requests]
     if any(override.lstrip("+~").startswith("hydra/launcher") for override in itertools.chain.from_iterable(asked)):
-        return "a launcher of its own runs the jobs"
+        return "another launcher runs the jobs"
     if visible_gpus() and not all("device=cpu" in overrides for overrides in asked):
         return "both sides would need the GPU's memory at once, unless device=cpu"
     missing = [arm.name for arm in arms if not any((arm.root / client).exists() for client in TURN_CLIENTS)]
@@ -57,11 +57,11 @@ def one_at_a_time(arms: Sequence[Arm], requests: Iterable[Sequence[str]]) -> str
 
 
 def run_sweeps(arms: Sequence[Arm], overrides: Sequence[str], folders: Mapping[str, Path]) -> None:
-    """The same sweep of each of these checkouts, in turn if there are several; the first has the first turn.
+    """Run the same sweep of each of these checkouts, with turns if there are several. The first has the first turn.
 
     Raises:
-        ValueError: bad input, in the words of the run.
-        RuntimeError: one ended as no run should.
+        ValueError: bad input, with the message of the run.
+        RuntimeError: a sweep ended with an unexpected exit code.
     """
     names = [arm.name for arm in arms]
     keeper = TurnKeeper(names, lambda key: _place_in_plan(folders.values(), key))
@@ -73,7 +73,7 @@ def run_sweeps(arms: Sequence[Arm], overrides: Sequence[str], folders: Mapping[s
             stack.callback(_await_end, running[arm.name])
         for name, process in running.items():
             stack.callback(process.terminate)
-            stack.callback(keeper.end, name)  # nobody waits for the other any more
+            stack.callback(keeper.end, name)  # the other side no longer waits for this one
         while running:
             time.sleep(POLL_S)
             for name in [name for name, process in running.items() if process.poll() is not None]:
@@ -91,7 +91,7 @@ def _start(arm: Arm, overrides: Sequence[str], folder: Path, address: str | None
 
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:
-    """Of a sweep that was told to end; what it holds back too long is not needed."""
+    """Wait for a sweep that is ending, and kill it if it takes too long."""
     try:
         process.wait(KILL_GRACE_S)
     except subprocess.TimeoutExpired:
@@ -102,22 +102,22 @@ def _await_end(process: subprocess.Popen[bytes]) -> None:
 def _check(name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
     code = process.returncode
     lines = _said(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    said = lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "no output"
     if code == EXIT_BAD_INPUT:
-        raise ValueError(f"{name}: {said.removeprefix('error: ')}")
+        raise ValueError(f"{name}: {last.removeprefix('error: ')}")
     if code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     if code not in (EXIT_OK, EXIT_POINTS_FAILED):
-        raise RuntimeError(f"{name}: bench/run.py ended with {code}: {said}")
+        raise RuntimeError(f"{name}: bench/run.py ended with {code}: {last}")
 
 
 def _said(folder: Path) -> Path:
-    """What a sweep printed for people, beside its folder."""
+    """Return the path of the log of a sweep, beside its folder."""
     return folder.with_name(f"{folder.name}.log")
 
 
 def _place_in_plan(folders: Iterable[Path], key: str) -> int:
-    """When the first side runs a key; -1: what only one of them has."""
+    """Return the position at which the first side runs a key, or -1 for a key of one side only."""
     plans = [json.loads((folder / "plan.json").read_text(encoding="utf-8"))["points"] for folder in folders]
     if not all(any(point["key"] == key for point in plan) for plan in plans):
         return -1

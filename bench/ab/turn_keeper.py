@@ -1,10 +1,8 @@
-"""Handing out turns to two sweeps that run at once: one side computes, the other waits.
+"""Assign turns to two sweeps that run at once: one side computes, the other waits (``bench/measure/turns.py``).
 
-The client is ``bench/measure/turns.py``.
-
-Both sides meet before a point and part after it, so that nothing one of them does between two points falls into a
-measurement of the other. Inside a point they change places after every block of samples, and both stop sampling when
-both have enough. A point that only one side has is run alone.
+Both sides meet before a point and leave it together, so that the work of one side between points does not disturb a
+measurement of the other. Inside a point they alternate after every block of samples. Both stop sampling when both
+have enough. A point that only one side has runs alone.
 """
 
 from __future__ import annotations
@@ -19,23 +17,23 @@ from multiprocessing.connection import Client, Connection, Listener
 from bench.measure.turns import WAITED
 
 BACKLOG = 16
-"""Connections that wait to be answered: at most two of each side."""
+"""Most waiting connections: two of each side."""
 
 OUTSIDE, ARRIVED, WAITING, RUNNING, DONE, ENDED = "outside", "arrived", "waiting", "running", "done", "ended"
 
 
 @dataclass(eq=False)
 class _Side:
-    """Where a sweep is.
+    """State of one sweep.
 
     Attributes:
-        state: between points, before one, waiting for its turn in it, having it, through with it, or ended.
+        state: between points, before one, waiting for its turn, having the turn, done with the point, or ended.
         key: the point.
-        enough: whether it would stop sampling.
+        enough: whether it has enough samples.
         verdict: whether both sides stop sampling, once that is known for this round of blocks.
         pid: the process that measures.
-        waited_s: how long it has waited for turns.
-        waits_since: since when it does now.
+        waited_s: seconds that it has waited for turns.
+        waits_since: start of the current wait.
     """
 
     state: str = OUTSIDE
@@ -48,22 +46,22 @@ class _Side:
 
 
 class TurnKeeper:
-    """Decides whose turn it is; who asks for one waits until it comes.
+    """Decides which side has the turn. A call waits until its side has the turn.
 
     Args:
-        sides: their names; the first has the first turn of each point.
-        position: of a key in the order in which both sides take their points: who is behind goes first, alone.
+        sides: names of the sides. The first has the first turn of each point.
+        position: position of a key in the order of the points. The side that is behind goes first, alone.
     """
 
     def __init__(self, sides: Sequence[str], position: Callable[[str], int]) -> None:
         self._sides = {name: _Side() for name in sides}
         self._position = position
-        self._visitors: list[_Side] = []  # of the point that is being run
+        self._visitors: list[_Side] = []  # of the running point
         self._last: _Side | None = None
         self._changed = threading.Condition()
 
     def enter(self, name: str, key: str) -> bool:
-        """Wait for the first turn in a point; returns whether the other side is there, too."""
+        """Wait for the first turn in a point. Return whether the other side runs the same point."""
         side = self._sides[name]
         with self._changed:
             if side.state == ENDED:
@@ -73,7 +71,7 @@ class TurnKeeper:
             return len(self._visitors) > 1
 
     def give(self, name: str, *, enough: bool, pid: int) -> tuple[bool, int | None]:
-        """Let the other side go on; returns, with the next turn, whether both stop sampling and who computed."""
+        """Give the turn away. With the next turn, return whether both stop sampling, and the PID of the other side."""
         side = self._sides[name]
         with self._changed:
             if side.state != RUNNING:
@@ -84,7 +82,7 @@ class TurnKeeper:
             return bool(side.verdict), others[0] if others else None
 
     def leave(self, name: str) -> None:
-        """Wait until the other side is through with the point, too."""
+        """Wait until the other side is also done with the point."""
         side = self._sides[name]
         with self._changed:
             if side.state != ENDED:
@@ -92,19 +90,19 @@ class TurnKeeper:
                 self._await(side, OUTSIDE)
 
     def waited_s(self, name: str) -> float:
-        """Seconds that this side has waited for turns, until now."""
+        """Return the seconds that this side has waited for turns until now."""
         side = self._sides[name]
         with self._changed:
             return side.waited_s + (0.0 if side.waits_since is None else time.monotonic() - side.waits_since)
 
     def end(self, name: str) -> None:
-        """Expect nothing more of this side."""
+        """Mark this side as ended."""
         with self._changed:
             self._sides[name].state = ENDED
             self._advance()
 
     def _await(self, side: _Side, state: str) -> None:
-        """Wait for a state, or for a turn no longer: the process that waited for it may have been killed."""
+        """Wait for a state. A wait for a turn also ends with the point, because its process may have been killed."""
         given_up = (DONE, OUTSIDE) if state == RUNNING else ()
         began = side.waits_since = time.monotonic()
         self._advance()
@@ -113,7 +111,7 @@ class TurnKeeper:
         side.waited_s += time.monotonic() - began
 
     def _advance(self) -> None:
-        """Give the next turn if nobody has one."""
+        """Assign the next turn if no side has one."""
         self._visitors = [side for side in self._visitors if side.state != ENDED]
         if all(side.state == DONE for side in self._visitors):
             for side in self._visitors:
@@ -131,7 +129,7 @@ class TurnKeeper:
         self._changed.notify_all()
 
     def _begin(self) -> list[_Side]:
-        """Who visits the next point: nobody as long as somebody is still on the way."""
+        """Return the sides of the next point. The list is empty until all sides have arrived at a point."""
         present = [side for side in self._sides.values() if side.state != ENDED]
         if not present or any(side.state != ARRIVED for side in present):
             return []
@@ -146,7 +144,7 @@ class TurnKeeper:
 
 @contextlib.contextmanager
 def handed_out(keeper: TurnKeeper) -> Iterator[str]:
-    """Answer the sweeps of both sides at an address, as long as it lasts."""
+    """Serve turns to the sweeps of both sides at an address until the block ends."""
     closing = threading.Event()
     with Listener(backlog=BACKLOG) as listener:
         answering = threading.Thread(target=_accept, args=(listener, keeper, closing), daemon=True)
@@ -161,13 +159,13 @@ def handed_out(keeper: TurnKeeper) -> Iterator[str]:
 
 def _accept(listener: Listener, keeper: TurnKeeper, closing: threading.Event) -> None:
     while not closing.is_set():
-        with contextlib.suppress(OSError):  # of a process that was killed as it connected
+        with contextlib.suppress(OSError):  # a process was killed while it connected
             connection = listener.accept()
             threading.Thread(target=_answer, args=(connection, keeper), daemon=True).start()
 
 
 def _answer(connection: Connection, keeper: TurnKeeper) -> None:
-    """A side's sweep at one of its points, or the process that measures it, until it hangs up."""
+    """Serve one connection, of a sweep at a point or of its measuring process, until it closes."""
     with connection, contextlib.suppress(EOFError, OSError):
         about = connection.recv()
         if "key" in about:

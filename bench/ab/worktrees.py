@@ -1,4 +1,4 @@
-"""Revisions of this repository as folders beside it, for as long as they are needed."""
+"""Temporary checkouts of revisions of this repository."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def worktree(repository: Path, revision: str) -> Iterator[Path]:
-    """The files of a revision, checked out apart from the working tree; gone at the end.
+    """Check out the files of a revision into a temporary folder, which is removed at the end.
 
     Raises:
-        ValueError: there is no such revision, or no git.
+        ValueError: the revision does not exist, or git is missing.
     """
     commit = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
-        raise ValueError(f"{revision} is no revision of {repository}; name a branch, a tag or a commit")
+        raise ValueError(f"{revision} is no revision of {repository}. Name a branch, a tag or a commit")
     with tempfile.TemporaryDirectory(prefix="bench-ab-") as folder:
         place = Path(folder) / commit[:12]
         if _git(repository, "worktree", "add", "--detach", str(place), commit) is None:
@@ -30,12 +30,12 @@ def worktree(repository: Path, revision: str) -> Iterator[Path]:
 
 
 def has_changes(repository: Path) -> bool:
-    """Whether tracked files differ from the last commit."""
+    """Return whether tracked files differ from the last commit."""
     return bool(_git(repository, "status", "--short", "--untracked-files=no"))
 
 
 def _git(repository: Path, *arguments: str) -> str | None:
-    """What git answers, or ``None`` where it cannot."""
+    """Return the output of git, or ``None`` if it fails."""
     try:
         done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=False)
     except OSError:

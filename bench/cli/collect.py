@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.cli.status import exit_code
-from bench.plan.points import read_plan
+from bench.plan.points import read_jobs
 from bench.reports.catalogue import draw_figures
 from bench.reports.display import show_run
 from bench.rows.table import load_rows, write_table
@@ -19,6 +19,6 @@ def collect(run_dir: Path, *, draw: bool) -> int:
     table = load_rows(run_dir)
     write_table(table, run_dir)
     drawn = draw_figures(table, run_dir / "figures") if draw else []
-    planned = len(read_plan(run_dir).jobs())
+    planned = len(read_jobs(run_dir))
     show_run(table, run_dir, planned=planned, figures=drawn)
     return exit_code(Counter(table["status"]) + Counter(planned=planned - len(table)))

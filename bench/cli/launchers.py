@@ -27,7 +27,7 @@ QUIET_S = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class LauncherChoice:
     """The launcher of a sweep.
 
     Attributes:
@@ -79,7 +79,9 @@ def require_plugin(target: str) -> None:
         )
 
 
-def launch_foreign(choice: Choice, run_dir: Path, names: Sequence[str], jobs: Sequence[Sequence[str]]) -> str | None:
+def launch_foreign(
+    choice: LauncherChoice, run_dir: Path, names: Sequence[str], jobs: Sequence[Sequence[str]]
+) -> str | None:
     """Run the jobs, in batches, by a launcher that is not ours; whatever it returns, the answers are rows.
 
     Args:

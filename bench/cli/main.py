@@ -9,13 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import ROOT
 from bench.cli.command import run_command
 from bench.cli.exits import EXIT_OK
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def task(cfg: DictConfig) -> None:

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig
-
+from bench.cli.request import SweepRequest
 from bench.config import build
-from bench.plan.code_hash import point_code_hash
+from bench.plan.code_hash import CodeHashes
 from bench.plan.expand import expand
-from bench.plan.points import PLAN_VERSION, Plan, read_plan
+from bench.plan.points import Plan, read_plan
 from bench.plan.question import effective, key_of, resolve
 from bench.rows.facts import BLOCKING
 from bench.rows.run_folder import RUNS, read_environment
 from bench.runner.job import RUN_CONTROL
 from bench.runner.machine.environment import record_environment
-
-
-class Request(Protocol):
-    """What resuming needs of the sweep's request."""
-
-    @property
-    def loader(self) -> ConfigLoader:
-        """Hydra's."""
-
-    @property
-    def master(self) -> DictConfig:
-        """The composed configuration."""
-
-    @property
-    def params(self) -> Mapping[str, str]:
-        """Default axes."""
-
-    @property
-    def arguments(self) -> Sequence[str]:
-        """Task overrides of the command line."""
 
 
 def resumed_folder(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
@@ -51,23 +29,16 @@ def resumed_folder(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
     folder = (RUNS / "latest").resolve() if resume == "latest" else Path(resume).absolute()
     if not folder.is_dir():
         raise ValueError(f"resume={resume}: there is no folder {folder}")
-    plan = read_plan(folder)
-    if plan.plan_version < PLAN_VERSION:
-        raise ValueError(
-            f"resume={resume}: {folder.name} is from an older version of this project (plan version "
-            f"{plan.plan_version}, this one resumes {PLAN_VERSION}). It can still be compared, drawn and reported. "
-            "Start a new run for the rest"
-        )
-    return folder, plan
+    return folder, read_plan(folder)
 
 
-def check_same(plan: Plan, request: Request, device: str) -> dict[str, Any]:
+def check_same(plan: Plan, request: SweepRequest, device: str) -> dict[str, Any]:
     """Overrides, if given, must ask the same; returns the run-control values that were given.
 
     Raises:
         ValueError: they expand to other keys.
     """
-    given = {argument.partition("=")[0].lstrip("+"): argument.partition("=")[2] for argument in request.arguments}
+    given = {argument.partition("=")[0].lstrip("+") for argument in request.arguments}
     asked = [argument for argument in request.arguments if argument.partition("=")[0] not in RUN_CONTROL]
     if asked:
         composed = expand(request.loader, request.master, request.params, asked)
@@ -78,7 +49,7 @@ def check_same(plan: Plan, request: Request, device: str) -> dict[str, Any]:
                 f"resume: the overrides ask {len(keys - planned)} points that the run did not plan, and leave out "
                 f"{len(planned - keys)} that it did; leave the overrides out, or start a new run"
             )
-    return {"timeout_s": given["timeout_s"]} if "timeout_s" in given else {}
+    return {"timeout_s": request.without_axes.timeout_s} if "timeout_s" in given else {}
 
 
 def check_unchanged(run_dir: Path, plan: Plan, facts: Mapping[str, Any], *, allow: bool) -> bool:
@@ -87,8 +58,9 @@ def check_unchanged(run_dir: Path, plan: Plan, facts: Mapping[str, Any], *, allo
     Raises:
         ValueError: they have, and mixing was not allowed.
     """
+    hashes = CodeHashes()
     changes = [f"the code that answers {point.key}" for point in plan.points
-               if point_code_hash(point.config) != point.code_hash][:1]  # fmt: skip
+               if hashes.of(point.config) != point.code_hash][:1]  # fmt: skip
     before, now = read_environment(run_dir), record_environment(facts, [])
     if before["fingerprint"] != now["fingerprint"]:
         differing = [name for name in BLOCKING if before.get(name) != now.get(name)]

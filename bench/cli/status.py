@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.exits import EXIT_OK, EXIT_POINTS_FAILED
-from bench.plan.points import Point, read_plan
+from bench.plan.points import PlannedJob, read_jobs
 from bench.rows.record import FAILED, read_row, row_path
 from bench.runner.job import resume_command
 from bench.runner.lease import is_free
@@ -61,16 +61,16 @@ def read_state(run_dir: Path) -> RunState:
     """
     counts: Counter[str] = Counter()
     running, failures = [], []
-    for point, replicate in read_plan(run_dir).jobs():
-        path = row_path(run_dir, point.key, replicate)
-        status = _status_without_row(run_dir, f"{point.key}-{replicate}")
+    for job in read_jobs(run_dir):
+        path = row_path(run_dir, job.key, job.replicate)
+        status = _status_without_row(run_dir, f"{job.key}-{job.replicate}")
         if path.exists():
             row = read_row(path)
             status = row["status"]
             if status in FAILED:
-                failures.append(_failure(point, row))
+                failures.append(_failure(job, row))
         elif status == "running":
-            running.append(label(point))
+            running.append(label(job.question))
         counts[status] += 1
     return RunState(run_dir=run_dir, counts=counts, running=tuple(running), failures=tuple(failures))
 
@@ -83,8 +83,8 @@ def _status_without_row(run_dir: Path, name: str) -> str:
     return "interrupted" if is_free(claim) else "running"
 
 
-def _failure(point: Point, row: dict[str, Any]) -> str:
-    return f"{row['status']}: {label(point)}: {row['status_reason']} (log: {row['log']})"
+def _failure(job: PlannedJob, row: dict[str, Any]) -> str:
+    return f"{row['status']}: {label(job.question)}: {row['status_reason']} (log: {row['log']})"
 
 
 def render(state: RunState) -> RenderableType:

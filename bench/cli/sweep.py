@@ -9,57 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from hydra.core.config_loader import ConfigLoader
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from bench.cli.exits import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
-from bench.cli.launchers import Choice, launch_foreign
+from bench.cli.launchers import launch_foreign
+from bench.cli.request import SweepRequest, to_plain
 from bench.cli.resume import check_same, check_unchanged, resumed_folder
 from bench.config import Config, build
 from bench.plan.expand import expand
-from bench.plan.points import Plan, Point, make_plan
+from bench.plan.points import Plan, make_plan
 from bench.plan.predict import extend_import_path
 from bench.plan.warnings import last_cache_bytes, warnings
-from bench.rows.record import is_pending, write_json
+from bench.rows.json_file import write_json
 from bench.rows.run_folder import create_run_folder, point_latest_at, write_environment
+from bench.runner.execute import Job, pending_jobs
 from bench.runner.job import LauncherJob, resume_command
 from bench.runner.machine.environment import record_environment
 from bench.runner.process.server import Server
 from bench.runner.progress import show_plan
 from bench.runner.round import TENSOR_MODULES, probe, server_environment
+from bench.runner.session import Session
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a sweep was asked to do."""
-
-    loader: ConfigLoader
-    master: DictConfig
-    params: Mapping[str, str]  # default axes: hydra.sweeper.params
-    arguments: Sequence[str]  # task overrides of the command line
-    launcher: Choice
-
-    @property
-    def config_dirs(self) -> tuple[str, ...]:
-        """``--config-dir`` folders."""
-        sources = [source for source in self.loader.get_sources() if source.provider == "command-line"]
-        return tuple(source.path.removeprefix("file://") for source in sources)
-
-    @property
-    def composed(self) -> Config:
-        """What Hydra composed without the axes, checked."""
-        return build(to_plain(self.master))
-
-
-def to_plain(cfg: DictConfig) -> dict[Any, Any]:
-    """Plain containers of everything but Hydra's own settings, which need not resolve here."""
-    names = [str(name) for name in cfg if name != "hydra"]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names), resolve=True)
-    assert isinstance(plain, dict)
-    return plain
-
-
-def sweep(request: Request) -> int:
+def sweep(request: SweepRequest) -> int:
     """Run a sweep; returns its exit code.
 
     Raises:
@@ -83,13 +55,12 @@ def sweep(request: Request) -> int:
         return _launch(plan, run_dir, request, machine)
 
 
-def _resume(request: Request) -> int:
+def _resume(request: SweepRequest) -> int:
     """Go on with a run folder: its own plan, without what is finished."""
-    asked = request.composed
+    asked = request.without_axes
     assert asked.resume is not None
     run_dir, plan = resumed_folder(asked.resume, asked.run_dir)
     configs = [point.config for point in plan.points]
-    extend_import_path(plan.config_dirs)
     with _Machine(request, configs) as machine:
         control = check_same(plan, request, machine.device)
         mixed = check_unchanged(run_dir, plan, machine.facts, allow=asked.resume_mixed)
@@ -104,7 +75,7 @@ def _resume(request: Request) -> int:
 class _Machine:
     """The device at hand, asked through a fork server that the first round then uses."""
 
-    def __init__(self, request: Request, configs: Sequence[Config]) -> None:
+    def __init__(self, request: SweepRequest, configs: Sequence[Config]) -> None:
         self.server: Server | None = None
         self.facts: Mapping[str, Any] = {}
         tensors = [config for config in configs if config.scenario.tensors]
@@ -162,9 +133,9 @@ def _is_assumed(config: Config) -> bool:
     return config.dry_run and config.hardware.device_memory_bytes is not None
 
 
-def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:
+def _start(plan: Plan, request: SweepRequest, facts: Mapping[str, Any]) -> Path:
     """Write all that is known before anything runs; only then may ``latest`` move."""
-    folder = create_run_folder(request.composed.run_dir)
+    folder = create_run_folder(request.without_axes.run_dir)
     try:
         _write_start(folder, plan, request, facts)
     except OSError as error:
@@ -173,7 +144,7 @@ def _start(plan: Plan, request: Request, facts: Mapping[str, Any]) -> Path:
     return folder
 
 
-def _write_start(folder: Path, plan: Plan, request: Request, facts: Mapping[str, Any]) -> None:
+def _write_start(folder: Path, plan: Plan, request: SweepRequest, facts: Mapping[str, Any]) -> None:
     write_environment(folder, record_environment(facts, sys.argv))
     axes = {"axes": dict(request.params), "overrides": list(request.arguments)}
     text = OmegaConf.to_yaml(OmegaConf.create({**to_plain(request.master), "sweep": axes}))
@@ -182,23 +153,22 @@ def _write_start(folder: Path, plan: Plan, request: Request, facts: Mapping[str,
 
 
 def _launch(
-    plan: Plan, run_dir: Path, request: Request, machine: _Machine, control: Mapping[str, Any] | None = None
+    plan: Plan, run_dir: Path, request: SweepRequest, machine: _Machine, control: Mapping[str, Any] | None = None
 ) -> int:
     """Hand every job that still needs to run to the launcher, then collect."""
     from bench.cli.collect import collect  # tables and figures take seconds to import: not before bad input is told
 
-    pending = [(point, name) for point, replicate in plan.jobs()
-               if is_pending(run_dir, name := f"{point.key}-{replicate}")]  # fmt: skip
-    jobs = [_job(run_dir, point, name, control or {}).overrides(point.overrides) for point, name in pending]
-    gave_up, draw = None, request.composed.draw
+    jobs, control = pending_jobs(plan, run_dir), control or {}
+    gave_up, draw = None, request.without_axes.draw
     try:
         if jobs and request.launcher.is_ours:
             launcher: Any = request.launcher.make(run_dir)
-            launcher.server, machine.server = machine.server, None
-            launcher.launch(jobs, initial_job_idx=0)
+            server, machine.server = machine.server, None
+            launcher.run(_session(plan, run_dir, control), jobs, server)
         elif jobs:
             machine.close()
-            gave_up = launch_foreign(request.launcher, run_dir, [name for _, name in pending], jobs)
+            overrides = [_launcher_job(run_dir, job, control).overrides(job.point.overrides) for job in jobs]
+            gave_up = launch_foreign(request.launcher, run_dir, [job.name for job in jobs], overrides)
     except KeyboardInterrupt:
         collect(run_dir, draw=draw)
         print(f"interrupted; go on with: {resume_command(run_dir)}", flush=True)
@@ -212,7 +182,19 @@ def _launch(
     return code
 
 
-def _job(run_dir: Path, point: Point, name: str, control: Mapping[str, Any]) -> LauncherJob:
+def _session(plan: Plan, run_dir: Path, control: Mapping[str, Any]) -> Session:
+    """This process's part, if the launcher is ours: all of it."""
+    return Session(
+        run_dir=run_dir,
+        plan=plan,
+        interleaved=True,
+        timeout_s=control.get("timeout_s"),
+        mixed=control.get("resume_mixed", False),
+    )
+
+
+def _launcher_job(run_dir: Path, job: Job, control: Mapping[str, Any]) -> LauncherJob:
     """Another process must not find another device than the plan's."""
-    device = {"device": point.values["device"]} if point.values["scenario"]["tensors"] else {}
-    return LauncherJob(run_dir=run_dir, name=name, control={**control, **device})
+    config = job.point.config
+    device = {"device": config.device} if config.scenario.tensors else {}
+    return LauncherJob(run_dir=run_dir, name=job.name, control={**control, **device})

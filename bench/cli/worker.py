@@ -9,9 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from bench.config import build
-from bench.plan.code_hash import point_code_hash
+from bench.plan.code_hash import CodeHashes
 from bench.plan.points import Plan, Point, read_plan
-from bench.plan.predict import extend_import_path
 from bench.plan.question import effective, key_of, resolve
 from bench.rows.record import is_pending
 from bench.runner.execute import Job, run_jobs
@@ -35,7 +34,7 @@ def work(cfg: DictConfig) -> None:
         job = _find(session.plan, cfg.job)
         try:
             _refuse_changed(cfg, job.point, mixed=session.mixed)
-            run_jobs(session, [job.name])
+            run_jobs(session, [job])
         except Exception as error:
             traceback.print_exc()
             _write_crashed(session, job, f"{type(error).__name__}: {error}")
@@ -45,7 +44,6 @@ def work(cfg: DictConfig) -> None:
 
 def _session(run_dir: Path, *, mixed: bool, timeout_s: float) -> Session:
     plan = read_plan(run_dir)
-    extend_import_path(plan.config_dirs)
     if mixed:
         plan = plan.with_present_code()
     # A job that the scheduler queued again finds the claim of its dead self, on a node that cannot be asked.
@@ -70,7 +68,7 @@ def _refuse_changed(cfg: DictConfig, point: Point, *, mixed: bool) -> None:
     key = key_of(effective(resolve(config, config.device)))
     if key != point.key:
         raise ValueError(f"the overrides ask {key} now, not {point.key}: conf/ was edited while the job was queued")
-    if not mixed and point_code_hash(point.config) != point.code_hash:
+    if not mixed and CodeHashes().of(point.config) != point.code_hash:
         raise ValueError("the code that answers was edited while the job was queued")
 
 

@@ -1,6 +1,6 @@
-"""Comparing two runs: a pure function of two tables, then forms of what it found.
+"""Compare two runs: a pure function of two tables, then output formats of the result.
 
-``side`` and ``load``: what is compared. ``rules``, ``join``, ``exact``, ``noisy``, ``estimates``:
+``side`` and ``load``: the compared data. ``rules``, ``join``, ``exact``, ``noisy``, ``estimates``:
 the verdicts. ``comparison``: all of it together.
 """
 

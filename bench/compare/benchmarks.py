@@ -16,7 +16,8 @@ from typing import Any
 from bench.compare.side import Side
 from bench.rows.columns import MAY_BE_NULL, NAMES
 from bench.rows.facts import fingerprint
-from bench.rows.record import SCHEMA_VERSION, write_json, write_row
+from bench.rows.json_file import write_json
+from bench.rows.record import SCHEMA_VERSION, write_row
 from bench.rows.redact import hashed
 from bench.rows.run_folder import create_run_folder, write_environment
 from bench.rows.table import load_rows, typed, write_table

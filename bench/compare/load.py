@@ -1,7 +1,7 @@
-"""From a path to a side: a run folder, or what pytest-benchmark wrote. Refuses what it cannot trust.
+"""Load one side: a run folder, or JSON of pytest-benchmark. Damaged data is refused.
 
-The rows are the truth. ``table.parquet`` stands for them only while it is younger than every row
-and of this version; then ten thousand points load in a second.
+The rows are authoritative. ``table.parquet`` replaces them only if it is younger than every row and
+of this version. Then ten thousand points load in a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.rows.record import SCHEMA_VERSION, STATUSES
 from bench.rows.table import load_rows
 
 INTERLEAVED = "interleaved.json"
-"""In a run folder whose rounds were interleaved with another's: which, and how."""
+"""File of a run folder whose rounds were interleaved with those of another folder."""
 
 
 def load_side(path: Path) -> Side:
@@ -30,7 +30,7 @@ def load_side(path: Path) -> Side:
         path: a run folder, a JSON file of pytest-benchmark, or a folder of these.
 
     Raises:
-        ValueError: it is neither, or holds something that cannot be compared.
+        ValueError: it is neither, or it contains data that cannot be compared.
     """
     if is_benchmark(path):
         return load_benchmarks(path)
@@ -45,7 +45,7 @@ def load_side(path: Path) -> Side:
 
 
 def _planned(plan: dict[str, Any], path: Path) -> dict[str, int]:
-    """By key, how many rows were planned."""
+    """Return the number of planned rows by key."""
     try:
         replicates, keys = plan["replicates"], [point["key"] for point in plan["points"]]
     except (KeyError, TypeError) as error:
@@ -53,17 +53,17 @@ def _planned(plan: dict[str, Any], path: Path) -> dict[str, int]:
     if type(replicates) is not int or replicates < 1:
         raise ValueError(f"{path}: replicates={replicates!r} must be a whole number of at least 1")
     if not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
-        raise ValueError(f"{path}: the keys of its points must be texts, each there once")
+        raise ValueError(f"{path}: the keys of its points must be texts without duplicates")
     return dict.fromkeys(keys, replicates)
 
 
 def _pairs(path: Path) -> str | None:
-    """What the runs were interleaved under, if they were."""
+    """Return the id of the interleaved rounds, or ``None`` if the run was not interleaved."""
     if not path.is_file():
         return None
     pairs = _json(path).get("pairs")
     if not isinstance(pairs, str) or not pairs:
-        raise ValueError(f"{path}: pairs={pairs!r} must be a text; scripts/ab.py writes it")
+        raise ValueError(f"{path}: pairs={pairs!r} must be a text, as scripts/ab.py writes it")
     return pairs
 
 
@@ -82,7 +82,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _check_version(facts: dict[str, Any], path: Path) -> None:
     version = facts.get("schema_version", SCHEMA_VERSION)
     if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+        raise ValueError(f"{path} has schema version {version}. This version reads up to {SCHEMA_VERSION}")
     if not isinstance(facts.get("git") or {}, dict):
         raise ValueError(f"{path}: git={facts['git']!r} must be a JSON object")
 
@@ -97,7 +97,7 @@ def _table(run_dir: Path) -> pd.DataFrame:
 
 
 def _is_fresh(stored: Path, points: Path) -> bool:
-    """Whether the table was written after every row, and holds as many."""
+    """Return whether the table was written after every row, and has as many rows."""
     import pyarrow.parquet as parquet
 
     written = stored.stat().st_mtime_ns
@@ -110,10 +110,10 @@ def _is_fresh(stored: Path, points: Path) -> bool:
 
 
 def check_table(table: pd.DataFrame, name: str) -> None:
-    """Refuse rows that would make a comparison lie.
+    """Refuse rows that would make a comparison wrong.
 
     Raises:
-        ValueError: a row twice, an unknown status, or a time that is not above zero.
+        ValueError: a duplicate row, an unknown status, or a time that is not above zero.
     """
     for column in ("key", "replicate", "status"):
         if table[column].isna().any():
@@ -124,7 +124,7 @@ def check_table(table: pd.DataFrame, name: str) -> None:
     twice = table[table.duplicated(["key", "replicate"])]
     if len(twice):
         first = twice.iloc[0]
-        raise ValueError(f"{name}: {len(twice)} rows are there twice, the first is {first['key']}-{first['replicate']}")
+        raise ValueError(f"{name}: {len(twice)} rows are duplicates, the first is {first['key']}-{first['replicate']}")
     unknown = set(table["status"]) - set(STATUSES)
     if unknown:
         raise ValueError(f"{name}: status={min(unknown)} must be one of {', '.join(STATUSES)}")

@@ -1,4 +1,4 @@
-"""One side of a comparison, and what each of its points came to."""
+"""One side of a comparison, and the state of each of its points."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bench.rows.record import FAILED
 OK, FAILED_STATE, NOT_RUN, INCOMPLETE, ABSENT = "ok", "failed", "not_run", "incomplete", "absent"
 
 NOT_RUN_STATUSES = frozenset({"unsupported", "oom_predicted", "skipped_dominated"})
-"""Known before the point ran: a gap only where the other side has an answer."""
+"""Statuses known before a point runs. Such a point is missing only if the other side has an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """A table and what is known of it.
+    """A table and its context.
 
     Attributes:
-        name: what people call it; a path, or a revision.
-        table: its rows, as ``bench.rows.table.load_rows`` gives them.
-        facts: of the machine and the code, as in ``environment.json``.
-        planned: by key, how many rows were planned.
-        interleaved: what its runs and those of the other side were interleaved under, if they were.
+        name: for people, a path or a revision.
+        table: rows, as ``bench.rows.table.load_rows`` returns them.
+        facts: facts about machine and code, as in ``environment.json``.
+        planned: number of planned rows by key.
+        interleaved: id that it shares with the other side if their rounds were interleaved, else ``None``.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Side:
 
 
 def states(side: Side) -> pd.DataFrame:
-    """By key: ``state`` and, where that is not ok, ``why``.
+    """Return ``state`` by key and, where it is not ok, ``why``.
 
-    A point is ``failed`` if one of its rows is, ``incomplete`` if planned rows are missing or only
-    some could run, ``not_run`` if none was to run.
+    A point is ``failed`` if one of its rows failed, ``incomplete`` if planned rows are missing or only
+    some could run, and ``not_run`` if none could run.
     """
     table = side.table
     kinds = pd.DataFrame(
@@ -77,7 +77,7 @@ def _mark(out: pd.DataFrame, where: pd.Series, state: str, why: str | pd.Series)
 
 
 def _reasons(table: pd.DataFrame) -> pd.Series:
-    """By key, the first row's status that is not ok, and why; a failure before what was not to run."""
+    """Return by key the first status that is not ok, and its reason. Failures come before rows that could not run."""
     troubled = table[table["status"].ne("ok")]
     ordered = troubled.assign(gentle=~troubled["status"].isin(FAILED)).sort_values("gentle", kind="stable")
     first = ordered.drop_duplicates("key").set_index("key")

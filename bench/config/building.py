@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from bench import ROOT
 from bench.config.checks import one_of
-from bench.config.root import Config
+from bench.config.root import AnyScenario, Config
+
+SCENARIOS = ROOT / "conf" / "scenario"
+"""The YAML files of the scenarios of this repository."""
 
 
 @lru_cache
@@ -31,12 +36,20 @@ def resolve_types(cls: Any = Config) -> None:
 def known_keys() -> list[str]:
     """Every key that a command line may set, dotted."""
     hints = _hints(Config)
-    keys = list(hints)
+    keys = [*hints, *(f"scenario.{name}" for name in _scenario_keys())]
     for group, hint in hints.items():
         for member in _members(hint):
             if dataclasses.is_dataclass(member):
                 keys += [f"{group}.{f.name}" for f in dataclasses.fields(member)]
     return sorted(set(keys))
+
+
+def _scenario_keys() -> set[str]:
+    """Keys in the YAML files of all scenarios of this repository."""
+    import yaml
+
+    texts = [path.read_text(encoding="utf-8") for path in SCENARIOS.glob("*.yaml")]
+    return {str(name) for text in texts for name in yaml.safe_load(text)}
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -88,6 +101,8 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             return None
         raise ValueError(f"{path} must not be null")
     members = tuple(m for m in members if m is not types.NoneType)
+    if members[0] is AnyScenario:
+        return _construct(_scenario_class(value, path), value, f"{path}.")
     if dataclasses.is_dataclass(members[0]):
         return _construct(_by_name(members, value, path), value, f"{path}.")
     hint = members[0]
@@ -104,6 +119,27 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
             raise ValueError(f"{path}={value} must be a mapping")
         return dict(value)
     return _scalar(value, hint, path)
+
+
+def _scenario_class(value: Any, path: str) -> type[AnyScenario]:
+    """The class that ``scenario.target`` names."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}={value} must be a mapping")
+    target = str(value.get("target", ""))
+    module, _, name = target.rpartition(".")
+    if not module:
+        raise ValueError(f"{path}.target={target} must be package.module.Class")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{path}.target={target} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, AnyScenario)):
+        raise ValueError(f"{path}.target={target} must be a subclass of {AnyScenario.__module__}.AnyScenario")
+    members: Any = found  # mypy takes no class for a hashable argument
+    names = typing.get_args(_hints(members)["name"])
+    if names:
+        one_of(str(value.get("name")), names, f"{path}.name")
+    return found
 
 
 def _by_name(members: tuple[Any, ...], value: Any, path: str) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.config.checks import at_least, one_of
+from impls.interface import ARENAS, POLICY_KINDS, PolicyKind
 
-ARENAS = ("first_fit", "buddy")
 TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
 
 
@@ -48,9 +48,19 @@ class PolicyConfig:
         one_of(self.arena, ARENAS, "policy.arena")
 
     @property
+    def kind(self) -> PolicyKind:
+        """What the policy gives to a sequence.
+
+        Raises:
+            ValueError: there is no such policy, or it is ``auto`` and not resolved yet.
+        """
+        one_of(self.name, POLICY_KINDS, "policy.name")
+        return POLICY_KINDS[self.name]
+
+    @property
     def without_effect(self) -> tuple[str, ...]:
         """Fields that this policy does not heed."""
-        return ("watermark",) if self.name.startswith("reserved") else ("arena",)
+        return ("arena",) if self.kind.has_pages else ("watermark",)
 
 
 @dataclass(frozen=True, kw_only=True)

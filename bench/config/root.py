@@ -1,4 +1,4 @@
-"""One composed configuration: root scalars and one object per group."""
+"""One composed configuration: root scalars and one object per group; and what all scenarios have in common."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 from bench.config.checks import at_least, one_of
 from bench.config.cost import CostConfig
 from bench.config.groups import HardwareConfig, ImplConfig, MeasureConfig, PlanConfig, PolicyConfig
-from bench.config.scenarios import Scenario
-from bench.config.serving import ServingScenario
 from bench.config.units import parse_bytes
 from bench.config.workloads import Workload
 from impls.spec import ModelSpec
@@ -19,6 +17,57 @@ from impls.spec import ModelSpec
 PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
 DEVICES = ("auto", "cpu", "cuda")
 MAX_PAGE_SIZE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnyScenario:
+    """What the YAML of every scenario declares; a scenario adds its own parameters in a class of its own.
+
+    The class of a scenario is named by ``target``, and only a process that builds such a ``Config`` imports it.
+    So the sources of one scenario do not depend on the parameters of another (see ``bench.plan.code_hash``).
+    """
+
+    name: str
+    target: str = ""  # "package.module.Class" of its parameters, a subclass of this class; ``build`` requires it
+    predict: str = ""  # "module:function", called when planned; empty: its parameters are all there is to check
+    processes: tuple[str, ...] = ()  # "module:function" of each process of a point, in order
+    tensors: bool = False
+    ignores: tuple[str, ...] = ()  # root names without effect on it, null in its key
+
+    @property
+    def models_time(self) -> bool:
+        """Whether its seconds come from the cost model, and so from the model's weights too."""
+        return False
+
+    @property
+    def uses_weights(self) -> bool:
+        """Whether the number of the model's weights has an effect."""
+        return self.models_time
+
+    @property
+    def ignored_roots(self) -> tuple[str, ...]:
+        """Root names without effect on it as it is set, null in its key."""
+        return self.ignores
+
+    @property
+    def computes_reference(self) -> bool:
+        """Whether a float32 reference is computed from the K and V of all sequences."""
+        return False
+
+    def layers_of(self, model: ModelSpec) -> int:
+        """Layers that get storage."""
+        return 0
+
+    def without_effect(self, config: Config) -> tuple[str, ...]:
+        """Parameters of its own without effect on this point, left out of its key."""
+        return ()
+
+    def check(self, config: Config) -> None:
+        """Check what only the whole configuration tells.
+
+        Raises:
+            ValueError: a field does not go with the rest.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +93,7 @@ class Config:
     policy: PolicyConfig
     model: ModelSpec
     workload: Workload
-    scenario: Scenario | ServingScenario
+    scenario: AnyScenario
     measure: MeasureConfig
     hardware: HardwareConfig
     cost: CostConfig

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.config.checks import at_least, one_of
-from bench.config.scenarios import AnyScenario
-from bench.config.whole import WholeConfig
+from bench.config.root import AnyScenario, Config
 
 ENGINES = ("events", "steps")
 ARRIVALS = ("poisson", "poisson_10ms", "gamma", "trace", "saturated")
@@ -99,14 +98,14 @@ class ServingScenario(AnyScenario):
         """Whether sequences of a request descend from one another."""
         return self.sampling == "beam" and self.num_samples > 1
 
-    def without_effect(self, config: WholeConfig) -> tuple[str, ...]:
+    def without_effect(self, config: Config) -> tuple[str, ...]:
         """What belongs to other arrivals, samplings or policies, and what changes no number."""
         idle = [name for name, has_effect in EFFECT_OF.items() if not has_effect(self)]
         if not self.swaps:
             idle.append("swap_pool_ratio")
-        return (*idle, *(PAGED_ONLY if config.policy.name.startswith("reserved") else ()))
+        return (*idle, *(() if config.policy.kind.has_pages else PAGED_ONLY))
 
-    def check(self, config: WholeConfig) -> None:
+    def check(self, config: Config) -> None:
         """Times of a trace need a trace; a cost model needs the model's weights."""
         if self.arrivals == "trace" and config.workload.name != "trace":
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Measures the harness itself: what its timers resolve, cost and agree on, and what memory can do here."""
+"""Calibrate the harness on this machine: resolution, overhead and agreement of timers, bandwidth of memory."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from bench.measure.timers.work import Work
 from impls.interface import Unsupported
 
 TARGETS_US = (5.0, 50.0, 500.0, 5000.0)
-"""Lengths of work at which the timers are compared."""
+"""Durations of the work on which the timers are compared."""
 
 RESOLUTION_READINGS = 10_000
 EVENT_BATCHES = 50
 
 
 def calibrate(device: torch.device, measure: MeasureConfig, *, runs: int) -> dict[str, Any]:
-    """All of it.
+    """Return all calibration results of one device.
 
     Args:
-        device: what is timed.
+        device: the device that does the timed work.
         measure: the stopping rule, and the bytes of the ceilings.
-        runs: timings of identical work per timer and length, for the noise floor.
+        runs: timings of identical work per timer and duration, for the noise floor.
     """
     ceilings = measure_ceilings(device, measure)
     works = list(works_of(device, ceilings["read_gbps"]))
@@ -53,7 +53,7 @@ def calibrate(device: torch.device, measure: MeasureConfig, *, runs: int) -> dic
 
 
 def usable_timers(device: torch.device) -> Iterator[str]:
-    """Names of the timers that work here."""
+    """Yield the names of the timers that work on this device."""
     if device.type != "cuda":
         yield "perf_counter"
         return
@@ -68,7 +68,7 @@ def usable_timers(device: torch.device) -> Iterator[str]:
 
 
 def resolution_us(timer: str) -> float | None:
-    """The smallest step that the timer's clock shows, microseconds; ``None`` if it showed none."""
+    """Return the smallest step of the timer's clock in microseconds, or ``None`` if no step was seen."""
     if timer == "perf_counter":
         readings = [time.perf_counter_ns() / 1000 for _ in range(RESOLUTION_READINGS)]
         steps = [after - before for before, after in pairwise(readings)]
@@ -84,7 +84,7 @@ def resolution_us(timer: str) -> float | None:
 
 
 def measure_ceilings(device: torch.device, measure: MeasureConfig) -> dict[str, float]:
-    """Read and copy bandwidth over ``ceiling_bytes``, 10⁹ bytes/s; a copy counts bytes read and written."""
+    """Return read and copy bandwidth over ``ceiling_bytes`` in 10⁹ bytes/s. A copy counts bytes read and written."""
     data = torch.ones(measure.ceiling_bytes // 4, dtype=torch.float32, device=device)
     timer = _timer("events" if device.type == "cuda" else "perf_counter", device, measure)
     read_us = _median_us(timer.device_work(Work.of_one(data.sum, data)))
@@ -95,14 +95,14 @@ def measure_ceilings(device: torch.device, measure: MeasureConfig) -> dict[str, 
 
 
 def works_of(device: torch.device, read_gbps: float) -> Iterator[tuple[float, Work]]:
-    """Reductions that should take about as long as each target, by the bytes that they read."""
+    """Yield reductions whose predicted duration (bytes read / ceiling) is each of ``TARGETS_US``."""
     for target_us in TARGETS_US:
         data = torch.ones(max(1, int(target_us * read_gbps * 1000 / 4)), dtype=torch.float32, device=device)
         yield target_us, Work.of_one(data.sum, data)
 
 
 def agreement(noise: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per length, each timer's median over that of the first timer."""
+    """Return, per duration, the median of each timer over the median of the first timer."""
     first = {entry["target_us"]: entry["median_us"] for entry in reversed(noise)}
     ratios = [entry["median_us"] / first[entry["target_us"]] for entry in noise]
     return [
@@ -112,7 +112,7 @@ def agreement(noise: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def noise_floor(medians_us: Sequence[float]) -> float:
-    """How much two timings of identical work differ: the 95th percentile of the log ratios of all pairs.
+    """Return how much two timings of identical work differ: the 95th percentile of the log ratios of all pairs.
 
     >>> noise_floor([10.0, 10.0, 10.0])
     0.0
@@ -139,7 +139,7 @@ def _noise(
 
 
 def _overhead_us(timer_name: str, device: torch.device, measure: MeasureConfig) -> float | None:
-    """What the timer says of no work at all; a graph or CUPTI has nothing to say of it."""
+    """Return what the timer reports for no work. A graph and CUPTI cannot time an empty call."""
     if timer_name in ("graph", "cupti"):
         return None
     timer = _timer(timer_name, device, measure)

@@ -1,4 +1,4 @@
-"""The read bandwidth that this machine reaches, measured in every run: what a kernel is held against."""
+"""Measure the read bandwidth of this machine in every run. Kernels are compared with it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.rows.result import Answer
 
 
 def measure_ceiling(argument: Mapping[str, Any]) -> Answer:
-    """Time a reduction over ``measure.ceiling_bytes`` with the timer that the points ask for.
+    """Time a reduction over ``measure.ceiling_bytes`` with the configured timer.
 
-    ``auto`` takes events here: there is no ceiling yet to predict a time with.
+    ``auto`` uses events here, because no ceiling exists yet that could predict a time.
 
     Args:
         argument: ``config`` of any point on the device.

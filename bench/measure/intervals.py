@@ -1,4 +1,4 @@
-"""The summaries of samples, from scipy."""
+"""Summaries of samples, computed by scipy."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Interval(NamedTuple):
 
     @property
     def rel_half_width(self) -> float:
-        """Half the interval's width over the median."""
+        """Half the width of the interval, divided by the median."""
         return (self.high - self.low) / 2 / self.median if self.median else float("inf")
 
 
 def median_interval(samples: Sequence[float]) -> Interval:
-    """Median and its distribution-free interval at ``CONFIDENCE``.
+    """Return the median and its distribution-free interval at ``CONFIDENCE``.
 
-    With fewer than six samples no such interval exists; then it is [min, max].
+    With fewer than six samples no such interval exists, and [min, max] is returned.
 
     Raises:
         ValueError: no samples.
@@ -48,7 +48,7 @@ def median_interval(samples: Sequence[float]) -> Interval:
 
 
 def rel_spread(samples: Sequence[float]) -> float:
-    """Interquartile range over the median: how far samples scatter, whatever their outliers.
+    """Return the interquartile range over the median, a spread that outliers do not affect.
 
     >>> rel_spread([1.0, 2.0, 3.0, 4.0, 5.0])
     0.6666666666666666

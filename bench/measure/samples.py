@@ -1,4 +1,4 @@
-"""What a timer returns: every sample, and how it was taken."""
+"""The result of a timer: every sample, and how it was taken."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ class Samples:
     """Samples of one quantity.
 
     Attributes:
-        values_us: microseconds per call, in the order taken; discarded ones are not among them.
+        values_us: microseconds per call, in the order taken, without discarded samples.
         timer: ``perf_counter``, ``events``, ``graph`` or ``cupti``.
         l2_mode: ``cold`` if no call could find its inputs in a cache, else ``hot``.
         stop: ``converged``, ``stable_noise`` or ``budget``.
-        calls_per_sample: calls that one sample averages over.
-        copies: copies of the inputs that the calls took in turn.
+        calls_per_sample: calls that one sample is the average of.
+        copies: copies of the inputs that the calls rotated among.
         warmup_calls: calls before the first sample.
-        enqueue_us: host time of each warm-up call but the first, where a device does the work;
-            otherwise empty. Taken on an empty queue: a full one would make the host wait.
-        discarded_ratio: samples thrown away because the clocks were throttled / samples taken.
+        enqueue_us: host time of each warm-up call but the first, where a device does the work.
+            Otherwise empty. Measured on an empty queue, because a full queue makes the host wait.
+        discarded_ratio: samples discarded because the clocks were throttled / samples taken.
         telemetry: state of the machine ``before`` and ``after``.
     """
 
@@ -39,12 +39,12 @@ class Samples:
 
     @property
     def launch_us(self) -> float | None:
-        """Median host time that enqueuing one call takes, microseconds; ``None`` on the host."""
+        """Median host time to enqueue one call, microseconds. ``None`` for work of the host."""
         return statistics.median(self.enqueue_us) if self.enqueue_us else None
 
     @property
     def launch_bound(self) -> bool | None:
-        """Whether the host needs longer to enqueue a call than the device to do it."""
+        """Whether the host takes longer to enqueue a call than the device takes to execute it."""
         return None if self.launch_us is None else self.launch_us > statistics.median(self.values_us)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""When there are enough samples."""
+"""The stopping rule: when there are enough samples."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ STABLE_NOISE = "stable_noise"
 BUDGET = "budget"
 
 NOISE_WINDOW = 4
-"""Looks at the interval that must agree before the noise counts as stable."""
+"""Interval widths that must agree before the noise counts as stable."""
 
 NOISE_TOLERANCE = 0.05
 """How closely they must agree, relative to their mean."""
 
 MANY_SAMPLES = 16
-"""Stable noise is believed only after this many times ``min_samples``."""
+"""Stable noise ends sampling only after this many times ``min_samples``."""
 
 GROWTH = 1.25
-"""Samples between two looks grow by this factor, so that looking stays cheap."""
+"""Samples between two checks of the interval grow by this factor, so that checking stays cheap."""
 
 MAX_DISCARDED_RATIO = 0.25
-"""Never throw away more than this: a device that is always throttled is measured throttled, and says so."""
+"""Never discard more than this. A device that is always throttled is measured throttled, and the row records it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingRule:
-    """Stop when the median is known well, when more samples teach nothing, or when time is up.
+    """Stop when the median is precise, when more samples no longer help, or when the budget is spent.
 
     Attributes:
-        min_samples: never fewer, whatever the budget.
+        min_samples: least number of samples, even if the budget is spent.
         max_s: time budget in seconds.
-        rel_half_width: the median's interval is narrow enough at this relative half-width.
+        rel_half_width: relative half-width at which the interval of the median is narrow enough.
     """
 
     min_samples: int
     max_s: float
     rel_half_width: float
 
-    def start(self) -> Progress:
-        """A fresh count."""
-        return Progress(self)
+    def start(self) -> StoppingState:
+        """Return a new application of the rule."""
+        return StoppingState(self)
 
 
-class Progress:
+class StoppingState:
     """One application of the rule."""
 
     def __init__(self, rule: StoppingRule) -> None:
@@ -56,7 +56,7 @@ class Progress:
         self.widths: list[float] = []
 
     def verdict(self, samples: Sequence[float], elapsed_s: float) -> str | None:
-        """Why to stop now, or ``None``."""
+        """Return the reason to stop now, or ``None``."""
         if len(samples) < self.rule.min_samples:
             return None
         if len(samples) >= self.next_look:
@@ -76,7 +76,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """The kept samples, why there are no more, and what share of all was thrown away."""
+    """The kept samples, the reason why sampling stopped, and the share of discarded samples."""
 
     values: list[float]
     stop: str
@@ -89,15 +89,15 @@ def collect(
     throttled: Callable[[], bool] | None = None,
     settled: Callable[[bool], bool] | None = None,
 ) -> Collected:
-    """Take samples until the rule says stop.
+    """Take samples until the rule ends sampling.
 
     Args:
         take: takes some samples and returns them.
         rule: when to stop.
-        throttled: asked after each ``take``, outside of the timing: whether the samples just
-            taken are to be discarded, up to ``MAX_DISCARDED_RATIO`` of all.
-        settled: told after each ``take`` whether the samples are enough, and answers whether to
-            stop, where somebody else's count, too. Its time is not taken from the budget.
+        throttled: called after each ``take``, outside of the timing. Returns whether to discard
+            the samples just taken, up to ``MAX_DISCARDED_RATIO`` of all.
+        settled: called after each ``take`` with whether the samples are enough. Returns whether
+            to stop, for measurements that wait for another side. Its time does not count as budget.
     """
     values: list[float] = []
     discarded = 0

@@ -1,8 +1,8 @@
-"""Taking turns with the same sweep of another revision on this machine, point by point and block by block.
+"""Take turns with the same sweep of another revision on this machine, point by point and block by block.
 
-``scripts/ab.py`` starts both sides' sweeps at once, names them the place to ask by ``VARIABLE``, and lets one of them
-compute at a time (``bench/ab/turn_keeper.py``). They meet at every point; in it, one side's block of samples follows
-the other's within a fraction of a second. What slows the machine down for longer than that slows both down alike.
+``scripts/ab.py`` starts the sweeps of both sides at once, passes the address of the turn server in ``VARIABLE``, and
+lets one side compute at a time (``bench/ab/turn_keeper.py``). Both sides meet at every point. Inside a point, their
+blocks of samples alternate within a fraction of a second. A slow phase of the machine therefore slows both sides.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from multiprocessing.connection import Client, Connection
 from typing import Any
 
 VARIABLE = "PAGED_ATTENTION_BENCH_TURNS"
-"""``<side>@<address>``, in the environment of a sweep that has another side."""
+"""Environment variable of a sweep with another side: ``<side>@<address>``."""
 
 WAITED, DONE = "waited", "done"
-"""What a sweep says at a point: how long did I wait; I am through with it."""
+"""Messages of a sweep at a point: request the waiting time, and leave the point."""
 
 LOST = "the comparison that this run belongs to has ended"
 
 
 class TurnsLost(ValueError):
-    """Nobody hands turns out where the environment says so: nobody compares what is measured now."""
+    """The turn server is unreachable, so this measurement has no other side."""
 
 
 def variable(side: str, address: str) -> dict[str, str]:
-    """What the environment of a side's sweep holds."""
+    """Return the environment variables of the sweep of one side."""
     return {VARIABLE: f"{side}@{address}"}
 
 
@@ -38,28 +38,28 @@ class Visit:
     """A point that is being run.
 
     Attributes:
-        together: whether there is another side that came to the same point.
-        connection: to whom hands turns out, if anybody does.
+        together: whether the other side runs the same point.
+        connection: to the turn server, if there is one.
     """
 
     together: bool = False
     connection: Connection | None = None
 
     def waited_s(self) -> float:
-        """Seconds that this side has waited for its turns, since the sweep began.
+        """Return the seconds that this side has waited for its turns since the sweep began.
 
         Raises:
-            TurnsLost: nobody hands turns out any more.
+            TurnsLost: the turn server has ended.
         """
         return 0.0 if self.connection is None else float(_ask(self.connection, WAITED))
 
 
 @contextlib.contextmanager
 def visit(key: str, environment: Mapping[str, str]) -> Iterator[Visit]:
-    """Begin a point when the other side does, and end it when the other has; one of both computes at a time.
+    """Begin and end a point together with the other side. Only one side computes at a time.
 
     Raises:
-        TurnsLost: nobody hands turns out any more.
+        TurnsLost: the turn server has ended.
     """
     if VARIABLE not in environment:
         yield Visit()
@@ -72,21 +72,21 @@ def visit(key: str, environment: Mapping[str, str]) -> Iterator[Visit]:
 
 @dataclass
 class Turns:
-    """A measuring process's own: it gives a turn away and waits for the next one.
+    """The turns of a measuring process: it gives a turn away and waits for the next one.
 
     Attributes:
-        connection: to whom hands turns out.
-        peers: processes of the other side that computed meanwhile.
+        connection: to the turn server.
+        peers: processes of the other side that computed in between.
     """
 
     connection: Connection
     peers: set[int] = field(default_factory=set)
 
     def give(self, *, enough: bool) -> bool:
-        """Let the other side take its block; returns, in the next turn, whether both sides have enough samples.
+        """Let the other side take its block. In the next turn, return whether both sides have enough samples.
 
         Raises:
-            TurnsLost: nobody hands turns out any more.
+            TurnsLost: the turn server has ended.
         """
         stop, peer = _ask(self.connection, enough)
         if peer is not None:
@@ -96,10 +96,10 @@ class Turns:
 
 @functools.cache
 def turns_of_process() -> Turns | None:
-    """This process's turns, or ``None`` where there is no other side.
+    """Return the turns of this process, or ``None`` if there is no other side.
 
     Raises:
-        TurnsLost: nobody hands turns out any more.
+        TurnsLost: the turn server has ended.
     """
     return Turns(_connected(os.environ, pid=os.getpid())) if VARIABLE in os.environ else None
 
@@ -110,8 +110,8 @@ def _connected(environment: Mapping[str, str], **about: str | int) -> Connection
         connection = Client(address)
         connection.send({"side": side, **about})
     except (OSError, ValueError) as error:
-        told = f"{VARIABLE}={environment[VARIABLE]} names nobody who hands turns out"
-        raise TurnsLost(f"{told} ({error}); scripts/ab.py sets it, else leave it unset") from error
+        problem = f"{VARIABLE}={environment[VARIABLE]} must name a running turn server"
+        raise TurnsLost(f"{problem} ({error}). scripts/ab.py sets it. Otherwise leave it unset") from error
     return connection
 
 

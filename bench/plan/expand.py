@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bench.config import known_keys, unknown_key
+from bench.plan.points import Composed
 
 WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "draw", "job")
 """Keys that hold for the whole run and so cannot be an axis."""
@@ -27,14 +27,6 @@ ADDED = "+"
 """What Hydra's grammar puts before a key that is not there yet, such as one of ``impl.options``."""
 PATHS = ("workload.path", "cost.rows")
 """Keys whose values are paths."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Composed:
-    """One point as composed: plain containers, and the overrides that lead there."""
-
-    values: Mapping[str, Any]
-    overrides: tuple[str, ...]
 
 
 def expand(

@@ -7,27 +7,28 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from bench.config import Config, build
-from bench.plan.code_hash import point_code_hash
-from bench.plan.predict import predict
+from bench.plan.code_hash import CodeHashes
+from bench.plan.predict import extend_import_path, predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
 
 PLAN_VERSION = 2
 """Raised when a stored plan can no longer be run, because modules that it names have moved. Version 1 had no number."""
 
 
-class Composed(Protocol):
-    """What planning needs of a composed point."""
+@dataclass(frozen=True, kw_only=True)
+class Composed:
+    """One point as composed.
 
-    @property
-    def values(self) -> Mapping[str, Any]:
-        """The configuration as plain containers."""
+    Attributes:
+        values: the configuration as plain containers.
+        overrides: the overrides that lead there.
+    """
 
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """The overrides that lead there."""
+    values: Mapping[str, Any]
+    overrides: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +38,38 @@ class Point:
     Attributes:
         key: hash of ``question``.
         question: effective parameters; what has no effect is null.
-        values: resolved configuration in plain containers, for the point's processes.
+        config: resolved configuration.
         overrides: what re-creates it on a command line.
         predicted: sizes known before running (``bench.plan.predict.Prediction``).
         skip_status: the status of its rows if it will not be run, else ``None``.
         skip_reason: why not.
-        code_hash: of the sources that will answer it.
+        code_hash: of the sources that will answer it (see ``bench.plan.code_hash``).
     """
 
     key: str
     question: Mapping[str, Any]
-    values: Mapping[str, Any]
+    config: Config
     overrides: tuple[str, ...]
     predicted: Mapping[str, int]
     skip_status: str | None
     skip_reason: str | None
     code_hash: str
 
-    @property
-    def config(self) -> Config:
-        """The resolved configuration."""
-        return build(self.values)
+    def to_json(self) -> dict[str, Any]:
+        """Plain containers for ``plan.json``."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "config"}
+        return {**fields, "values": self.config.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Point:
+        """Return the point that ``to_json`` wrote.
+
+        Raises:
+            ValueError: its configuration is wrong.
+        """
+        fields = dict(content)
+        values = fields.pop("values")
+        return cls(**{**fields, "config": build(values), "overrides": tuple(fields["overrides"])})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,33 +89,75 @@ class Plan:
         return [(point, replicate) for replicate in range(self.replicates) for point in self.points]
 
     def with_present_code(self) -> Plan:
-        """The same questions, to the code as it stands now (a resumed, mixed run)."""
-        points = tuple(dataclasses.replace(point, code_hash=point_code_hash(point.config)) for point in self.points)
+        """Return the same questions with the hashes of the present code (a resumed, mixed run)."""
+        hashes = CodeHashes()
+        points = tuple(dataclasses.replace(point, code_hash=hashes.of(point.config)) for point in self.points)
         return dataclasses.replace(self, points=points)
 
     def to_json(self) -> dict[str, Any]:
         """Plain containers for ``plan.json``."""
-        return dataclasses.asdict(self)
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**fields, "points": [point.to_json() for point in self.points]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
         """The plan that ``to_json`` wrote."""
-        points = tuple(Point(**{**point, "overrides": tuple(point["overrides"])}) for point in content["points"])
+        points = tuple(Point.from_json(point) for point in content["points"])
         lists = {name: tuple(content[name]) for name in ("config_dirs", "warnings")}
-        version = content.get("plan_version", 1)
-        return cls(**{**content, "points": points, **lists, "plan_version": version})
+        return cls(**{**content, "points": points, **lists})
+
+
+class PlannedJob(NamedTuple):
+    """What a report needs of a planned job; a plan of any version has it.
+
+    Attributes:
+        key: of its point.
+        question: effective parameters of its point.
+        replicate: 0 … replicates − 1.
+    """
+
+    key: str
+    question: Mapping[str, Any]
+    replicate: int
 
 
 def read_plan(run_dir: Path) -> Plan:
-    """The plan of a run folder.
+    """Return the plan of a run folder; its ``--config-dir`` folders are on the import path afterwards.
 
     Raises:
-        ValueError: the folder has none.
+        ValueError: the folder has none, or one of an older version.
     """
+    content = _read_plan(run_dir)
+    version = content.get("plan_version", 1)
+    if version < PLAN_VERSION:
+        raise ValueError(
+            f"{run_dir.name} is from an older version of this project (plan version {version}, this one resumes "
+            f"{PLAN_VERSION}). It can still be compared, drawn and reported. Start a new run for the rest"
+        )
+    extend_import_path(content["config_dirs"])  # a scenario's class may be there
+    return Plan.from_json(content)
+
+
+def read_jobs(run_dir: Path) -> list[PlannedJob]:
+    """Return the jobs of a run folder's plan, round by round, without building their configurations.
+
+    Raises:
+        ValueError: the folder has no plan.
+    """
+    plan = _read_plan(run_dir)
+    return [
+        PlannedJob(point["key"], point["question"], replicate)
+        for replicate in range(plan["replicates"])
+        for point in plan["points"]
+    ]
+
+
+def _read_plan(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "plan.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
-    return Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def make_plan(
@@ -121,29 +175,31 @@ def make_plan(
         ValueError: a point is wrong by itself, or no point of the plan can run.
     """
     points: dict[str, Point] = {}
-    total = 0
+    hashes, total = CodeHashes(), 0
     for source, config in zip(composed, configs, strict=True):
         total += 1
         resolved = resolve(config, device)
         question = effective(resolved)
         key = key_of(question)
         if key not in points:
-            points[key] = _make_point(source, resolved, question, device_memory)
+            points[key] = _make_point(source, resolved, question, device_memory, hashes)
     plan = Plan(points=tuple(points.values()), replicates=config.replicates, merged=total - len(points))
     if all(point.skip_status == "unsupported" for point in plan.points):
         raise ValueError(f"no point of the plan can run: {plan.points[0].skip_reason}")
     return plan
 
 
-def _make_point(source: Composed, config: Config, question: Mapping[str, Any], device_memory: int | None) -> Point:
+def _make_point(
+    source: Composed, config: Config, question: Mapping[str, Any], device_memory: int | None, hashes: CodeHashes
+) -> Point:
     prediction = predict(config, device_memory)
     return Point(
         key=key_of(question),
         question=question,
-        values=config.to_json(),
+        config=config,
         overrides=source.overrides,
         predicted=prediction.sizes,
         skip_status=prediction.status,
         skip_reason=prediction.reason,
-        code_hash=point_code_hash(config),
+        code_hash=hashes.of(config),
     )

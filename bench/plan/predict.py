@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from bench.config import CacheScenario, CapacityScenario, ChurnScenario, Config, PrefixCacheScenario, ServingScenario
+from bench.config import Config
 from bench.config.units import mib
-from bench.plan.code_hash import module_file
-from bench.scenarios.filling import CannotRun, Filled, draw, fill, new_policy
-from bench.scenarios.memory.prefix_cache import prefixed_requests
-from bench.scenarios.memory.until_refusal import fill_until_refusal
-from bench.scenarios.serving.load import make_load
+from bench.scenarios.filling import CannotRun, Filled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,33 +55,28 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
 
 
 def _fill(config: Config) -> Filled | None:
-    """Fill a policy as the scenario will, or check as much as can be told beforehand.
+    """Call the scenario's own ``predict``: fill a policy as the scenario will, or check what can be checked.
 
     Raises:
         CannotRun: the budget is too small.
-        ValueError: the workload is wrong by itself.
+        ValueError: the workload is wrong by itself, or there is no such function.
     """
-    match config.scenario:
-        case CacheScenario():
-            return fill(config, *draw(config))
-        case CapacityScenario():
-            return fill_until_refusal(config)
-        case ChurnScenario():
-            draw(config)
-            new_policy(config, None)
-        case PrefixCacheScenario():
-            prefixed_requests(config.workload)
-        case ServingScenario():
-            make_load(config)
-            new_policy(config, None)
-    return None
+    if not config.scenario.predict:
+        return None
+    module, _, name = config.scenario.predict.partition(":")
+    try:
+        predict_scenario = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(f"scenario.predict={config.scenario.predict} must be module:function ({error})") from error
+    filled: Filled | None = predict_scenario(config)
+    return filled
 
 
 def _sizes(config: Config, filled: Filled) -> dict[str, int]:
     """``device_bytes`` is a lower bound: storage, and the inputs that a reference is computed from."""
     pool_bytes, live_tokens = filled.policy.pool_bytes, int(filled.seq_lens.sum())
     storage_bytes = pool_bytes // config.model.num_layers * config.layers_allocated
-    reference_tokens = live_tokens if isinstance(config.scenario, CacheScenario) else 0
+    reference_tokens = live_tokens if config.scenario.computes_reference else 0
     return {
         "pool_bytes": pool_bytes,
         "storage_bytes": storage_bytes,
@@ -110,3 +103,12 @@ def _implementation_problem(config: Config) -> str | None:
 def extend_import_path(folders: Iterable[str]) -> None:
     """Let implementations lie beside their YAML in a ``--config-dir``."""
     sys.path.extend(folder for folder in folders if folder not in sys.path)
+
+
+def module_file(target: str) -> Path | None:
+    """Source file of ``package.module.Class``, without importing it."""
+    try:
+        spec = importlib.util.find_spec(target.rpartition(".")[0])
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin else None

@@ -30,16 +30,16 @@ def resolve(config: Config, device: str | None) -> Config:
     if policy.name == "auto":
         name = config.impl.policies[0] if config.scenario.tensors else "paged"
         policy = PolicyConfig(name=name, watermark=policy.watermark, arena=policy.arena)
-    if config.device == "auto":
-        config = dataclasses.replace(config, device=device or "cpu")
-    return dataclasses.replace(config, policy=policy, memory_budget=str(_budget_bytes(config, policy)))
+    device = (device or "cpu") if config.device == "auto" else config.device
+    budget = str(_budget_bytes(config, policy))
+    return dataclasses.replace(config, device=device, policy=policy, memory_budget=budget)
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:
     """``auto`` holds ``num_seqs`` sequences of the model's longest length in whole pages."""
     if config.memory_budget != "auto":
         return parse_bytes(config.memory_budget, "memory_budget")
-    granule = 1 if policy.name.startswith("reserved") else config.page_size
+    granule = config.page_size if policy.kind.has_pages else 1
     return config.num_seqs * ceil_div(config.model.max_seq_len, granule) * granule * config.model.token_bytes
 
 
@@ -50,7 +50,7 @@ def effective(config: Config) -> dict[str, Any]:
     """
     scenario, policy = config.scenario, config.policy
     question: dict[str, Any] = {
-        "scenario": _differing(scenario, without=("processes", "tensors", "ignores")),
+        "scenario": _differing(scenario, without=("target", "predict", "processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
         "policy": _differing(policy, without=("ignores",)),
         "model": _differing(config.model, without=("name",) if scenario.uses_weights else ("name", "num_parameters")),

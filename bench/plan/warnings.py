@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.config import ServingScenario
+from bench.config.serving import ServingScenario
 from bench.config.units import mib
 from bench.scenarios.filling import draw
 from bench.scenarios.serving.load import make_load

@@ -50,14 +50,14 @@ PAPER: Final = (
     ("paper.figures.beyond:BEYOND_FIGURES", "serving"),
     ("paper.figures.mooncake:MOONCAKE_HITS", "prefix_cache"),
 )
-"""The same for the figures that ``make paper`` draws, and for those of the paper that need a GPU."""
+"""Module and name of the figures that ``make paper`` draws, and of those of the paper that need a GPU."""
 
 
 def all_figures(scenarios: Collection[str] | None = None) -> tuple[FigureSpec, ...]:
     """Return the figures that rows of these scenarios can answer, in printed order.
 
     Args:
-        scenarios: names of scenarios; ``None`` for all.
+        scenarios: names of scenarios. ``None`` for all.
     """
     return _loaded((*GENERAL, *PAPER), scenarios)
 
@@ -72,8 +72,8 @@ def draw_figures(table: pd.DataFrame, folder: Path, only: Sequence[str] = ()) ->
 
     Args:
         table: rows of a run.
-        folder: where to write; made if absent.
-        only: names of figures; empty for all.
+        folder: where to write. It is created if absent.
+        only: names of figures. Empty for all.
 
     Returns:
         The PNG files written.

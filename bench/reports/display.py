@@ -1,4 +1,4 @@
-"""What a person sees at the end: the tables, what did not work and why, where things are."""
+"""Print the end of a run: the tables, failed rows with reasons, and the paths of the results."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ASKED = {
     "seed": "seed",
     "replicate": "replicate",
 }
-"""What identifies a row: a column where it varies, said once above the tables where it does not."""
+"""Columns that identify a row. A varying one is printed as a column, a constant one once above the tables."""
 
 TIMES = {
     "prefill_us": "prefill µs",
@@ -66,7 +66,7 @@ TIMES = {
     "status": "status",
 }
 
-MEMORY = {
+MEMORY_HEADINGS = {
     "admitted_seqs": "admitted",
     "refused_seqs": "refused",
     "pool_bytes": "pool",
@@ -84,7 +84,7 @@ MEMORY = {
     "device_difference_bytes": "device − pool",
 }
 
-COUNTS = {
+COUNT_HEADINGS = {
     "running_mean": "running",
     "most_running_seqs": "most",
     "admissions": "admissions",
@@ -99,7 +99,7 @@ COUNTS = {
     "replay_s": "replay s",
 }
 
-SERVING = {
+SERVING_HEADINGS = {
     "finished_requests": "finished",
     "unfinished_requests": "unfinished",
     "batched_requests_mean": "batched",
@@ -112,7 +112,7 @@ SERVING = {
     "pages_saved_ratio": "pages saved",
     "replay_s": "replay s",
 }
-"""Modelled times, all but the last."""
+"""Modelled times, except for the last column."""
 
 COST_HEADINGS = {
     "page_layout": "layout",
@@ -122,7 +122,7 @@ COST_HEADINGS = {
     "kernel_cost": "× kernel",
     "paging_cost_total": "= total",
 }
-"""``bench.reports.paging_cost``; what else varies comes before."""
+"""Columns of ``bench.reports.paging_cost``, after the columns that vary."""
 
 MARKED = ("admitted_seqs", "prefill_us", "prefill_us_per_ktoken", "prefill_tflops", "swap_out_us", "swap_in_us",
           "copy_pages_us", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
@@ -132,11 +132,11 @@ MARKED = ("admitted_seqs", "prefill_us", "prefill_us_per_ktoken", "prefill_tflop
 
 
 MOST_ROWS = 200
-"""Rows of one printed table; nobody reads more, and drawing thousands takes longer than measuring them."""
+"""Most rows of one printed table. Drawing thousands takes longer than measuring them."""
 
 
 def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Sequence[Path]) -> None:
-    """Print the tables, what did not work and why, and where everything is."""
+    """Print the tables, failed rows with reasons, and the paths of the results."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     if len(table):
         show_tables(table, console)
@@ -148,16 +148,16 @@ def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Seque
 
 
 def show_tables(table: pd.DataFrame, console: Console) -> None:
-    """What was asked, then times, then memory over all layers; columns null everywhere are left out."""
+    """Print the question, then times, then memory over all layers, without columns that are null everywhere."""
     varying = [name for name in ASKED if table[name].nunique(dropna=True) > 1]
     said_once = [f"{heading} {_text(name, table[name].dropna().iloc[0])}" for name, heading in ASKED.items()
                  if name not in varying and name != "replicate" and table[name].notna().any()]  # fmt: skip
     console.print(" · ".join(said_once), markup=False, highlight=False, soft_wrap=True)
     for columns, rows in (
         (TIMES, table),
-        (MEMORY, table[table["pool_bytes"].notna()]),
-        (COUNTS, table[table["admissions"].notna()]),
-        (SERVING, table[table["finished_requests"].notna()]),
+        (MEMORY_HEADINGS, table[table["pool_bytes"].notna()]),
+        (COUNT_HEADINGS, table[table["admissions"].notna()]),
+        (SERVING_HEADINGS, table[table["finished_requests"].notna()]),
     ):
         shown = [name for name in columns if rows[name].notna().any()]
         if shown:
@@ -170,7 +170,7 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
 
 
 def _show_costs(table: pd.DataFrame, console: Console) -> None:
-    """What paging costs, where at least one cost has both of its arms."""
+    """Print the cost of paging, if at least one cost has both of its arms."""
     costs = paging_costs(table)
     if costs[list(COSTS)].notna().any(axis=None):
         varying = [name for name in EQUAL_WORK if name in ASKED and costs[name].nunique(dropna=False) > 1]
@@ -192,7 +192,7 @@ def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
 
 
 def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
-    """Index labels of the best value within each group of equal work; a lone row is no winner."""
+    """Return index labels of the best value within each group of equal work. A single row is not marked."""
     ok = table[table["status"].eq("ok") & table[name].notna()]
     best: set[Any] = set()
     for _, group in ok.groupby("batch_digest"):
@@ -208,7 +208,7 @@ def _cell(name: str, value: Any, is_best: bool) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    """A value as people read it."""
+    """Return a value as text for people."""
     if pd.isna(value):
         return "–"
     if name.endswith("_bytes"):
@@ -221,7 +221,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def problems(table: pd.DataFrame, planned: int) -> list[str]:
-    """One line per row that is not ok, and one for rows that are missing."""
+    """Return one line per row that is not ok, and one for missing rows."""
     lines = []
     for _, row in table[table["status"] != "ok"].iterrows():
         who = row["implementation"] if pd.notna(row["implementation"]) else row["policy"]
@@ -236,7 +236,7 @@ def problems(table: pd.DataFrame, planned: int) -> list[str]:
 
 
 def doubts(table: pd.DataFrame) -> list[str]:
-    """One line per kind of doubt about the times: how many rows, one of them in words, what to do."""
+    """Return one line per kind of doubt about the times: number of rows, one example, and advice."""
     reasons = [part for text in table["fitness_reasons"].dropna() for part in text.split("; ")]
     by_code: dict[str, list[str]] = {}
     for reason in reasons:

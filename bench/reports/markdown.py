@@ -1,7 +1,7 @@
-"""A run as a Markdown report: a pure function of its table and its environment.
+"""Write a run as a Markdown report, a pure function of its table and its environment.
 
-The reconciliation is its heart: what the policy counts, what the tensors take, what torch, the
-process and the device say, and the rest that nobody explains.
+Its main part is the reconciliation of memory: bytes counted by the policy, allocated by the tensors, and
+reported by torch, the process and the device, with the unexplained rest.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from bench.config.units import mib
 from bench.reports.paging_cost import COSTS, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
 
-NAMED = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
+NAMING_COLUMNS = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
 """Columns that name a row in every table."""
 
 SHOWN = ("prefill_us", "prefill_us_low", "prefill_us_high", "prefill_tflops", "linear_us", "swap_out_us",
          "swap_in_us", "copy_pages_us", "page_moves", "decode_us", "decode_us_low", "decode_us_high",
          "decode_hot_us", "achieved_gbps", "ceiling_ratio", "timer", "l2_mode", "admitted_seqs",
          "max_rel_error", "fitness")  # fmt: skip
-"""Columns of the table of results, those that are null everywhere left out."""
+"""Columns of the table of results, without those that are null everywhere."""
 
 MACHINE = ("cpu_model", "cpu_affinity", "cpu_governor", "gpu", "driver", "gpu_ecc", "gpu_mig", "gpu_power_limit_w",
            "system", "python", "torch", "cuda", "triton", "fingerprint", "tool_version")  # fmt: skip
 
 
 def reconciliation(table: pd.DataFrame) -> pd.DataFrame:
-    """Bytes of each level of memory, and the steps between them, one row per row that weighed its cache.
+    """Return the bytes of each level of memory, and the steps between them, one row per row with measured memory.
 
     Columns beside those that name the row:
 
-    - ``logical_bytes``: what the policy thinks that the allocated layers take;
-    - ``padding_bytes``: what the tensors take beyond that;
-    - ``working_bytes``: what torch allocated beyond the tensors at its peak (inputs, workspace);
-    - ``slack_bytes``: what torch reserved beyond that;
-    - ``rest_bytes``: the process's rise beyond all of these: **unexplained**. On a CPU torch tells
-      nothing, so it holds inputs and workspace too;
-    - ``others_bytes``: the device's rise beyond the process's.
+    - ``logical_bytes``: bytes of the allocated layers by the policy.
+    - ``padding_bytes``: bytes of the tensors beyond that.
+    - ``working_bytes``: bytes that torch allocated beyond the tensors at its peak (inputs, workspace).
+    - ``slack_bytes``: bytes that torch reserved beyond that.
+    - ``rest_bytes``: rise of the process beyond all of these, **unexplained**. On a CPU torch reports
+      nothing, so it contains inputs and workspace too.
+    - ``others_bytes``: rise of the device beyond that of the process.
 
-    Torch's own idle reservation is part of no rise and is taken out. A step is null where either
-    of its ends is.
+    Torch's own idle reservation is part of no rise and is subtracted. A step is null if either of
+    its ends is null.
     """
     weighed = table[table["storage_bytes"].notna()]
     idle = weighed["torch_reserved_idle_bytes"]
-    # Without a GPU torch's levels are unknown, and the process stands directly on the tensors.
+    # Without a GPU torch's levels are unknown, and the process follows the tensors directly.
     explained = (weighed["torch_reserved_peak_bytes"] - idle).fillna(weighed["storage_bytes"])
-    return weighed[list(NAMED)].assign(
+    return weighed[list(NAMING_COLUMNS)].assign(
         logical_bytes=weighed["logical_bytes"],
         padding_bytes=weighed["storage_bytes"] - weighed["logical_bytes"],
         storage_bytes=weighed["storage_bytes"],
@@ -62,21 +62,21 @@ def reconciliation(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures: Sequence[str]) -> str:
-    """The report.
+    """Return the report.
 
     Args:
         table: the rows of a run.
         environment: its ``environment.json``.
-        figures: paths of its figures, relative to where the report will lie.
+        figures: paths of its figures, relative to the folder of the report.
     """
     parts = [
         f"# Run of {environment.get('fingerprint', 'an unknown machine')}",
         _machine(environment),
         "## Results",
-        _markdown(table, [*NAMED, "status", *SHOWN]),
+        _markdown(table, [*NAMING_COLUMNS, "status", *SHOWN]),
         *_costs(table),
         "## Memory, reconciled",
-        "Each level beside the step from the one before it; the rest is what nobody explains.",
+        "Each level, and the step from the level before it. The rest is unexplained.",
         _markdown(reconciliation(table)),
         *_nulls(table),
         *_doubts(table),
@@ -98,7 +98,7 @@ def _machine(environment: Mapping[str, Any]) -> str:
 
 
 def _markdown(table: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
-    """A table, without columns that are null everywhere."""
+    """Return a Markdown table without columns that are null everywhere."""
     shown = [name for name in columns or table.columns if table[name].notna().any()]
     if table.empty or not shown:
         return "None."
@@ -118,7 +118,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _costs(table: pd.DataFrame) -> list[str]:
-    """What paging costs, taken apart, where the arms are there."""
+    """Return the cost of paging, taken apart, if the arms exist."""
     costs = paging_costs(table)
     if not costs[list(COSTS)].notna().any(axis=None):
         return []
@@ -128,7 +128,7 @@ def _costs(table: pd.DataFrame) -> list[str]:
 
 
 def _nulls(table: pd.DataFrame) -> list[str]:
-    """Why levels of memory are missing, each reason once."""
+    """Return the reasons why levels of memory are missing, each once."""
     levels = [name for name, column in BY_NAME.items() if column.kind == "memory"]
     said = {f"- `{name}`: {reasons[name]}" for reasons in table["null_reasons"] if isinstance(reasons, Mapping)
             for name in levels if name in reasons}  # fmt: skip
@@ -139,9 +139,9 @@ def _doubts(table: pd.DataFrame) -> list[str]:
     doubtful = table[table["fitness"] == "doubtful"]
     if doubtful.empty:
         return []
-    return ["## Doubtful times", _markdown(doubtful, [*NAMED, "fitness_reasons"])]
+    return ["## Doubtful times", _markdown(doubtful, [*NAMING_COLUMNS, "fitness_reasons"])]
 
 
 def _failures(table: pd.DataFrame) -> list[str]:
     failed = table[table["status"] != "ok"]
-    return ["## Not ok", _markdown(failed, [*NAMED, "status", "status_reason"])] if len(failed) else []
+    return ["## Not ok", _markdown(failed, [*NAMING_COLUMNS, "status", "status_reason"])] if len(failed) else []

@@ -1,7 +1,7 @@
-"""What paging costs, taken apart: layout, indirection, kernel. A pure function of the table.
+"""Take the cost of paging apart: layout, indirection, kernel. A pure function of the table.
 
-The control arms make the difference: the same kernel over pages that lie in a row, and the same
-kernel without a page table.
+Two control arms make this possible: the same kernel over adjacent pages, and the same kernel without
+a page table.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ COSTS: Final = {
     "kernel_cost": f"{CONTROL} / the fastest other implementation without pages",
     "paging_cost_total": f"their product: {PAGED} / the fastest other implementation without pages",
 }
-"""Each cost and what it divides, among rows that did equal work."""
+"""Each cost, and the times that it divides, among rows that did equal work."""
 
 EQUAL_WORK: Final = ["model", "attention_shape", "dtype", "device", "workload", "num_seqs", "batch_digest",
                      "live_bytes", "timer", "l2_mode"]  # fmt: skip
 
 
 def paging_costs(table: pd.DataFrame) -> pd.DataFrame:
-    """The four ratios of each page size and layout of ``paged_triton``, replicates by their median.
+    """Return the four ratios of each page size and layout of ``paged_triton``, with the median of replicates.
 
-    Rows are divided only where they did equal work: the same lengths (``batch_digest``), attention
-    shape and live bytes, by the same timer with the same state of caches. A cost is null where one
-    of its arms is missing.
+    Rows are divided only if they did equal work: equal lengths (``batch_digest``), attention shape
+    and live bytes, with the same timer and L2 state. A cost is null if one of its arms is missing.
 
     Args:
         table: the rows of a run.
@@ -56,12 +55,12 @@ def paging_costs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_arms(costs: pd.DataFrame) -> list[str]:
-    """One line for each cost that is null somewhere, and what it would divide."""
+    """Return one line per cost that is null in some row, and the times that it divides."""
     return [f"{name} is null in {costs[name].isna().sum()} of {len(costs)} rows: it divides {what}"
             for name, what in COSTS.items() if costs[name].isna().any()]  # fmt: skip
 
 
 def _least(arms: pd.DataFrame, name: str, *also: str) -> pd.DataFrame:
-    """The fastest arm of each group of equal work."""
+    """Return the fastest arm of each group of equal work."""
     groups = arms.groupby([*EQUAL_WORK, *also], dropna=False)["decode_us"].min()
     return groups.rename(name).reset_index()

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.rows.columns import MAY_BE_NULL, NAMES
+from bench.rows.json_file import write_json
 
 SCHEMA_VERSION = 1
 
@@ -37,26 +37,6 @@ RETRYABLE = frozenset({"interrupted", "crashed", "timeout", "oom"})
 
 FAILED = frozenset({"incorrect", "oom", "timeout", "crashed", "interrupted"})
 """Statuses that make a run exit with 4."""
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; the folder must exist.
-
-    Raises:
-        OSError: the disk is full, say; nothing of the old file is lost.
-    """
-    data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode()
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def row_path(run_dir: Path, key: str, replicate: int) -> Path:
@@ -126,7 +106,13 @@ def read_row(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a whole row: it has no {absent[0]}")
     for older in range(version, SCHEMA_VERSION):
         row = MIGRATIONS[older](row)
-    return row
+    return row if "experiment" in row else {**row, "experiment": _named_experiment(row)}
+
+
+def _named_experiment(row: Mapping[str, Any]) -> str | None:
+    """The experiment in the command of a row that is older than the column ``experiment``."""
+    named = re.search(r"(?:^|\s)experiment=(\w+)(?:\s|$)", str(row.get("repro_command")))
+    return named[1] if named and named[1] != "null" else None
 
 
 class _NoNumber(Exception):

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bench.rows.record import read_row, write_json
+from bench import ROOT
+from bench.rows.json_file import write_json
+from bench.rows.record import read_row
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNS = ROOT / "results" / "runs"
-PARTS = ("points", "samples", "logs", "figures")
+FOLDERS = ("points", "samples", "logs", "figures")
 
 
 def create_run_folder(run_dir: str | None) -> Path:
@@ -32,7 +33,7 @@ def create_run_folder(run_dir: str | None) -> Path:
     if (folder / "plan.json").exists():
         raise ValueError(f"run_dir={run_dir} holds a run already; choose another folder or delete it")
     try:
-        for part in PARTS:
+        for part in FOLDERS:
             (folder / part).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"run_dir={folder} cannot be written: {error.strerror}") from error

@@ -7,9 +7,10 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.measure.turns import VARIABLE
-from bench.plan.points import Point
+from bench.plan.points import Plan, Point
 from bench.rows.record import is_pending
 from bench.runner.lease import claimed
 from bench.runner.machine.gpu_lock import one_gpu, visible_gpus
@@ -34,20 +35,24 @@ class Job:
     @property
     def tensors(self) -> bool:
         """Whether it touches a device."""
-        return bool(self.point.values["scenario"]["tensors"])
+        return self.point.config.scenario.tensors
 
 
-def run_jobs(session: Session, names: Sequence[str], server: Server | None = None) -> None:
-    """Run the named jobs, except those that have a row already or that somebody else works on.
+def pending_jobs(plan: Plan, run_dir: Path) -> list[Job]:
+    """Return the jobs of a plan that have no row yet, or one that is worth another try, round by round."""
+    jobs = [Job(point=point, replicate=replicate) for point, replicate in plan.jobs()]
+    return [job for job in jobs if is_pending(run_dir, job.name)]
+
+
+def run_jobs(session: Session, jobs: Sequence[Job], server: Server | None = None) -> None:
+    """Run jobs of the session's plan, except those that have a row already or that another process works on.
 
     Args:
         session: the run.
-        names: ``<key>-<replicate>``.
+        jobs: those to run, round by round.
         server: a tensor server that runs already, for the first round.
     """
-    wanted = set(names)
-    jobs = [Job(point=point, replicate=replicate) for point, replicate in session.plan.jobs()]
-    jobs = [job for job in jobs if job.name in wanted and is_pending(session.run_dir, job.name)]
+    jobs = [job for job in jobs if is_pending(session.run_dir, job.name)]
     with Progress(len(jobs)) as progress:
         for batch in _rounds([job for job in jobs if not job.tensors]):
             _run_light(batch, session, progress)
@@ -63,7 +68,7 @@ def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, serv
     """One after the other, round by round, alone on the device."""
     if not jobs:
         return
-    on_cuda = any(job.point.values["device"] == "cuda" for job in jobs)
+    on_cuda = any(job.point.config.device == "cuda" for job in jobs)
     with one_gpu(visible_gpus() if on_cuda else [], session.run_dir) as uuid:
         env = {"CUDA_VISIBLE_DEVICES": uuid} if uuid else {}
         if uuid and server is not None:

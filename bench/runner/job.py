@@ -1,4 +1,4 @@
-"""A job as a launcher sees it: the point's overrides, and where it belongs."""
+"""A job as a launcher that is not ours sees it: the point's overrides, and where it belongs."""
 
 from __future__ import annotations
 
@@ -33,24 +33,6 @@ class LauncherJob:
         folder = str(self.run_dir).replace("\\", "\\\\").replace("'", "\\'")
         control = [f"{key}={str(value).lower()}" for key, value in self.control.items()]
         return [*kept, *control, f"run_dir='{folder}'", f"job={self.name}"]
-
-    @classmethod
-    def parse(cls, overrides: Sequence[str]) -> LauncherJob:
-        """The inverse of ``overrides``."""
-        values = dict(override.split("=", 1) for override in overrides if "=" in override)
-        run_dir = values["run_dir"][1:-1].replace("\\'", "'").replace("\\\\", "\\")
-        control: dict[str, Any] = {key: values[key] for key in ("timeout_s", "resume_mixed") if key in values}
-        return cls(run_dir=Path(run_dir), name=values["job"], control=control)
-
-    @property
-    def timeout_s(self) -> float | None:
-        """Over the plan's, if given."""
-        return float(self.control["timeout_s"]) if "timeout_s" in self.control else None
-
-    @property
-    def mixed(self) -> bool:
-        """Whether code or machine differ from the plan's."""
-        return self.control.get("resume_mixed") == "true"
 
 
 def resume_command(run_dir: Path) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import rich.progress
 from rich.console import Console
@@ -18,9 +20,8 @@ PLAIN_WIDTH = 200
 """Width of a table that does not go to a terminal."""
 
 
-def label(point: Point) -> str:
-    """A point in a few words."""
-    asked = point.question
+def label(asked: Mapping[str, Any]) -> str:
+    """Describe a point's question in a few words."""
     named = [asked["scenario"]["name"], (asked["impl"] or asked["policy"] or {}).get("name")]
     axes = [f"{name}={asked[name]}" for name in ("page_size", "num_seqs", "page_layout") if asked[name] is not None]
     return " ".join([str(name) for name in named if name] + axes)
@@ -53,7 +54,7 @@ class Progress:
 
     def begin(self, point: Point) -> None:
         """A point starts."""
-        self._bar.update(self._task, description=self._counts() + label(point))
+        self._bar.update(self._task, description=self._counts() + label(point.question))
 
     def end(self, point: Point, status: str) -> None:
         """A point has its row."""
@@ -62,7 +63,7 @@ class Progress:
         self.skipped += status not in FAILED and status != "ok"
         self._bar.advance(self._task)
         if not self.console.is_terminal:
-            print(f"[{self.done}/{self.total}] {label(point)}: {status}", file=sys.stderr, flush=True)
+            print(f"[{self.done}/{self.total}] {label(point.question)}: {status}", file=sys.stderr, flush=True)
 
     def _counts(self) -> str:
         return f"{self.failed} failed, {self.skipped} not run · " if self.failed or self.skipped else ""
@@ -83,7 +84,7 @@ def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
         size, took = point.predicted.get("storage_bytes"), seconds.get(point.key)
         out.add_row(
             point.key,
-            label(point),
+            label(point.question),
             mib(size) if size is not None else "–",
             f"{took:.1f}" if took is not None else "unknown",
             _planned_status(point, plan.replicates, run_dir),

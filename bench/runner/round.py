@@ -15,9 +15,11 @@ from typing import Any
 
 from bench.config import Config
 from bench.measure.turns import Visit, visit
+from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
 from bench.rows.columns.memory import MEMORY
-from bench.rows.record import write_json, write_row
+from bench.rows.json_file import write_json
+from bench.rows.record import write_row
 from bench.rows.result import Answer
 from bench.runner.dominance import Dominance
 from bench.runner.machine.environment import record_environment
@@ -26,7 +28,6 @@ from bench.runner.row import make_row, repro_command
 from bench.runner.session import Session
 
 PROBE = "bench.runner.machine.environment:probe_device"
-CEILING = "bench.measure.ceiling:measure_ceiling"
 PROBE_TIMEOUT_S = 300.0
 MEMORY_PROCESS = ":weigh_point"
 NOT_WEIGHED = "measure.weigh=false: the memory process did not run"
@@ -228,8 +229,8 @@ def preload(plan: Plan, tensors: bool) -> tuple[str, ...]:
     scenarios = {
         call.partition(":")[0]
         for point in plan.points
-        if not point.values["scenario"]["tensors"]
-        for call in point.values["scenario"]["processes"]
+        if not point.config.scenario.tensors
+        for call in point.config.scenario.processes
     }
     return ("bench.runner.process.child", *sorted(scenarios))
 

@@ -57,12 +57,19 @@ def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts
         **columns,
         **answer.values,
         **facts,
+        "experiment": _experiment(point),
         "replicate": replicate,
         "status": answer.status,
         "status_reason": answer.status_reason,
     }
     reasons = {**_not_measured(row, config), **reasons, **answer.null_reasons}
     return {**row, "null_reasons": {name: reason for name, reason in reasons.items() if row.get(name) is None}}
+
+
+def _experiment(point: Point) -> str | None:
+    """The experiment that the point's overrides name."""
+    named = [override.partition("=")[2] for override in point.overrides if override.startswith("experiment=")]
+    return named[-1] if named and named[-1] != "null" else None
 
 
 def _not_measured(row: Mapping[str, Any], config: Config) -> dict[str, str]:

@@ -13,12 +13,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import CacheScenario, Config, PrefillScenario, Workload
+from bench.config import Config, Workload
+from bench.config.scenarios import CacheScenario, PrefillScenario
 from bench.config.units import parse_bytes
 from bench.workload.layouts import aged_order, page_order
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens
 from impls.interface import Admission, Policy
-from impls.policies import make_policy
+from impls.policies import is_paged, make_policy
 from impls.policies.pages import PagePool
 from impls.spec import ceil_div
 
@@ -103,11 +104,24 @@ def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64], host_r
     admitted = _admit(trial, requests, seq_lens, prefix_tokens)
     if admitted == 0:
         raise CannotRun(holds_none(config, trial, int(requests.prompt_lens[0]), int(seq_lens[0])))
-    if not isinstance(trial, PagePool):
+    if not is_paged(trial):
         return Filled(policy=trial, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=0)
     policy = new_policy(config, _order(config, trial, requests, seq_lens[:admitted]), host_ratio)
     _admit(policy, requests, seq_lens[:admitted], prefix_tokens)
     return Filled(policy=policy, seq_lens=seq_lens[:admitted], requests=requests, prefix_tokens=prefix_tokens)
+
+
+def predict(config: Config) -> Filled:
+    """Fill a policy as scenarios ``decode``, ``prefill`` and ``swap`` will.
+
+    Args:
+        config: resolved: a policy by name and a memory budget in bytes.
+
+    Raises:
+        CannotRun: the budget cannot hold even the first sequence, or the layout needs longer pages.
+        ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
+    """
+    return fill(config, *draw(config))
 
 
 def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: float = 0.0) -> Policy:
@@ -138,7 +152,7 @@ def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: flo
 
 def _prefix_tokens(config: Config) -> int:
     """Whole pages of the shared prefix, in tokens."""
-    if config.page_layout != "shared_prefix" or config.policy.name.startswith("reserved"):
+    if config.page_layout != "shared_prefix" or not config.policy.kind.has_pages:
         return 0
     assert isinstance(config.scenario, CacheScenario)
     asked = config.scenario.shared_prefix_tokens
@@ -158,7 +172,7 @@ def _admit(policy: Policy, requests: Requests, seq_lens: NDArray[np.int64], pref
     for index, seq_len in enumerate(seq_lens.tolist()):
         prompt_len, final_len = int(requests.prompt_lens[index]), int(requests.final_lens[index])
         if 0 < prefix_tokens < seq_len:
-            assert isinstance(policy, PagePool)
+            assert is_paged(policy)
             policy.fork(PREFIX_SEQ_ID, index, final_len)
             entered = grow(policy, index, seq_len - prefix_tokens)
         else:

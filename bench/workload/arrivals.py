@@ -1,6 +1,6 @@
 """When requests arrive: Poisson, the PagedAttention paper's 10 ms quanta, and gamma. Seeded, pure NumPy.
 
-A gap is never capped: cutting the long ones at three means, as some tools do, makes the true rate 5 % too high.
+A gap is never capped. Some tools cut long gaps at three means, which makes the true rate 5 % too high.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from bench.workload.streams import Stream, generator
 
 QUANTUM_S: Final = 0.01
 """Requests arrive at whole multiples of this in the traces of the PagedAttention paper's authors."""
-_BLOCK: Final = 4096  # gaps or quanta drawn at once; fixed, so that the first n arrivals do not depend on n
+_BLOCK: Final = 4096  # gaps or quanta drawn at once. It is fixed, so that the first n arrivals do not depend on n
 
 Times = NDArray[np.float64]
 
@@ -24,18 +24,18 @@ Times = NDArray[np.float64]
 def arrival_times(
     kind: str, *, rate: float, cv: float, seed: int, number: int, duration_s: float | None = None
 ) -> Times:
-    """Seconds since the start at which requests arrive, ascending.
+    """Return the seconds since the start at which requests arrive, ascending.
 
     Args:
         kind: ``poisson``, ``poisson_10ms``, ``gamma``, or ``saturated`` (all at once).
         rate: requests per second.
-        cv: coefficient of variation of the gaps of ``gamma``; 1 is a Poisson process.
-        seed: decides every draw.
-        number: how many requests, unless ``duration_s`` is given.
-        duration_s: those of this time, however many they are.
+        cv: coefficient of variation of the gaps of ``gamma``. 1 is a Poisson process.
+        seed: seed of every draw.
+        number: number of requests, unless ``duration_s`` is given.
+        duration_s: if given, return all requests that arrive in this time.
 
     Raises:
-        ValueError: nobody arrives in that time.
+        ValueError: no request arrives in that time.
     """
     if kind == "saturated":
         return np.zeros(number)
@@ -51,12 +51,12 @@ def arrival_times(
         return times[:number]
     times = times[times < duration_s]
     if len(times) == 0:
-        raise ValueError(f"scenario.duration_s={duration_s} ends before anybody arrives at scenario.rate={rate}")
+        raise ValueError(f"scenario.duration_s={duration_s} ends before the first arrival at scenario.rate={rate}")
     return times
 
 
 def _blocks(kind: str, rate: float, cv: float, rng: np.random.Generator) -> Iterator[tuple[Times, float]]:
-    """Arrival times without end, a block at a time, and the time up to which they are all there."""
+    """Yield arrival times without end, one block at a time, and the time up to which they are complete."""
     if kind == "poisson_10ms":
         for block in count():
             places = np.repeat(np.arange(_BLOCK), rng.poisson(rate * QUANTUM_S, size=_BLOCK))

@@ -1,4 +1,4 @@
-"""Page layouts: the order in which a page pool hands out its pages."""
+"""Page layouts: the order in which a page pool assigns its pages."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from impls.spec import ceil_div
 
 
 def page_order(layout: str, *, pages_per_seq: Sequence[int], num_pages: int, seed: int) -> NDArray[np.int64]:
-    """The order of a pool's pages that gives a layout to sequences admitted one after the other.
+    """Return the order of a pool's pages that gives a layout to sequences admitted one after another.
 
-    Each sequence takes all of its pages at once from the front of the order. ``contiguous`` hands out ascending
-    pages; ``interleaved`` puts page j of sequence i at ``j * num_seqs + i``, compacted where sequences differ in
-    length; ``shuffled`` is one permutation of the whole pool.
+    Each sequence takes all of its pages at once from the front of the order. ``contiguous`` assigns ascending
+    pages. ``interleaved`` puts page j of sequence i at ``j * num_seqs + i``, compacted where sequences differ in
+    length. ``shuffled`` is one permutation of the whole pool.
 
     Args:
-        layout: ``contiguous``, ``interleaved`` or ``shuffled``. (``aged`` has ``aged_order``; ``shared_prefix`` is
-            made by forking, not by an order.)
+        layout: ``contiguous``, ``interleaved`` or ``shuffled``. (``aged`` has ``aged_order``, and ``shared_prefix``
+            is made by forking, not by an order.)
         pages_per_seq: pages of each sequence, in order of admission.
         num_pages: pages in the pool.
-        seed: decides the permutation of ``shuffled``.
+        seed: seed of the permutation of ``shuffled``.
 
     Returns:
         int64 ``[num_pages]``, a permutation of ``range(num_pages)``.
 
     Raises:
-        ValueError: another layout, or the sequences need more pages than there are.
+        ValueError: the layout is another one, or the sequences need more pages than the pool has.
 
     >>> page_order("interleaved", pages_per_seq=[3, 1], num_pages=5, seed=0).tolist()
     [0, 2, 3, 1, 4]
@@ -46,33 +46,33 @@ def page_order(layout: str, *, pages_per_seq: Sequence[int], num_pages: int, see
             return _interleaved(np.asarray(pages_per_seq, dtype=np.int64), num_pages)
         case "shuffled":
             return generator(seed, Stream.SHUFFLED_PAGES).permutation(num_pages)
-    raise ValueError(f"layout={layout} is no order of pages; choose contiguous, interleaved or shuffled")
+    raise ValueError(f"layout={layout} must be contiguous, interleaved or shuffled")
 
 
 def _interleaved(pages_per_seq: NDArray[np.int64], num_pages: int) -> NDArray[np.int64]:
-    """Round robin over the sequences that still need a page."""
+    """Return a round-robin order over the sequences that still need a page."""
     used = int(pages_per_seq.sum())
     seq = np.repeat(np.arange(len(pages_per_seq)), pages_per_seq)  # [used], in order of admission
     first = np.cumsum(pages_per_seq) - pages_per_seq
-    nth = np.arange(used) - np.repeat(first, pages_per_seq)  # [used], which page of its sequence
+    nth = np.arange(used) - np.repeat(first, pages_per_seq)  # [used], index of the page within its sequence
     order = np.arange(num_pages, dtype=np.int64)
     order[np.lexsort((seq, nth))] = np.arange(used)
     return order
 
 
 def aged_order(requests: Requests, *, num_pages: int, page_size: int, turnovers: float, seed: int) -> NDArray[np.int64]:
-    """The order that a pool's free list has after long service.
+    """Return the order of a pool's free list after long service.
 
-    A real page pool serves the requests, drawn with replacement from a queue that never empties: the head enters as
-    soon as its prompt fits, running sequences grow in turn by up to a page, a finished one leaves, and where no page
-    is left the newest leaves. After ``turnovers * num_pages`` pages were taken, the rest leave in random order.
+    A real page pool serves requests that are drawn with replacement from an endless queue. The head enters as soon
+    as its prompt fits. Running sequences grow in turn by up to a page. A finished sequence leaves, and if no page is
+    left, the newest leaves. After ``turnovers * num_pages`` pages were taken, the rest leave in random order.
 
     Args:
         requests: lengths to serve.
         num_pages: pages in the pool.
         page_size: tokens per page.
-        turnovers: how often the whole pool is taken; 0 leaves a fresh pool.
-        seed: decides which requests come, and who leaves last.
+        turnovers: how often the whole pool is taken. 0 leaves a fresh pool.
+        seed: seed of the drawn requests, and of the order in which the last ones leave.
 
     Returns:
         int64 ``[num_pages]``, a permutation of ``range(num_pages)``, the next page first.
@@ -82,12 +82,12 @@ def aged_order(requests: Requests, *, num_pages: int, page_size: int, turnovers:
     """
     fitting = np.flatnonzero(requests.final_lens <= num_pages * page_size)
     if len(fitting) == 0:
-        raise ValueError(f"num_pages={num_pages} of page_size={page_size} hold none of the requests, so cannot age")
+        raise ValueError(f"num_pages={num_pages} of page_size={page_size} hold none of the requests")
     rng = generator(seed, Stream.AGED_PAGES)
     ageing = _Ageing(PagePool(num_pages, page_size, token_bytes=1), requests.take(fitting), rng)
     while ageing.taken_pages < turnovers * num_pages:
         ageing.grow_all()
-        ageing.admit_until_full()  # last, so that a full pool is what leaves in random order
+        ageing.admit_until_full()  # last, so that the pool is full before its sequences leave in random order
     return ageing.drain()
 
 
@@ -104,7 +104,7 @@ class _Ageing:
         self._head = self._draw()
 
     def admit_until_full(self) -> None:
-        """Let the queue in until its head does not fit."""
+        """Admit from the queue until its head does not fit."""
         while self.pool.can_admit(self._head[0]) is Admission.NOW:
             prompt_len, output_len = self._head
             self.pool.admit(self._next_id, prompt_len)
@@ -114,13 +114,13 @@ class _Ageing:
             self._head = self._draw()
 
     def grow_all(self) -> None:
-        """Every running sequence, oldest first, generates up to a page of tokens; the finished leave."""
+        """Let every running sequence, oldest first, generate up to a page of tokens. Finished ones leave."""
         for seq_id in list(self._output_left):
             while seq_id in self._output_left and not self._grow(seq_id):
                 self._leave(next(reversed(self._output_left)))
 
     def drain(self) -> NDArray[np.int64]:
-        """Let the rest leave in random order; returns the order in which the pool would hand out its pages."""
+        """Let the rest leave in random order. Return the order in which the pool would assign its pages."""
         for seq_id in self.rng.permutation(list(self._output_left)).tolist():
             self._leave(seq_id)
         everything = self._next_id
@@ -128,7 +128,7 @@ class _Ageing:
         return np.array(self.pool.page_ids(everything), dtype=np.int64)
 
     def _grow(self, seq_id: int) -> bool:
-        """Whether there was a page for it, if it needed one."""
+        """Grow a sequence. Return whether there was a page for it, if it needed one."""
         num_tokens = min(self.pool.page_size, self._output_left[seq_id])
         if num_tokens == 0:
             self._leave(seq_id)
@@ -146,5 +146,5 @@ class _Ageing:
         del self._output_left[seq_id]
 
     def _draw(self) -> tuple[int, int]:
-        """Prompt and output tokens of the next request."""
+        """Return prompt and output tokens of the next request."""
         return self._lens[int(self.rng.integers(len(self._lens)))]

@@ -1,4 +1,4 @@
-"""Requests as columns: what a workload offers to a cache."""
+"""Requests as columns: the offer of a workload to a cache."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Requests:
 
     Attributes:
         prompt_lens: int64 ``[n]``, tokens of the prompt, at least 1.
-        output_lens: int64 ``[n]``, tokens to generate; 0 where a request ends with its prompt.
-        arrivals_s: float64 ``[n]``, seconds since the workload began; ``None``: not known.
-        hash_ids: for each request the ids of its prompt's blocks, a partial last block included;
-            equal ids mean an equal prefix up to the block's end; ``None``: not known.
+        output_lens: int64 ``[n]``, tokens to generate. 0 if a request ends with its prompt.
+        arrivals_s: float64 ``[n]``, seconds since the workload began. ``None`` if unknown.
+        hash_ids: for each request the ids of its prompt's blocks, a partial last block included.
+            Equal ids mean an equal prefix up to the end of the block. ``None`` if unknown.
         hash_block_tokens: tokens per block of ``hash_ids``.
         skipped: requests left out because prompt plus output exceeded the model's ``max_seq_len``.
 
@@ -39,22 +39,22 @@ class Requests:
         if len(set(lengths)) != 1:
             raise ValueError(f"the columns of Requests differ in length: {lengths}")
         if (self.hash_ids is None) != (self.hash_block_tokens is None):
-            raise ValueError("hash_ids and hash_block_tokens belong together; give both or neither")
+            raise ValueError("hash_ids and hash_block_tokens must both be given, or neither")
 
     def __len__(self) -> int:
         return len(self.prompt_lens)
 
     @property
     def final_lens(self) -> NDArray[np.int64]:
-        """int64 ``[n]``: prompt plus output, in tokens."""
+        """Prompt plus output in tokens, int64 ``[n]``."""
         return self.prompt_lens + self.output_lens
 
     def take(self, indices: Sequence[int] | NDArray[np.int64], *, skipped: int = 0) -> Requests:
-        """The requests at ``indices``, in that order; arrivals stay as they were.
+        """Return the requests at ``indices``, in that order, with unchanged arrivals.
 
         Args:
             indices: positions, each ``0 .. len(self) - 1``.
-            skipped: how many of the others were left out for their length.
+            skipped: number of other requests that were left out because of their length.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         return Requests(

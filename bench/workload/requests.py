@@ -1,4 +1,4 @@
-"""From a workload's configuration to requests, and to the lengths at which a decode step finds them."""
+"""Draw requests of a configured workload, and their lengths in a decode step."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["Requests", "draw_requests", "mid_decode_lens", "shuffled_trace", "tr
 
 
 def draw_requests(workload: Workload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
-    """Requests of a workload, none longer than the model takes.
+    """Return requests of a workload, none longer than the model supports.
 
-    The first n requests of a synthetic workload are the same whatever ``num_seqs`` is; a trace's sample for n
-    requests is part of its sample for more.
+    The first n requests of a synthetic workload do not depend on ``num_seqs``. The sample of n requests of a trace is
+    part of each larger sample.
 
     Args:
         workload: one of the group's configurations.
-        num_seqs: how many requests.
+        num_seqs: number of requests.
         max_seq_len: most tokens of prompt and output together.
-        seed: decides every draw.
+        seed: seed of every draw.
 
     Raises:
         ValueError: the workload cannot give ``num_seqs`` requests of at most ``max_seq_len`` tokens.
-        TraceError: a trace file is missing or not as its schema says.
+        TraceError: a trace file is missing, or does not match its schema.
     """
     match workload:
         case FixedWorkload():
@@ -49,29 +49,29 @@ def draw_requests(workload: Workload, *, num_seqs: int, max_seq_len: int, seed: 
 
 
 def mid_decode_lens(requests: Requests, seed: int) -> NDArray[np.int64]:
-    """int64 ``[n]``: tokens in the cache when each request is caught at a random point of its decoding.
+    """Return int64 ``[n]``, the tokens in the cache of each request at a random point of its decoding.
 
-    ``prompt + floor(u * output)`` with u uniform in [0, 1), the newest token included.
+    This is ``prompt + floor(u * output)`` with u uniform in [0, 1), the newest token included.
     """
     progress = generator(seed, Stream.MID_DECODE).random(len(requests))
     return requests.prompt_lens + np.floor(progress * requests.output_lens).astype(np.int64)
 
 
 def trace_requests(workload: TraceWorkload) -> Requests:
-    """All requests of a trace in file order, cut to the workload's limits.
+    """Return all requests of a trace in file order, cut to the workload's limits.
 
     Raises:
-        TraceError: the file is missing or not as its schema says.
+        TraceError: the file is missing, or does not match its schema.
     """
     return _cut(load_trace(workload.path).requests, workload)
 
 
 def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> Requests:
-    """All requests of a trace that fit, in a seeded order: its sample of n requests is the first n, sorted.
+    """Return all requests of a trace that fit, in a seeded order. The sample of n requests is the first n, sorted.
 
     Raises:
-        ValueError: none fits ``max_seq_len``.
-        TraceError: the file is missing or not as its schema says.
+        ValueError: no request fits ``max_seq_len``.
+        TraceError: the file is missing, or does not match its schema.
     """
     requests, order, too_long = _shuffled(workload, max_seq_len, seed)
     if len(order) == 0:
@@ -80,14 +80,14 @@ def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> R
 
 
 def _shuffled(workload: TraceWorkload, max_seq_len: int, seed: int) -> tuple[Requests, NDArray[np.int64], int]:
-    """A whole trace, the positions of what fits in a seeded order, and how many do not fit."""
+    """Return a whole trace, the positions of fitting requests in a seeded order, and how many do not fit."""
     requests = trace_requests(workload)
     fitting = np.flatnonzero(requests.final_lens <= max_seq_len)
     return requests, generator(seed, Stream.TRACE_SAMPLE).permutation(fitting), len(requests) - len(fitting)
 
 
 def _cut(requests: Requests, workload: TraceWorkload) -> Requests:
-    """Lengths cut to the workload's limits, as the PagedAttention paper cuts conversations (section 6.4)."""
+    """Cut lengths to the workload's limits, as the PagedAttention paper cuts conversations (section 6.4)."""
     most_prompt, most_output = workload.most_prompt_tokens, workload.most_output_tokens
     if most_prompt is None and most_output is None:
         return requests
@@ -102,7 +102,7 @@ def _cut(requests: Requests, workload: TraceWorkload) -> Requests:
 
 
 def _sample_trace(workload: TraceWorkload, *, num_seqs: int, max_seq_len: int, seed: int) -> Requests:
-    """A sample without replacement of the requests that fit, in file order."""
+    """Return a sample without replacement of the requests that fit, in file order."""
     requests, order, too_long = _shuffled(workload, max_seq_len, seed)
     if num_seqs > len(order):
         raise ValueError(

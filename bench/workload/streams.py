@@ -1,4 +1,4 @@
-"""Independent random streams, one per purpose, so that one kind of draw never reshuffles another."""
+"""Independent random streams, one per purpose, so that one kind of draw never changes another."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What a random stream is for. Numbers are forever: changing one changes every seeded draw of it."""
+    """Purpose of a random stream. A number never changes, because it decides every seeded draw of its stream."""
 
     FINAL_LENS = 1
     PROMPT_LENS = 2
@@ -22,5 +22,5 @@ class Stream(IntEnum):
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:
-    """The generator of one purpose under one seed (``seed`` is at least 0)."""
+    """Return the generator of one purpose under one seed (``seed`` is at least 0)."""
     return np.random.default_rng([seed, int(stream)])

@@ -16,9 +16,9 @@ from impls.cpu import sdpa
 from impls.cpu.gather_plan import Piece
 from impls.cpu.sdpa_prefill import PrefillsWithSdpa, PromptAttention, TorchPrefillBatch
 from impls.cpu.workers import Workers
-from impls.interface import Policy, Unsupported
+from impls.interface import Policy
 from impls.launch.tuning import fastest
-from impls.policies import Reserved
+from impls.policies import require_regions
 from impls.spec import ModelSpec
 from impls.storage.slots import SlotStorage, check_options, check_plain
 
@@ -110,13 +110,11 @@ class Contiguous(PrefillsWithSdpa):
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
         check_options(options, ())
-        if not isinstance(policy, Reserved):
-            raise Unsupported(f"contiguous stands on a reserved policy, not on {type(policy).__name__}")
         check_plain(model, "contiguous")
-        self.policy: Reserved = policy
+        self.policy = require_regions(policy, "contiguous")
         self._model = model
         self._device = torch.device(device)
-        self._storage = SlotStorage(model, policy.num_slots, num_layers, self._device)
+        self._storage = SlotStorage(model, self.policy.num_slots, num_layers, self._device)
         self._prompts = PromptAttention(self._storage, self._device)
         self._call = Call(PER_SEQUENCE, sdpa.backends_on(self._device)[0], model.group_size)
         self._is_tuned = False

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from impls.external.flex import Blocks, Flex, mask_bytes
-from impls.interface import Policy, Unsupported
-from impls.policies import Reserved
+from impls.interface import Policy
+from impls.policies import require_regions
 from impls.spec import ModelSpec, ceil_div
 from impls.storage.slots import SlotStorage, check_options, check_plain, flag_option
 
@@ -56,13 +56,11 @@ class ContiguousFlex:
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
         check_options(options, ("compile",))
-        if not isinstance(policy, Reserved):
-            raise Unsupported(f"contiguous_flex stands on a reserved policy, not on {type(policy).__name__}")
         check_plain(model, "contiguous_flex")
-        self.policy: Reserved = policy
+        self.policy = require_regions(policy, "contiguous_flex")
         self._model = model
         self._device = torch.device(device)
-        self._storage = SlotStorage(model, policy.num_slots, num_layers, self._device)
+        self._storage = SlotStorage(model, self.policy.num_slots, num_layers, self._device)
         self._flex = Flex(compiled=flag_option(options, "compile", True))
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
 

@@ -24,13 +24,13 @@ from torch import Tensor
 from impls.cpu import sdpa
 from impls.cpu.chunk_merge import merge
 from impls.cpu.fused_chunks import FusedChunks
-from impls.cpu.gather_plan import Piece, Plan, make_plan
+from impls.cpu.gather_plan import GatherPlan, Piece, make_plan
 from impls.cpu.sdpa_prefill import PrefillsWithSdpa, PromptAttention, TorchPrefillBatch
 from impls.cpu.token_chunks import cut
 from impls.cpu.workers import Workers
 from impls.interface import Policy, Unsupported
 from impls.launch.tuning import fastest
-from impls.policies import PagePool
+from impls.policies import require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover, copy_gathered
 from impls.storage.page_table import PageTable, build_page_table, unique_live_tokens
@@ -49,7 +49,7 @@ GROUPS_PER_THREAD: Final = 4
 """Groups of chunks that each thread should find, so that no one waits long for the last."""
 
 
-class Choice(NamedTuple):
+class GatherChoice(NamedTuple):
     """One way to compute a batch.
 
     Attributes:
@@ -67,7 +67,7 @@ class Choice(NamedTuple):
 class TorchBatch(OnPages):
     """One decode step's metadata (``impls.interface.Batch``): the page table, and a plan made of it."""
 
-    plan: Plan
+    plan: GatherPlan
 
     @property
     def metadata_bytes(self) -> int:
@@ -97,16 +97,14 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
         check_options(options, ("chunk_tokens", "gather_bytes", "compile", "page_moves"))
-        if not isinstance(policy, PagePool):
-            raise Unsupported(f"paged_torch stands on a page pool, not on {type(policy).__name__}")
         check_plain(model, "paged_torch")
-        self.policy: PagePool = policy
+        self.policy = require_pages(policy, "paged_torch")
         self._model = model
         self._device = torch.device(device)
-        self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
+        self._storage = SlotStorage(model, self.policy.num_pages * self.policy.page_size, num_layers, self._device)
         self._prompts = PromptAttention(self._storage, self._device)
         way = choice_option(options, "page_moves", MOVES)
-        self._mover = PageMover(self.tensors, policy.host_pages, way=way, at_once=copy_gathered)
+        self._mover = PageMover(self.tensors, self.policy.host_pages, way=way, at_once=copy_gathered)
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
         self._fused_from_bytes = self._least_fused_bytes(options)
         self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
@@ -200,23 +198,23 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
             return math.inf
         return 0 if options.get("compile") else FUSED_FROM_BYTES
 
-    def _choices_for(self, live_bytes: int) -> Sequence[Choice]:
+    def _choices_for(self, live_bytes: int) -> Sequence[GatherChoice]:
         """What competes for a step that reads so much of K and V."""
         if live_bytes < self._fused_from_bytes:
             return self._choices
-        fused = Choice(FUSED_CHUNK_TOKENS, FUSED, self._model.group_size)
+        fused = GatherChoice(FUSED_CHUNK_TOKENS, FUSED, self._model.group_size)
         return [fused] if self._fused_from_bytes == 0 else [*self._choices, fused]
 
-    def _contenders(self, chunk_tokens: int | None) -> list[Choice]:
+    def _contenders(self, chunk_tokens: int | None) -> list[GatherChoice]:
         chunks: Sequence[int | None] = CHUNK_TOKENS if chunk_tokens is None else (chunk_tokens,)
         if self._device.type != "cpu":
             if chunk_tokens is not None:
                 raise Unsupported(f"impl.options.chunk_tokens={chunk_tokens}: only a CPU works in chunks")
             chunks = (None,)
         row_counts = sdpa.row_counts(self._model, self._device)
-        return list(map(Choice._make, product(chunks, sdpa.backends_on(self._device), row_counts)))
+        return list(map(GatherChoice._make, product(chunks, sdpa.backends_on(self._device), row_counts)))
 
-    def _plan(self, table: PageTable, choice: Choice) -> Plan:
+    def _plan(self, table: PageTable, choice: GatherChoice) -> GatherPlan:
         num_seqs = len(table.seq_lens)
         if choice.chunk_tokens is None:
             groups = cut(table, table.max_seq_len, num_seqs * table.max_seq_len)
@@ -228,7 +226,7 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         in_place = choice.backend != FUSED
         return make_plan(groups, num_seqs, self._storage.keys[0].dtype, self._device, in_place=in_place)
 
-    def _attend(self, choice: Choice, layer: int, query: Tensor, plan: Plan) -> Tensor:
+    def _attend(self, choice: GatherChoice, layer: int, query: Tensor, plan: GatherPlan) -> Tensor:
         rows = sdpa.as_rows(query.index_select(0, plan.seqs), self._model.num_kv_heads, choice.num_rows)
         if choice.chunk_tokens is None:
             out = self._whole_sequences(layer, rows, plan, choice.backend)
@@ -238,21 +236,21 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
             out = self._chunks(layer, rows, plan)
         return out.reshape(query.shape)
 
-    def _whole_sequences(self, layer: int, rows: Tensor, plan: Plan, backend: str) -> Tensor:
+    def _whole_sequences(self, layer: int, rows: Tensor, plan: GatherPlan, backend: str) -> Tensor:
         (piece,) = plan.pieces
         keys, values = piece.read(self._storage.keys[layer]), piece.read(self._storage.values[layer])
         with sdpa.only(backend):
             out = sdpa.attend(rows, keys, values, piece.mask)
         return out.index_select(0, plan.chunks[:, 0])
 
-    def _compiled(self, layer: int, rows: Tensor, plan: Plan) -> Tensor:
+    def _compiled(self, layer: int, rows: Tensor, plan: GatherPlan) -> Tensor:
         (piece,) = plan.pieces
         assert isinstance(piece.slots, Tensor)  # planned so
         keys, values = self._storage.keys[layer], self._storage.values[layer]
         outs, lses = self._fused(rows, keys, values, piece.slots, piece.mask)
         return merge(outs, lses, plan.chunks)
 
-    def _chunks(self, layer: int, rows: Tensor, plan: Plan) -> Tensor:
+    def _chunks(self, layer: int, rows: Tensor, plan: GatherPlan) -> Tensor:
         keys, values = self._storage.keys[layer], self._storage.values[layer]
         num_slots, group_size = plan.gathered_slots, self._model.group_size
 

@@ -9,14 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from impls.interface import Policy, Unsupported
+from impls.interface import Policy
 from impls.kernels.support import KernelCache
 from impls.launch.decoder import DECODER_OPTIONS, TritonDecoder
 from impls.launch.extended import ExtendsWithTriton
 from impls.launch.plan import LaunchPlan
 from impls.launch.prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.launch.setup import Rows, Setup, Storage
-from impls.policies import PagePool
+from impls.policies import PagePool, require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover
 from impls.storage.page_table import build_page_table, check_shared, unique_live_tokens
@@ -61,19 +61,17 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
         check_options(options, (*DECODER_OPTIONS, "kv_layout", "page_moves"))
-        if not isinstance(policy, PagePool):
-            raise Unsupported(f"paged_triton requires policy=paged or policy=prefix (got {type(policy).__name__})")
         kv_layout = choice_option(options, "kv_layout", LAYOUTS)
-        self.policy: PagePool = policy
+        self.policy: PagePool = require_pages(policy, "paged_triton")
         self._model = model
         self._device = torch.device(device)
-        shape = (policy.num_pages, policy.page_size, model.num_kv_heads, model.head_dim)
+        shape = (self.policy.num_pages, self.policy.page_size, model.num_kv_heads, model.head_dim)
         self._setup = Setup.of(model, "paged_triton", self._device, KernelCache.of_pages(shape, kv_layout))
         self.decoder = TritonDecoder(self._setup, options)
         make = partial(_pages, shape, kv_layout, getattr(torch, model.stored_dtype), self._device)
         self._storage = Storage(model, make, num_layers, self._device)
         way = choice_option(options, "page_moves", MOVES)
-        self._mover = PageMover(self.tensors, policy.host_pages, way=way, at_once=self._setup.copy_pages)
+        self._mover = PageMover(self.tensors, self.policy.host_pages, way=way, at_once=self._setup.copy_pages)
         self._details = {"sdpa_backend": None, "bytes_read": None}
 
     @property

@@ -17,7 +17,7 @@ from impls.launch.extended import ExtendsWithTriton
 from impls.launch.plan import LaunchPlan
 from impls.launch.prefill import PrefillsWithTriton, TritonPrefillBatch
 from impls.launch.setup import Rows, Setup, Storage
-from impls.policies import Reserved
+from impls.policies import Reserved, require_regions
 from impls.spec import ModelSpec
 from impls.storage.slots import check_options
 
@@ -71,14 +71,12 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
         self, model: ModelSpec, policy: Policy, *, device: str, num_layers: int, options: Mapping[str, object]
     ) -> None:
         check_options(options, DECODER_OPTIONS)
-        if not isinstance(policy, Reserved):
-            raise Unsupported(f"triton_contiguous requires a reserved policy (got {type(policy).__name__})")
-        self.policy: Reserved = policy
+        self.policy: Reserved = require_regions(policy, "triton_contiguous")
         self._model = model
         self._device = torch.device(device)
         self._setup = Setup.of(model, "triton_contiguous", self._device, KernelCache.of_slots(model))
         self.decoder = TritonDecoder(self._setup, options)
-        shape = (policy.num_slots, model.num_kv_heads, model.head_dim)
+        shape = (self.policy.num_slots, model.num_kv_heads, model.head_dim)
         dtype: torch.dtype = getattr(torch, model.stored_dtype)
         make = partial(torch.empty, shape, dtype=dtype, device=self._device)
         self._storage = Storage(model, make, num_layers, self._device)

@@ -59,7 +59,7 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class GatherPlan:
     """How a batch is computed.
 
     Attributes:
@@ -92,7 +92,7 @@ class Plan:
 
 def make_plan(
     groups: Sequence[ChunkGroup], num_seqs: int, dtype: torch.dtype, device: torch.device, *, in_place: bool = True
-) -> Plan:
+) -> GatherPlan:
     """Copy a batch's chunks to the device.
 
     Args:
@@ -102,7 +102,7 @@ def make_plan(
         device: where attention runs.
         in_place: whether slots that are one run become a slice; else they are always listed.
     """
-    return Plan(
+    return GatherPlan(
         pieces=[_piece(group, dtype, device, in_place) for group in groups],
         seqs=torch.from_numpy(np.concatenate([group.seqs for group in groups])).to(device),
         chunks=torch.from_numpy(chunks_of_seqs(groups, num_seqs)).to(device),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from impls.interface import Policy, Unsupported
-from impls.policies import PagePool
+from impls.policies import require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_table import build_page_table, unique_live_tokens
 from impls.storage.paged_batch import OnPages, PagedBatch, to_device
@@ -69,14 +69,12 @@ class BorrowedPaged(ABC):
     ) -> None:
         check_options(options, self.OPTIONS)
         self._version = self._require(model, device)
-        if not isinstance(policy, PagePool):
-            raise Unsupported(f"{self.NAME} stands on a page pool, not on {type(policy).__name__}")
         check_plain(model, self.NAME)
-        self.policy: PagePool = policy
+        self.policy = require_pages(policy, self.NAME)
         self._model = model
         self._device = torch.device(device)
         self._options = options
-        self._storage = SlotStorage(model, policy.num_pages * policy.page_size, num_layers, self._device)
+        self._storage = SlotStorage(model, self.policy.num_pages * self.policy.page_size, num_layers, self._device)
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
         try:
             self._set_up()

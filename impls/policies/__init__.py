@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
-from impls.interface import Policy
+from impls.interface import POLICY_KINDS, Policy, PolicyKind, Unsupported
 from impls.policies.family import Family
 from impls.policies.ledger import SlotSplit, check_at_least
 from impls.policies.lockstep import Lockstep, Request
@@ -15,7 +15,7 @@ from impls.policies.reserved import Reserved
 from impls.policies.saturated import SaturatedQueue
 from impls.spec import ModelSpec
 
-POLICIES: Final = ("reserved_max", "reserved_pow2", "reserved_oracle", "paged", "prefix")
+POLICIES: Final = tuple(POLICY_KINDS)
 """Names that ``make_policy`` knows."""
 
 __all__ = [
@@ -28,7 +28,12 @@ __all__ = [
     "Reserved",
     "SaturatedQueue",
     "SlotSplit",
+    "finds_prefixes",
+    "is_paged",
+    "is_reserved",
     "make_policy",
+    "require_pages",
+    "require_regions",
 ]
 
 
@@ -62,14 +67,15 @@ def make_policy(
     """
     if name not in POLICIES:
         raise ValueError(f"policy={name!r} must be one of {', '.join(POLICIES)}")
-    if name.startswith("reserved_"):
+    kind = POLICY_KINDS[name]
+    if kind is PolicyKind.RESERVED:
         num_slots = _units_in(budget_bytes, model.token_bytes, f"one token of {model.name}")
         estimate = name.removeprefix("reserved_")
         return Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate=estimate, arena=arena)
     check_at_least(1, page_size=page_size)
     page_bytes = model.page_bytes(page_size)
     num_pages = _units_in(budget_bytes, page_bytes, f"one page of {page_size} tokens of {model.name}")
-    pool = PrefixPool if name == "prefix" else PagePool
+    pool = PrefixPool if kind is PolicyKind.PREFIX else PagePool
     return pool(
         num_pages,
         page_size,
@@ -84,3 +90,40 @@ def _units_in(budget_bytes: int, unit_bytes: int, unit: str) -> int:
     if budget_bytes < unit_bytes:
         raise ValueError(f"memory_budget={budget_bytes} bytes must be at least {unit_bytes}, the bytes of {unit}")
     return budget_bytes // unit_bytes
+
+
+def is_paged(policy: Policy) -> TypeGuard[PagePool]:
+    """Return whether the policy takes memory in pages."""
+    return policy.kind.has_pages
+
+
+def is_reserved(policy: Policy) -> TypeGuard[Reserved]:
+    """Return whether the policy reserves one region per sequence."""
+    return policy.kind is PolicyKind.RESERVED
+
+
+def finds_prefixes(policy: Policy) -> TypeGuard[PrefixPool]:
+    """Return whether the policy finds pages of known prefixes again."""
+    return policy.kind is PolicyKind.PREFIX
+
+
+def require_pages(policy: Policy, implementation: str) -> PagePool:
+    """Return the policy as a page pool.
+
+    Raises:
+        Unsupported: it takes no pages; names the implementation and the policies that it requires.
+    """
+    if not is_paged(policy):
+        raise Unsupported(f"{implementation} requires policy=paged or policy=prefix, not a {policy.kind.value} one")
+    return policy
+
+
+def require_regions(policy: Policy, implementation: str) -> Reserved:
+    """Return the policy as a reservation.
+
+    Raises:
+        Unsupported: it reserves no regions; names the implementation and the policies that it requires.
+    """
+    if not is_reserved(policy):
+        raise Unsupported(f"{implementation} requires a reserved policy, not policy={policy.kind.value}")
+    return policy

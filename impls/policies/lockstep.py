@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from impls.interface import PoolExhausted
 from impls.policies.ledger import Clock, SequenceState
@@ -38,7 +38,7 @@ class Lockstep:
 
     def __init__(self, policy: PagePool | Reserved) -> None:
         self.policy = policy
-        self._pool = policy if isinstance(policy, PagePool) else None  # a reserved region never grows
+        self._pool = cast(PagePool, policy) if policy.kind.has_pages else None  # a reserved region never grows
         self._clock = Clock()
         self._running: dict[int, SequenceState] = {}  # oldest first
         self._ending: defaultdict[int, list[int]] = defaultdict(list)  # by the clock then; oldest first

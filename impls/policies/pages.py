@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from impls.interface import Admission, PageCopy, PoolExhausted
+from impls.interface import Admission, PageCopy, PolicyKind, PoolExhausted
 from impls.policies.freelist import FreeList
 from impls.policies.ledger import check_at_least, check_lengths
 from impls.policies.page_ledger import PagedState, PageLedger
@@ -51,6 +51,11 @@ class PagePool(PageLedger):
         self._host_free = FreeList(range(host_pages))
         self._host_references = References()
         self._swapped: dict[int, PagedState] = {}  # their pages are the host's
+
+    @property
+    def kind(self) -> PolicyKind:
+        """Pages, taken as a sequence grows."""
+        return PolicyKind.PAGED
 
     def can_admit(self, num_tokens: int, final_len: int | None = None) -> Admission:
         """NOW if the pages fit above the watermark, NEVER if not even into an empty pool.

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import takewhile
 
-from impls.interface import Admission
+from impls.interface import Admission, PolicyKind
 from impls.policies.ledger import check_lengths
 from impls.policies.page_ledger import PagedState
 from impls.policies.pages import PagePool
@@ -51,6 +51,11 @@ class PrefixPool(PagePool):
         self._key_of: dict[int, PageKey] = {}
         self._cached: OrderedDict[int, None] = OrderedDict()  # named pages that nobody owns, oldest use first
         self._count |= dict.fromkeys(("pages_named", "pages_hit", "pages_revived"), 0)
+
+    @property
+    def kind(self) -> PolicyKind:
+        """Pages, and those of known prefixes are found again."""
+        return PolicyKind.PREFIX
 
     @property
     def cached_pages(self) -> int:

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from impls.interface import Admission, PageCopy, PoolExhausted
+from impls.interface import ARENAS, Admission, PageCopy, PolicyKind, PoolExhausted
 from impls.policies.arenas import BuddyArena, FirstFitArena
 from impls.policies.ledger import Ledger, SequenceState, SlotSplit, check_at_least, check_lengths, check_range
 
 ESTIMATES: Final = ("max", "pow2", "oracle")
 """How a reservation is sized; see ``Reserved``."""
-ARENAS: Final = ("first_fit", "buddy")
-"""How a region is found; see ``Reserved``."""
 
 
 RESERVED_COUNTERS: Final = ("admissions", "appends", "frees", "slots_taken", "slots_freed")
@@ -65,6 +63,11 @@ class Reserved(Ledger[ReservedState]):
         self._held = 0
         self._most_held = 0
         self._rounding = 0
+
+    @property
+    def kind(self) -> PolicyKind:
+        """A region per sequence."""
+        return PolicyKind.RESERVED
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""Taking turns: one side computes at a time, common points meet, and nobody waits for one who has gone."""
+"""Turns: one side computes at a time, both meet at common points, and no side waits for an ended one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stage:
-    """Two made-up sweeps under one keeper; each block is noted, and that nobody else computes meanwhile."""
+    """Two fake sweeps under one keeper. Each block is recorded, and checked to be the only computing one."""
 
     def __init__(self, keeper: TurnKeeper, address: str) -> None:
         self.keeper, self.address = keeper, address
@@ -120,7 +120,7 @@ def test_nobody_waits_for_a_side_that_has_ended() -> None:
 def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
     keeper = TurnKeeper(SIDES, lambda _: 0)
     with handed_out(keeper) as address, ThreadPoolExecutor(4) as threads:
-        Client(address).close()  # killed before it said who it is
+        Client(address).close()  # killed before it identified itself
         entering = [threads.submit(keeper.enter, side, "a") for side in SIDES]
         assert entering[0].result(LIMIT_S)
         giving = threads.submit(keeper.give, "base", enough=False, pid=1)
@@ -135,11 +135,11 @@ def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
             assert connection.recv() == (True, None), "outside of a point there is nobody to wait for"
 
 
-def test_an_address_that_nobody_answers_is_told(tmp_path: Path) -> None:
+def test_an_address_without_a_turn_server_is_bad_input(tmp_path: Path) -> None:
     gone = variable("base", str(tmp_path / "gone"))
-    with pytest.raises(TurnsLost, match="gone names nobody who hands turns out"), visit("a", gone):
+    with pytest.raises(TurnsLost, match="gone must name a running turn server"), visit("a", gone):
         pass
-    with pytest.raises(TurnsLost, match="=nonsense names nobody"), visit("a", {VARIABLE: "nonsense"}):
+    with pytest.raises(TurnsLost, match="=nonsense must name a running"), visit("a", {VARIABLE: "nonsense"}):
         pass
     with visit("a", {}) as visited:
         assert (visited.together, visited.waited_s()) == (False, 0)

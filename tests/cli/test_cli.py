@@ -202,6 +202,18 @@ def test_a_run_dir_is_not_written_twice(bench: Run, sweep: tuple[Any, Path]) -> 
     assert "holds a run already" in done.stderr
 
 
+def test_a_scenario_from_elsewhere_runs_and_is_planned(bench: Run, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    count = ("--config-dir", FOREIGN, "-m", "scenario=count")
+    done = bench(*count, "scenario.up_to=3,5", f"run_dir={run_dir}")
+    assert done.returncode == 0, done.stderr
+    assert sorted(row["steps"] for row in rows_of(run_dir)) == [3, 5]
+    resumed = bench(f"resume={run_dir}")
+    assert resumed.returncode == 0, resumed.stderr
+    refused = bench(*count, "scenario.up_to=-1")
+    assert (refused.returncode, refused.stderr) == (2, "error: scenario.up_to=-1 must be at least 0\n")
+
+
 def test_an_implementation_from_elsewhere_and_its_faults(bench: Run, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     faults = "none,wrong,raise,exit,unsupported"

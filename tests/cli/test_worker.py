@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.cli.worker import work
 from bench.plan.points import Plan
-from bench.rows.record import read_row, write_json
-from bench.rows.run_folder import PARTS
+from bench.rows.json_file import write_json
+from bench.rows.record import read_row
+from bench.rows.run_folder import FOLDERS
 from bench.runner.lease import BEAT_S, MISSED_BEATS, claimed
 from tests.conftest import Run
 from tests.support.points import Composed, plan_of, values
@@ -30,7 +31,7 @@ def plan() -> Plan:
 
 
 def folder_of(plan: Plan, run_dir: Path) -> Path:
-    for part in PARTS:
+    for part in FOLDERS:
         (run_dir / part).mkdir(parents=True)
     write_json(run_dir / "plan.json", plan.to_json())
     return run_dir

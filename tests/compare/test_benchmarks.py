@@ -1,4 +1,4 @@
-"""JSON of pytest-benchmark as a side, and as a run folder; one file made by pytest-benchmark itself."""
+"""JSON of pytest-benchmark as a side and as a run folder, with one file made by pytest-benchmark itself."""
 
 from __future__ import annotations
 

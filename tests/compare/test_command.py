@@ -88,7 +88,7 @@ BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a replicate below 0": (lambda content: content.update(replicate=-1), "replicate=-1 must be at least 0"),
     "a version that is no number": (lambda content: content.update(schema_version=True), "it has no schema_version"),
     "a name twice": (lambda content: '{"key": "a",' + json.dumps(content)[1:], "holds key twice"),
-    "there twice": (lambda content: content.update(key="b"), "1 rows are there twice, the first is b-0"),
+    "duplicates": (lambda content: content.update(key="b"), "1 rows are duplicates, the first is b-0"),
 }
 
 
@@ -122,7 +122,7 @@ def test_a_bad_row_is_one_sentence_and_exit_2(
             lambda folder: (folder / "plan.json").write_text(
                 '{"points": [{"key": "a"}, {"key": "a"}], "replicates": 1}'
             ),
-            "the keys of its points must be texts, each there once",
+            "the keys of its points must be texts without duplicates",
         ),
         (lambda folder: (folder / "interleaved.json").write_text("{}"), "pairs=None must be a text"),
         (lambda folder: (folder / "points" / "c-0.json").mkdir(), "c-0.json: Is a directory"),

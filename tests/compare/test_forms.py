@@ -1,4 +1,4 @@
-"""Every form of a comparison: valid in its format, complete, and saying the same."""
+"""Every output format of a comparison is valid and complete, and all agree."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_markdown_hides_the_same_and_says_the_counts(comparison: Comparison) -> 
     assert "same\\|one | decode_us" not in text
     assert "same\\|one | decode_us" in markdown(comparison, limit_bytes=10**6, everything=True)
     assert "2 compared, 1 missing, 1 failed" in text
-    assert "failed: crash (base: crashed: ended by signal 9; candidate: crashed: ended by signal 9)" in text
+    assert "failed: crash (base: crashed: ended by signal 9, candidate: crashed: ended by signal 9)" in text
 
 
 @pytest.mark.parametrize("limit", [1500, 20_000])
@@ -146,7 +146,7 @@ def test_the_terminal_shows_the_worst_first_and_cuts_with_a_word(
     assert "same|one" not in said.split("peak_pages")[1].split("geometric")[0]
     values = np.full((100, 5), 100.0)
     show(compare(timed(values), timed(values * 1.5), Rules()), everything=False)
-    assert "40 more rows are not shown; --all shows them" in capsys.readouterr().out
+    assert "40 more rows are not shown. --all shows them" in capsys.readouterr().out
 
 
 def test_everything_is_written(comparison: Comparison, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is missing, failed or not comparable is told and counted; exit codes: 5 before 4 before 3 before 6."""
+"""Missing, failed and incomparable points are reported and counted. Exit codes: 5 before 4 before 3 before 6."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COUNTERS = {"admitted_seqs": 8, "refused_seqs": 0, "peak_pages": 40, "preemption
 
 
 def counted(keys: str = "ab", status: str = "ok", replicates: int = 2, **changes: Any) -> Side:
-    """Points with counters only; the status is that of the last."""
+    """Return points with counters only. The last one has the given status."""
     rows = []
     for key in keys:
         last = status if key == keys[-1] else "ok"
@@ -52,6 +52,12 @@ def test_a_counter_that_moves_by_one_is_caught_with_a_single_run(metric: str, va
     found = comparison.verdicts.set_index("metric").loc[[metric], "verdict"]
     assert set(found) == {expected}
     assert comparison.exit_code == (3 if expected == "regressed" else 0)
+
+
+def test_the_label_of_a_point_names_whole_numbers_where_others_have_none() -> None:
+    rows = [row("a", page_size=16, peak_pages=1), row("b", page_size=4, peak_pages=1), row("c", peak_pages=1)]
+    points = compare(side_of(rows), side_of(rows), Rules()).points
+    assert points["point"].to_dict() == {"a": "a page_size=16", "b": "b page_size=4", "c": "c"}
 
 
 @pytest.mark.parametrize(("change", "expected"), [(1e-10, "same"), (-1e-10, "same"), (1e-8, "regressed")])

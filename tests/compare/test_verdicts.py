@@ -58,7 +58,7 @@ def test_fewer_than_five_pairs_decide_nothing() -> None:
     comparison = judged(0.5, runs=4)
     assert verdict(comparison) == "insufficient"
     assert comparison.exit_code == 4, "nothing at all was decided: that is not green"
-    assert "4 pairs; 5 are the least" in comparison.verdicts["reason"].iloc[0]
+    assert "4 pairs, at least 5 are needed" in comparison.verdicts["reason"].iloc[0]
     assert comparison.verdicts["detectable"].iloc[0] > 0.02, "it prints what it could have seen"
 
 
@@ -85,7 +85,7 @@ def regression(logs: Floats) -> tuple[float, float]:
     """The interval of the constant, by least squares of pairs on it and on which side ran first."""
     runs = len(logs)
     design = np.stack([np.ones(runs), np.where(np.arange(runs) % 2 == 0, 1.0, -1.0)], axis=1)
-    coefficients, (residual,), _, _ = np.linalg.lstsq(design, logs)
+    coefficients, (residual,), _, _ = np.linalg.lstsq(design, logs, rcond=None)
     error = np.sqrt(residual / (runs - 2) * np.linalg.inv(design.T @ design)[0, 0])
     low, high = stats.t.interval(0.95, runs - 2, loc=coefficients[0], scale=error)
     return low, high

@@ -178,7 +178,7 @@ def test_an_option_out_of_range_is_named(name: str, value: object) -> None:
 
 @pytest.mark.parametrize(("target", "policy"), [(CONTIGUOUS, "paged"), (PAGED, "reserved_max")])
 def test_a_policy_that_cannot_be_stood_on_is_unsupported(target: str, policy: str) -> None:
-    with pytest.raises(Unsupported, match="stands on"):
+    with pytest.raises(Unsupported, match="requires"):
         CacheCase(Setup(target=target, policy=policy))
 
 

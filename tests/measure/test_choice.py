@@ -51,7 +51,7 @@ def test_auto_takes_events_where_cold_copies_would_not_fit() -> None:
 @pytest.mark.parametrize("timer", ["events", "graph", "cupti"])
 def test_what_is_asked_for_is_taken(timer: str) -> None:
     chosen = choose(timer)
-    assert (chosen.timer, chosen.reason) == (timer, "asked for")
+    assert (chosen.timer, chosen.reason) == (timer, "configured")
 
 
 def test_a_timer_that_cannot_work_here_is_refused() -> None:

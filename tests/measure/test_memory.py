@@ -86,7 +86,7 @@ def test_an_nvml_that_dies_leaves_reasons_and_torch(ask: Ask) -> None:
     assert reasons["process_memory_bytes"].startswith("lost: ")
     assert reasons["process_memory_rise_bytes"].startswith("lost: ")
     assert reasons["device_memory_bytes"] == (
-        "changed_source: the idle reading is of nvml_v2, the later one of mem_get_info (lost)"
+        "changed_source: the idle reading is from nvml_v2, the later from mem_get_info (lost)"
     )
 
 

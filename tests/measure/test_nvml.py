@@ -56,7 +56,7 @@ def test_one_new_process_among_host_pids_is_taken_with_low_confidence(ask: Ask) 
         ("4001:100;4002:200;4003:300", "{4001}", "has our PID, and 2 appeared since our context"),
         ("4001:100;4002:200;4003:300", "{4001}", "pid_namespace: none of the 3 processes that NVML lists has our PID"),
         ("4001:100", "{4001}", "and 0 appeared since our context"),
-        ("4001:100", "None", "and no look was taken before our context"),
+        ("4001:100", "None", "and PIDs were not read before our context"),
         ("self:na", "set()", "not_available: the driver lists this process without its memory"),
         ("4002:na", "set()", "not_available: "),
     ],

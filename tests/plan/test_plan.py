@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bench.config import Config
 from bench.plan import question
-from bench.plan.points import Plan
+from bench.plan.points import Plan, read_jobs, read_plan
 from tests.support.points import Composed, plan_of
 
 
@@ -89,3 +91,50 @@ def test_replicates_are_interleaved() -> None:
     assert [(point.question["page_size"], replicate) for point, replicate in plan.jobs()] == [
         (4, 0), (8, 0), (4, 1), (8, 1),
     ]  # fmt: skip
+
+
+@pytest.fixture
+def validated(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Every configuration that is built or replaced, and so validated."""
+    configs: list[Config] = []
+    check = Config.__post_init__
+
+    def checked(config: Config) -> None:
+        configs.append(config)
+        check(config)
+
+    monkeypatch.setattr(Config, "__post_init__", checked)
+    return configs
+
+
+def test_a_point_is_validated_as_composed_and_as_resolved_and_not_again(validated: list[Config]) -> None:
+    plan = plan_of(*[Composed(page_size=size) for size in (4, 16, 64)])
+    assert len(validated) == 2 * len(plan.points) == 6
+    assert {point.config.page_size for point in plan.points for _ in range(3)} == {4, 16, 64}
+    content = plan.to_json()
+    assert len(validated) == 6
+    assert Plan.from_json(content) == plan
+    assert len(validated) == 9
+
+
+def in_folder(content: dict[str, Any], folder: Path) -> Path:
+    (folder / "plan.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_jobs_are_read_without_their_configurations(validated: list[Config], tmp_path: Path) -> None:
+    plan = plan_of(*[Composed(page_size=size, replicates=2) for size in (4, 16)])
+    validated.clear()
+    jobs = read_jobs(in_folder(plan.to_json(), tmp_path))
+    assert [(job.key, job.replicate) for job in jobs] == [(point.key, number) for point, number in plan.jobs()]
+    assert jobs[0].question == plan.points[0].question
+    assert not validated
+
+
+def test_a_plan_of_an_older_version_is_read_by_reports_alone(tmp_path: Path) -> None:
+    content = json.loads(json.dumps(plan_of(Composed()).to_json()))
+    del content["plan_version"], content["points"][0]["values"]
+    in_folder(content, tmp_path)
+    assert len(read_jobs(tmp_path)) == 1
+    with pytest.raises(ValueError, match=r"is from an older version .* Start a new run for the rest"):
+        read_plan(tmp_path)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 MULTIPROCESSORS = 132
 """Of an H100. The machine code does not depend on it, but the number of splits does."""
 SEQ_LEN = 4096
-WHOLE_SEQS = 64
-"""Sequences of that length that need neither splits nor a work list."""
 SHARED_TOKENS = 1024
 """Tokens that the sequences of a cascade share."""
 KERNELS = ("decode", "merge", "prefix", "prefill", "write", "copy_pages")
@@ -150,15 +148,15 @@ def _launches(variant: Variant, shared_tokens: int = 0) -> dict[str, list[Launch
     layer, rows = _layer(variant), _rows(variant)
     new = torch.empty((1, model.num_kv_heads, model.head_dim), dtype=dtype)
     setup.write(layer, torch.zeros(1, dtype=torch.int64), new, new)
-    query = torch.empty((len(rows.host_lens), model.num_query_heads, model.head_dim), dtype=dtype)
+    query = torch.empty((1, model.num_query_heads, model.head_dim), dtype=dtype)
     lse = torch.empty(query.shape[:2]) if variant.extras else None
     for tile in decoder.tiles:
-        contender = Contender(tile=tile)
+        contender = Contender(tile=tile, one_split=not variant.is_split)
         plan = planner.plan(contender, rows.host_lens)
         if shared_tokens:
             plan = planner.plan_cascade(contender, rows.host_lens, shared_tokens)
         decoder.attend(query, layer, rows, plan, lse)
-    prefill(setup, query, layer, rows, Queries.of([1] * len(rows.host_lens), setup.device))
+    prefill(setup, query, layer, rows, Queries.of([1], setup.device))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
     setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])
     return launches
@@ -179,7 +177,7 @@ def _layer(variant: Variant) -> Layer:
 
 
 def _rows(variant: Variant) -> Rows:
-    lens = np.full(1 if variant.is_split else WHOLE_SEQS, SEQ_LEN, dtype=np.int32)
-    paged = torch.zeros((len(lens), 1), dtype=torch.int32)
-    table = torch.zeros(len(lens), dtype=torch.int64) if variant.page_size is None else paged
+    lens = np.array([SEQ_LEN], dtype=np.int32)
+    paged = torch.zeros((1, 1), dtype=torch.int32)
+    table = torch.zeros(1, dtype=torch.int64) if variant.page_size is None else paged
     return Rows(table=table, seq_lens=torch.from_numpy(lens), host_lens=lens)

@@ -24,8 +24,9 @@ from bench.compare.verdicts.comparison import Comparison, compare
 from bench.compare.verdicts.rules import Rules
 from bench.measure.turns import variable
 from bench.plan.points import Plan
-from bench.rows.record import is_pending, write_json
-from bench.rows.run_folder import PARTS
+from bench.rows.json_file import write_json
+from bench.rows.record import is_pending
+from bench.rows.run_folder import FOLDERS
 from bench.runner.process.server import Server
 from bench.runner.round import TENSOR_MODULES, Round, probe, server_environment
 from bench.runner.session import Session
@@ -57,7 +58,7 @@ def run_pool(plans: Mapping[str, Plan], pool: Path, rounds: int) -> None:
         rounds: of each side.
     """
     for side, plan in plans.items():
-        for part in PARTS:
+        for part in FOLDERS:
             (pool / side / part).mkdir(parents=True, exist_ok=True)
         write_json(pool / side / "plan.json", dataclasses.replace(plan, replicates=rounds).to_json())
     pending = [number for number in range(rounds) if _pending(plans, pool, number)]

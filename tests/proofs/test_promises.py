@@ -12,7 +12,7 @@ from bench.ab.rounds import merge, requests_of
 from bench.compare import Rules, Side, compare
 from bench.compare.verdicts.confirm import confirmed, flagged
 from bench.compare.verdicts.noise import measured_floor
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from impls.policies import PagePool
 from tests.proofs.pool import comparisons, flagged_ratio, rates
 from tests.proofs.synthetic import NOISES, interleaved, made_side, promises

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.rows.columns import NAMES
-from bench.rows.record import read_row, row_path, write_json, write_row
+from bench.rows.json_file import write_json
+from bench.rows.record import read_row, row_path, write_row
 
 
 def row(**changes: object) -> dict[str, object]:

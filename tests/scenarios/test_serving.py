@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from bench.config import ServingScenario, build
+from bench.config import build
+from bench.config.serving import ServingScenario
 from bench.rows.record import complete
 from bench.rows.result import Answer
 from bench.runner.row import make_row
+from bench.scenarios.bookkeeping import PARTS
 from bench.scenarios.exact_statistics import weighted_percentile
-from bench.scenarios.serving.cost import Work, roofline
+from bench.scenarios.serving.cost import StepWork, roofline
 from bench.scenarios.serving.engines.steps import PlainReplay
 from bench.scenarios.serving.metrics import gap_columns, gap_lengths, latencies, latency_samples
-from bench.scenarios.serving.record import PARTS, Gaps, Record
+from bench.scenarios.serving.record import Gaps, Record
 from bench.scenarios.serving.scenario import run_serving
 from impls.interface import Unsupported
 from impls.policies import POLICIES
@@ -117,7 +119,7 @@ def test_one_request_alone_is_the_sum_of_its_steps(policy: str) -> None:
 
 def test_waiting_with_one_slot_is_that_of_an_m_d_1_queue() -> None:
     """Mean wait = ρ S / 2 (1 − ρ) with constant service S (Pollaczek and Khinchine), within 4 standard errors."""
-    service_fs = COST.step_fs(Work(tokens=4, context=0, pairs=10))
+    service_fs = COST.step_fs(StepWork(tokens=4, context=0, pairs=10))
     load, requests, batches = 0.6, 40_000, 40
     gaps = np.random.default_rng(5).exponential(service_fs / load, size=requests)
     arrivals = np.cumsum(gaps).astype(np.int64).tolist()
@@ -232,7 +234,7 @@ def test_a_roofline_by_hand() -> None:
     assert cost.weights_fs == round(2 * 12_853_473_280 / read * 1e15)
     assert cost.link_fs == 0
     assert cost.swap_page_fs == round(16 * 819_200 / 31.5e9 * 1e15) + 80 * 6 * 10**9
-    assert cost.step_fs(Work(tokens=1, context=1000)) == 3660 * 10**9 + cost.weights_fs + 1000 * cost.context_fs
+    assert cost.step_fs(StepWork(tokens=1, context=1000)) == 3660 * 10**9 + cost.weights_fs + 1000 * cost.context_fs
 
 
 def test_sequences_of_a_request_share_its_prompt() -> None:

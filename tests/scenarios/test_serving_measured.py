@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from bench.config import build
 from bench.scenarios.serving.cost import roofline
-from bench.scenarios.serving.measured import Measured, line, with_measured_attention
+from bench.scenarios.serving.measured import MeasuredStep, line, with_measured_attention
 from bench.scenarios.serving.scenario import run_serving
 from tests.conftest import Run
 from tests.support.points import Composed, plan_of
@@ -54,7 +54,7 @@ def test_the_line_is_what_was_measured(tmp_path: Path) -> None:
 def test_the_line_has_the_least_squares_of_the_relative_errors(rows: list[tuple[int, float]], expected: str) -> None:
     tokens, times = np.array(rows, dtype=np.float64).T
     terms, _ = nnls(np.stack([1 / times, tokens / times], axis=1), np.ones_like(times))
-    assert line(tuple(Measured(*row) for row in rows)) == pytest.approx(terms.tolist(), rel=1e-12, abs=1e-15)
+    assert line(tuple(MeasuredStep(*row) for row in rows)) == pytest.approx(terms.tolist(), rel=1e-12, abs=1e-15)
     places = {"falls below zero without tokens": (False, True), "falls with the tokens": (True, False)}
     assert tuple(terms > 0) == places.get(expected, (True, True))
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows.columns import NAMES
-from bench.rows.record import write_json, write_row
+from bench.rows.json_file import write_json
+from bench.rows.record import write_row
 from bench.rows.table import load_rows, write_table
 from tests.support.sides import FACTS, row
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from bench.config import ServingScenario
+from bench.config.serving import ServingScenario
 from bench.scenarios.serving.cost import StepCost
 from bench.scenarios.serving.engines.events import EventReplay
 from bench.scenarios.serving.engines.steps import PlainReplay

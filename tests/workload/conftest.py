@@ -19,7 +19,7 @@ def fixture_trace() -> Callable[[str], str]:
 
 @pytest.fixture
 def published_trace() -> Callable[[str], str]:
-    """Path of a published trace by its file name; skips where it is absent."""
+    """Return the path of a published trace by its file name. Skip where it is absent."""
 
     def find(name: str) -> str:
         path = PUBLISHED / name

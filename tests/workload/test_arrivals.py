@@ -1,4 +1,4 @@
-"""Arrivals: the true rate, the asked variation, and nothing that depends on how many are drawn."""
+"""Arrivals: the true rate, the configured variation, and independence of the number drawn."""
 
 from __future__ import annotations
 
@@ -46,5 +46,5 @@ def test_a_saturated_queue_is_there_at_once() -> None:
 
 
 def test_a_duration_in_which_nobody_comes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"scenario.duration_s=0.001 ends before anybody arrives"):
+    with pytest.raises(ValueError, match=r"scenario.duration_s=0.001 ends before the first arrival"):
         times("poisson", rate=0.01, duration_s=0.001)

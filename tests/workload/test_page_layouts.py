@@ -1,4 +1,4 @@
-"""Page layouts: always a permutation, and the pages of each sequence exactly where the name says."""
+"""Page layouts: always a permutation, and the pages of each sequence exactly where the layout puts them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_shuffled_is_seeded_and_scatters() -> None:
 
 @pytest.mark.parametrize("layout", ["aged", "shared_prefix", "nope"])
 def test_what_is_no_order_is_refused(layout: str) -> None:
-    with pytest.raises(ValueError, match=f"layout={layout} is no order of pages"):
+    with pytest.raises(ValueError, match=f"layout={layout} must be contiguous, interleaved or shuffled"):
         page_order(layout, pages_per_seq=[1], num_pages=1, seed=0)
 
 

@@ -104,8 +104,8 @@ def test_blank_lines_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
         (f"{AZURE}\n", "has no requests"),
         ("", "is empty"),
         ("\n \n", "is empty"),
-        ("a,b,c\n1,2,3\n", "begins with 'a,b,c', which is no known trace; known are Azure .* Mooncake"),
-        ('{"a": 1}\n', "no known trace"),
+        ("a,b,c\n1,2,3\n", "begins with 'a,b,c', which is no known format. The known formats are Azure .* Mooncake"),
+        ('{"a": 1}\n', "no known format"),
         ("{broken\n", "line 1: is not JSON"),
         (f"{MOONCAKE}\n[]\n", "line 2: must be a JSON object"),
         (f"{MOONCAKE}\n{MOONCAKE[:-9]}\n", "line 2: is not JSON"),
@@ -154,7 +154,7 @@ def test_a_missing_file_a_folder_and_a_torn_archive_are_named(
 def test_a_binary_file_is_no_known_trace(tmp_path: Path) -> None:
     binary = tmp_path / "trace.parquet"
     binary.write_bytes(b"PAR1" + bytes(range(256)))
-    with pytest.raises(TraceError, match="no known trace"):
+    with pytest.raises(TraceError, match="no known format"):
         load_trace(str(binary))
 
 

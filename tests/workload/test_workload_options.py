@@ -29,7 +29,7 @@ def test_an_option_is_its_dataclass_written_out(name: str) -> None:
     assert text.startswith(f"# python bench/run.py -m workload={name}")
     values = yaml.safe_load(text)
     fields = {field.name: field.default for field in dataclasses.fields(MEMBERS[name])}
-    if MEMBERS[name] is QuantileWorkload:  # its options are its values; it has no defaults
+    if MEMBERS[name] is QuantileWorkload:  # its options are its values. It has no defaults
         fields = dict.fromkeys(fields) | {key: value for key, value in values.items() if key in fields}
     assert list(values.items()) == list(fields.items())
 

@@ -1,4 +1,4 @@
-"""A comparison in the formats of other tools: our JSON, JUnit XML, github-action-benchmark, Bencher."""
+"""A comparison as our JSON and in formats of other tools: JUnit XML, github-action-benchmark, Bencher."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bench.compare.verdicts.join import FAILED, MISSING
 from bench.compare.verdicts.rules import INCONCLUSIVE, INSUFFICIENT, REGRESSED
 
 COMPARISON_SCHEMA = 1
-"""Version of ``to_json``'s format, raised when a field changes its meaning or goes."""
+"""Version of the format of ``to_json``. It rises when a field changes its meaning or disappears."""
 
 SCHEMA_FILE = Path(__file__).with_name("comparison.schema.json")
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything that was found, as ``comparison.schema.json`` describes it."""
+    """Return the whole comparison, as ``comparison.schema.json`` describes it."""
     rules = comparison.rules
     return {
         "schema_version": COMPARISON_SCHEMA,
@@ -46,19 +46,19 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def junit(comparison: Comparison) -> str:
-    """One test case per verdict and per point without one: regressed fails, undecided is skipped."""
+    """Return one test case per verdict and per point without one. Regressed fails, inconclusive is skipped."""
     verdicts, points = comparison.verdicts, comparison.points
     troubled = points[points["outcome"].isin([MISSING, FAILED])]
     suite = ET.Element("testsuite", name="compare_runs")
     for row in records(verdicts):
         case = ET.SubElement(suite, "testcase", classname=row["point"], name=row["metric"])
-        told = f"{row['metric']} {change(row['ratio'])}: {row['reason']}"
+        text = f"{row['metric']} {change(row['ratio'])}: {row['reason']}"
         if row["verdict"] == REGRESSED:
-            ET.SubElement(case, "failure", message=told)
+            ET.SubElement(case, "failure", message=text)
         elif row["lost"]:
-            ET.SubElement(case, "error", message=told)
+            ET.SubElement(case, "error", message=text)
         elif row["verdict"] in (INCONCLUSIVE, INSUFFICIENT):
-            ET.SubElement(case, "skipped").text = f"{row['verdict']}: {told}"  # Jenkins's schema allows it no attribute
+            ET.SubElement(case, "skipped").text = f"{row['verdict']}: {text}"  # no attribute in Jenkins's schema
     for row in records(troubled):
         case = ET.SubElement(suite, "testcase", classname=row["point"], name=row["outcome"])
         ET.SubElement(case, "error", message=f"{row['outcome']}: {row['why']}")
@@ -74,11 +74,11 @@ def junit(comparison: Comparison) -> str:
 
 
 def action_benchmark(comparison: Comparison, better: str) -> list[dict[str, Any]]:
-    """What github-action-benchmark reads as ``customSmallerIsBetter`` or ``customBiggerIsBetter``.
+    """Return the input of github-action-benchmark for ``customSmallerIsBetter`` or ``customBiggerIsBetter``.
 
     Args:
-        comparison: whose candidate to tell.
-        better: ``lower`` or ``higher``: its file holds metrics of one direction.
+        comparison: the comparison, whose candidate is written.
+        better: ``lower`` or ``higher``. A file has metrics of one direction.
     """
     rows = _numbers(comparison)
     return [
@@ -94,7 +94,7 @@ def action_benchmark(comparison: Comparison, better: str) -> list[dict[str, Any]
 
 
 def bencher(comparison: Comparison) -> dict[str, dict[str, dict[str, float]]]:
-    """Bencher's metric format: the candidate's values; around a time, base × the interval of the ratio."""
+    """Return Bencher's metric format: values of the candidate, and for times base × the interval of the ratio."""
     out: dict[str, dict[str, dict[str, float]]] = {}
     for row in records(_numbers(comparison)):
         measure = {"value": float(row["candidate"])}
@@ -108,12 +108,12 @@ def bencher(comparison: Comparison) -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _numbers(comparison: Comparison) -> pd.DataFrame:
-    """Verdicts on numbers that the candidate has and that have a direction."""
+    """Return verdicts on numbers of the candidate that have a better direction."""
     verdicts = comparison.verdicts
     numeric = pd.to_numeric(verdicts["candidate"], errors="coerce").notna()
     return verdicts[numeric & verdicts["better"].notna()]
 
 
 def dumped(content: Any) -> str:
-    """JSON text; a NaN would be a mistake of ours."""
+    """Return JSON text. A NaN is an internal error."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

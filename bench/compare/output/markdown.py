@@ -1,4 +1,4 @@
-"""A comparison as Markdown, within a size: of a job's summary, or of a comment on a pull request."""
+"""A comparison as Markdown within a size limit, for a job summary or a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from bench.compare.output.words import HEADINGS, banners, cells, count_line, hea
 from bench.compare.verdicts.comparison import Comparison
 
 SUMMARY_BYTES = 1024 * 1024
-"""Of ``$GITHUB_STEP_SUMMARY``, for one step."""
+"""Size limit of ``$GITHUB_STEP_SUMMARY`` for one step."""
 
 COMMENT_BYTES = 64_000
-"""Of a comment on a pull request."""
+"""Size limit of a comment on a pull request."""
 
 RESERVED_BYTES = 200
-"""For the sentence that tells what was cut."""
+"""Space for the sentence that counts the cut lines."""
 
 
 def markdown(comparison: Comparison, *, limit_bytes: int, everything: bool = False) -> str:
-    """The comparison; rows that do not fit are left out, and the text says how many."""
+    """Return the comparison. Rows that do not fit are left out, and the text counts them."""
     sides, how = comparison.sides, "paired" if comparison.paired else "not interleaved"
     head = [
         f"## {headline(comparison)}",

@@ -12,7 +12,7 @@ from bench.compare.verdicts.comparison import Comparison
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write every form into a folder, which is made if absent; returns the files.
+    """Write every format into a folder, which is created if absent. Return the files.
 
     Raises:
         ValueError: the folder cannot be written.
@@ -33,7 +33,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         comparison.verdicts.to_csv(folder / "comparison.csv", index=False)
         texted = comparison.verdicts.astype(
             {"base": "string", "candidate": "string"}
-        )  # counters and texts in one column
+        )  # a column can contain counters and texts
         texted.to_parquet(folder / "comparison.parquet", index=False)
         drawn = _draw(comparison, folder)
     except OSError as error:
@@ -42,7 +42,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def _draw(comparison: Comparison, folder: Path) -> list[Path]:
-    """The forest plot, where there is an interval to draw."""
+    """Draw the forest plot if there is an interval."""
     from bench.compare.output.forest import FOREST  # takes seconds to import
     from bench.reports.figures.style import save
 
@@ -51,7 +51,7 @@ def _draw(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def append_summary(comparison: Comparison, environ: Mapping[str, str] = os.environ) -> None:
-    """Append to ``$GITHUB_STEP_SUMMARY``, if GitHub set one, what of its size is left."""
+    """Append the comparison to ``$GITHUB_STEP_SUMMARY``, if it is set, within the rest of its size limit."""
     path = environ.get("GITHUB_STEP_SUMMARY")
     if path:
         summary = Path(path)

@@ -1,4 +1,4 @@
-"""A comparison for a terminal: worst first."""
+"""Print a comparison on a terminal, worst first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.runner.progress import PLAIN_WIDTH
 STYLES = {REGRESSED: "bold red", IMPROVED: "green", INCONCLUSIVE: "yellow", INSUFFICIENT: "yellow"}
 
 MOST_ROWS = 60
-"""Of a table on a terminal; the files hold all."""
+"""Most rows of a table on a terminal. The files have all rows."""
 
 
 def show(comparison: Comparison, *, everything: bool) -> None:
@@ -24,7 +24,7 @@ def show(comparison: Comparison, *, everything: bool) -> None:
     for line in banners(comparison):
         console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
     rows = shown(comparison, everything=everything)
-    # The means stand at the end: a cut must not lose them.
+    # The means are at the end, and a cut must not lose them.
     means = rows["key"].isin(comparison.means["key"])
     listed = rows[~means] if everything else rows[~means].head(MOST_ROWS)
     table = Table(*HEADINGS)
@@ -34,7 +34,7 @@ def show(comparison: Comparison, *, everything: bool) -> None:
     if table.row_count:
         console.print(table)
     cut = int((~means).sum()) - len(listed)
-    lines = [f"{cut} more rows are not shown; --all shows them"] if cut else []
+    lines = [f"{cut} more rows are not shown. --all shows them"] if cut else []
     for line in [*lines, *_first(trouble(comparison)), count_line(comparison), headline(comparison)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""What every form of a comparison says in the same words."""
+"""Texts that all output formats of a comparison share."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ HEADINGS = ("verdict", "point", "metric", "base", "candidate", "change", "interv
 
 
 def headline(comparison: Comparison) -> str:
-    """The outcome in one line."""
+    """Return the outcome in one line."""
     code = comparison.exit_code
     why = ""
     if code == EXIT_NOT_COMPARABLE:
-        why = f": the machines differ ({'; '.join(comparison.machines.refused)})"
+        why = f": the machines differ ({', '.join(comparison.machines.refused)})"
     elif comparison.is_empty:
         if not comparison.counts[COMPARED]:
             why = ": nothing was compared, no point matched"
         elif comparison.verdicts.empty:
             why = ": nothing was decided, the base measured none of the metrics to judge"
         else:
-            why = ": nothing was decided, no metric had pairs enough"
+            why = ": nothing was decided, no metric had enough pairs"
     return f"{MEANING[code]} (exit {code}){why}"
 
 
 def count_line(comparison: Comparison) -> str:
-    """The counts, always all of them."""
+    """Return all counts in one line."""
     counts = comparison.counts
     verdicts = ", ".join(f"{counts[name]} {name}" for name in VERDICTS)
     points = f"{counts[COMPARED]} compared, {counts[MISSING]} missing, {counts[FAILED]} failed"
     more = "".join(f", {counts[name]} {name.replace('_', ' ')}" for name in ("not_run", "new") if counts[name])
-    lost = f"; {counts['lost']} metrics lost" if counts["lost"] else ""
-    return f"points: {points}{more}; verdicts: {verdicts}{lost}"
+    lost = f", {counts['lost']} metrics lost" if counts["lost"] else ""
+    return f"points: {points}{more}. Verdicts: {verdicts}{lost}"
 
 
 def banners(comparison: Comparison) -> list[str]:
-    """Warnings above the table."""
+    """Return the warnings above the table."""
     allowed = [f"differs, and was allowed to: {what}" for what in comparison.machines.allowed]
     refused = [f"times and bytes are not compared: {what}" for what in comparison.machines.refused]
     return [*refused, *allowed, *comparison.notes]
 
 
 def trouble(comparison: Comparison) -> list[str]:
-    """One line per point that is missing or failed."""
+    """Return one line per point that is missing or failed."""
     points = comparison.points[comparison.points["outcome"].isin([MISSING, FAILED])]
     return [
         f"{outcome}: {point} ({why})"
@@ -67,14 +67,14 @@ def trouble(comparison: Comparison) -> list[str]:
 
 
 def shown(comparison: Comparison, *, everything: bool) -> pd.DataFrame:
-    """Verdicts to list, worst first, the means last; what is the same only where asked."""
+    """Return the verdicts to list, worst first, the means last. ``same`` is listed only with ``everything``."""
     rows = pd.concat([comparison.verdicts, comparison.means], ignore_index=True)
     is_mean = rows["key"].isin(comparison.means["key"]) if len(comparison.means) else rows["key"].ne(rows["key"])
     return rows if everything else rows[rows["verdict"].ne(SAME) | is_mean]
 
 
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """One line of the table, under ``HEADINGS``."""
+    """Return one line of the table, under ``HEADINGS``."""
     return [
         row["verdict"],
         row["point"],
@@ -91,7 +91,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def value(metric: str, number: Any) -> str:
-    """A value as people read it."""
+    """Return a value as text for people."""
     if number is None or pd.isna(number):
         return "–"
     if isinstance(number, str):
@@ -102,7 +102,7 @@ def value(metric: str, number: Any) -> str:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows with plain values; null is ``None``, as in JSON, which has no NaN."""
+    """Return rows with plain values. Null is ``None``, because JSON has no NaN."""
     columns = {str(name): frame[name].astype(object).where(frame[name].notna(), None) for name in frame}
     return [
         dict(zip(columns, row, strict=True)) for row in zip(*(map(_plain, c) for c in columns.values()), strict=True)
@@ -114,17 +114,17 @@ def _plain(value: Any) -> Any:
 
 
 def change(ratio: Any) -> str:
-    """A ratio as a signed percentage."""
+    """Return a ratio as a signed percentage."""
     return "" if pd.isna(ratio) else f"{100 * (ratio - 1):+.1f} %"
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """Both ends of an interval."""
+    """Return both ends of an interval as text."""
     if pd.isna(row["ratio_low"]):
         return ""
     return f"{change(row['ratio_low'])} … {change(row['ratio_high'])}"
 
 
 def percent(fraction: Any) -> str:
-    """A fraction as a percentage."""
+    """Return a fraction as a percentage."""
     return "" if pd.isna(fraction) else f"± {100 * fraction:.1f} %"

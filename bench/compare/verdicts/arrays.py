@@ -18,7 +18,7 @@ NULL = -1
 
 
 @dataclass(frozen=True)
-class Rows:
+class SideRows:
     """The ok rows of one side whose keys are compared, one per key and fork server.
 
     Attributes:
@@ -31,24 +31,24 @@ class Rows:
 
     @cached_property
     def place(self) -> NDArray[np.intp]:
-        """Of each row: the place of its key."""
+        """The place of the key of each row."""
         return self.keys.get_indexer(pd.Index(self.table["key"]))
 
     @cached_property
     def measured(self) -> set[str]:
-        """Columns with a value in some row."""
+        """Columns that have a value in at least one row."""
         there = self.table.notna().any()
         return set(there.index[there])
 
     @cached_property
     def first(self) -> NDArray[np.intp]:
-        """Of each key: its first row."""
+        """The first row of each key."""
         first = np.full(len(self.keys), len(self.place), dtype=np.intp)
         np.minimum.at(first, self.place, np.arange(len(self.place)))
         return first
 
     def logs(self, column: str, replicates: pd.Index) -> NDArray[np.float64]:
-        """``[keys, replicates]``: logs of a column; NaN where there is no row, or no value above zero."""
+        """Return logs of a column, ``[keys, replicates]``. NaN where there is no row, or no value above zero."""
         values = self.table[column].to_numpy(dtype=float, na_value=np.nan)
         out = np.full((len(self.keys), len(replicates)), np.nan)
         columns = replicates.get_indexer(pd.Index(self.table["replicate"]))
@@ -59,38 +59,38 @@ class Rows:
         return out
 
     def medians(self, column: str) -> NDArray[np.float64]:
-        """By key: the median of its rows' values."""
+        """Return the median of the values of each key."""
         values = self.table[column].to_numpy(dtype=float, na_value=np.nan)
         return pd.Series(values).groupby(self.place).median().reindex(range(len(self.keys))).to_numpy()
 
     def settled(self, codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Of each key: the code of its first row, and whether all of its rows have it."""
+        """Return the code of the first row of each key, and whether all of its rows have this code."""
         value = codes[self.first]
         agrees = np.ones(len(self.keys), dtype=bool)
         np.logical_and.at(agrees, self.place, codes == value[self.place])
         return value, agrees
 
 
-def rows_of(side: Side, keys: pd.Index) -> Rows:
-    """The comparable rows of a side.
+def rows_of(side: Side, keys: pd.Index) -> SideRows:
+    """Return the comparable rows of a side.
 
-    The replicate is the process: rows of one key whose processes came from the same fork server
-    share load addresses and hash seed, and the first stands for them all.
+    The replicate is the process. Rows of one key whose processes came from the same fork server
+    share load addresses and hash seed, so only the first is used.
     """
     table = side.table
     table = table[table["status"].eq("ok") & table["key"].isin(keys)].sort_values("replicate", kind="stable")
     servers = table["server_id"].fillna("unknown")
-    return Rows(table[~pd.DataFrame({"key": table["key"], "server": servers}).duplicated()], keys)
+    return SideRows(table[~pd.DataFrame({"key": table["key"], "server": servers}).duplicated()], keys)
 
 
 def codes(
-    base: Rows, candidate: Rows, column: str, rel_tolerance: float = 0.0
+    base: SideRows, candidate: SideRows, column: str, rel_tolerance: float = 0.0
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return a column of both sides as whole numbers that are equal where its values are.
 
     Args:
         base: rows that have the column.
-        candidate: rows that have it, too.
+        candidate: rows that also have it.
         column: its name.
         rel_tolerance: how far a value may be from the base's first value of the same key and still equal it. Above 0
             the column must hold numbers.

@@ -1,4 +1,4 @@
-"""Two tables in, verdicts out. Nothing here reads a file, a clock or an environment."""
+"""Compute verdicts from two tables. This module reads no file, clock or environment."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pandas as pd
 
 from bench.cli.exits import EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSED
 from bench.compare.side import NOT_RUN, Side
-from bench.compare.verdicts.arrays import Rows, rows_of
+from bench.compare.verdicts.arrays import SideRows, rows_of
 from bench.compare.verdicts.exact import judge_exact
 from bench.compare.verdicts.join import COMPARED, FAILED, MISSING, NEW, comparable_keys, join
 from bench.compare.verdicts.machines import Mismatch, described, mismatch
 from bench.compare.verdicts.noisy import judge_noisy
 from bench.compare.verdicts.rules import INCONCLUSIVE, INSUFFICIENT, REGRESSED, VERDICTS, Rules
 
-COLUMNS: Mapping[str, str] = {
+VERDICT_COLUMNS: Mapping[str, str] = {
     "key": "object",
     "point": "object",
     "metric": "object",
@@ -40,18 +40,18 @@ COLUMNS: Mapping[str, str] = {
     "reason": "object",
     "lost": "bool",
 }
-"""Columns of ``Comparison.verdicts`` and ``means``. Fractions (``floor, spread, detectable``) are of the value: 0.02 is
-2 %; ``ratio`` is candidate / base whatever is better."""
+"""Columns of ``Comparison.verdicts`` and ``means``. Fractions (``floor, spread, detectable``) are relative,
+0.02 is 2 %. ``ratio`` is candidate / base for either direction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What comparing two runs found.
+    """The result of comparing two runs.
 
     Attributes:
-        rules: how it was done.
-        sides: what is known of base and candidate.
-        paired: the runs were interleaved, so that replicates are pairs.
+        rules: rules of the comparison.
+        sides: description of base and candidate.
+        paired: whether the runs were interleaved, so that replicates are pairs.
         points: by key, every point of either side and its outcome (``bench.compare.verdicts.join``).
         verdicts: one row per compared point and metric, worst first.
         means: the geometric mean over the points, one row per metric.
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many verdicts and points of each kind."""
+        """Number of verdicts and points of each kind."""
         verdicts, outcomes = self.verdicts["verdict"].value_counts(), self.points["outcome"].value_counts()
         counts = {name: int(verdicts.get(name, 0)) for name in VERDICTS}
         counts |= {name: int(outcomes.get(name, 0)) for name in (COMPARED, MISSING, FAILED, NOT_RUN, NEW)}
@@ -78,12 +78,12 @@ class Comparison:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing was decided: no point matched, or no metric had pairs enough."""
+        """Whether nothing was decided: no point matched, or no metric had enough pairs."""
         return not (self.verdicts["verdict"] != INSUFFICIENT).any()
 
     @property
     def exit_code(self) -> int:
-        """5 not comparable, 4 incomplete, 3 regressed, 6 inconclusive (if asked), 0: in this order."""
+        """The first that applies: 5 not comparable, 4 incomplete, 3 regressed, 6 inconclusive (on request), 0."""
         counts = self.counts
         if self.machines.refused:
             return EXIT_NOT_COMPARABLE
@@ -100,13 +100,13 @@ def compare(base: Side, candidate: Side, rules: Rules, noise: Mapping[str, float
     """Compare two runs.
 
     Args:
-        base: what is there.
-        candidate: what may replace it.
-        rules: how to compare.
-        noise: by metric, the floor that the same code showed against itself, as a fraction.
+        base: the present side.
+        candidate: the side that may replace it.
+        rules: rules of the comparison.
+        noise: measured A/A floor by metric, as a fraction.
 
     Raises:
-        ValueError: the rules name a fact that is none.
+        ValueError: the rules name an unknown fact.
     """
     points = join(base, candidate, rules)
     keys = comparable_keys(points, base, candidate)
@@ -131,8 +131,8 @@ def compare(base: Side, candidate: Side, rules: Rules, noise: Mapping[str, float
 
 
 def _presented(found: pd.DataFrame, labels: pd.Series | None) -> pd.DataFrame:
-    """The columns that readers see: logs that were turned so that above 0 is worse become plain ratios."""
-    out = found.reindex(columns=[*COLUMNS, "effect", "low", "high"])
+    """Return the public columns. Logs, where above 0 is worse, become plain ratios."""
+    out = found.reindex(columns=[*VERDICT_COLUMNS, "effect", "low", "high"])
     sign = np.where(out["better"].eq("higher"), -1.0, 1.0)
     ends = np.exp(np.stack([sign * out["low"].to_numpy(float), sign * out["high"].to_numpy(float)]))
     out["ratio"] = np.exp(sign * out["effect"].to_numpy(float))
@@ -142,32 +142,32 @@ def _presented(found: pd.DataFrame, labels: pd.Series | None) -> pd.DataFrame:
     out["point"] = out["key"] if labels is None else out["key"].map(labels)
     out["lost"] = out["lost"].eq(True)
     out["ratio"] = out["ratio"].where(out["kind"].ne("exact"), _plain_ratio(out))
-    return out[list(COLUMNS)].astype(dict(COLUMNS))
+    return out[list(VERDICT_COLUMNS)].astype(dict(VERDICT_COLUMNS))
 
 
 def _plain_ratio(out: pd.DataFrame) -> pd.Series:
-    """Candidate / base of counters."""
+    """Return candidate / base of counters."""
     base, candidate = (pd.to_numeric(out[name], errors="coerce").astype(float) for name in ("base", "candidate"))
     return (candidate / base).where(base != 0)
 
 
 def worst_first(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """By verdict; counters before what is noisy; the larger change first."""
+    """Sort by verdict, then counters before noisy metrics, then the larger change first."""
     rank = verdicts["verdict"].map({name: place for place, name in enumerate(VERDICTS)})
     size = np.log(verdicts["ratio"].to_numpy(dtype=float, na_value=np.nan, copy=True))
     order = pd.DataFrame({"rank": rank, "exact": verdicts["kind"].ne("exact"), "size": -np.abs(size)})
     return verdicts.loc[order.sort_values(["rank", "exact", "size"], kind="stable").index].reset_index(drop=True)
 
 
-def _notes(rows: tuple[Rows, Rows], verdicts: pd.DataFrame, *, paired: bool) -> list[str]:
+def _notes(rows: tuple[SideRows, SideRows], verdicts: pd.DataFrame, *, paired: bool) -> list[str]:
     notes = []
     base, candidate = (side.table for side in rows)
     if set(base["server_id"].dropna()) & set(candidate["server_id"].dropna()):
-        notes.append("both sides hold rows of the same processes: a run compared with itself shows nothing")
+        notes.append("both sides contain rows of the same processes: a run compared with itself shows nothing")
     timed = verdicts["kind"].ne("exact").any() if len(verdicts) else False
     if timed and not paired:
         notes.append(
-            "the runs were not interleaved: what drifted between them counts as a difference; scripts/ab.py makes pairs"
+            "the runs were not interleaved: drift between them counts as a difference. scripts/ab.py makes pairs"
         )
     for name, table in (("base", base), ("candidate", candidate)):
         doubtful = int(table["fitness"].eq("doubtful").sum())

@@ -1,4 +1,4 @@
-"""A second look at what was flagged, with fresh runs: chance seldom strikes twice."""
+"""A second look at flagged points with fresh runs, because a false alarm seldom repeats."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bench.compare.verdicts.rules import IMPROVED, REGRESSED
 
 
 def flagged(comparison: Comparison) -> list[str]:
-    """Keys to run again: those with a time or a size that is regressed or improved; counters need no second look.
+    """Return the keys to run again: a time or a size is regressed or improved. Counters need no second look.
 
-    A flagged geometric mean asks for every point that it was taken over.
+    A flagged geometric mean adds every point that it covers.
     """
     verdicts = comparison.verdicts
     means = comparison.means.loc[_is_flagged(comparison.means), "metric"]
@@ -22,16 +22,16 @@ def flagged(comparison: Comparison) -> list[str]:
 
 
 def confirmed(first: Comparison, second: Comparison) -> Comparison:
-    """The first comparison, where the second has the last word on what was flagged, and on nothing else.
+    """Return the first comparison, with flagged verdicts replaced by those of the second.
 
-    What was not flagged keeps its verdict even where it was run again beside something else: a second look clears or
-    confirms, and brings no new chances of a false alarm.
+    Other verdicts stay, even if their point was run again. A second look clears or confirms, and adds no new chances of
+    a false alarm.
     """
     verdicts = _replaced(first.verdicts, second.verdicts, ["key", "metric"])
     verdicts["point"] = verdicts["key"].map(first.points["point"])
     points = first.points.copy()
     points.update(second.points[["outcome", "why"]][second.points["outcome"].isin(["missing", "failed"])])
-    note = f"{len(second.points)} points were run again; what was flagged has the times and sizes of this second look"
+    note = f"{len(second.points)} points were run again. Flagged verdicts use the times and sizes of this second look"
     return dataclasses.replace(
         first,
         verdicts=worst_first(verdicts),
@@ -46,7 +46,7 @@ def _is_flagged(rows: pd.DataFrame) -> pd.Series:
 
 
 def _replaced(first: pd.DataFrame, second: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The rows of the first, those that it flagged taken from the second."""
-    asked = _is_flagged(first)
-    again = pd.MultiIndex.from_frame(second[by]).isin(pd.MultiIndex.from_frame(first.loc[asked, by]))
-    return pd.concat([first[~asked], second[again]], ignore_index=True)
+    """Return the rows of the first, with flagged rows taken from the second."""
+    flagged_rows = _is_flagged(first)
+    again = pd.MultiIndex.from_frame(second[by]).isin(pd.MultiIndex.from_frame(first.loc[flagged_rows, by]))
+    return pd.concat([first[~flagged_rows], second[again]], ignore_index=True)

@@ -1,6 +1,6 @@
-"""How the runs were made, and the t-test that belongs to it: pairs run A B B A, or two sides run apart.
+"""The design of the runs and its t-test: interleaved pairs (A B B A), or two separate sides.
 
-Arrays are ``[points, runs]`` of natural logarithms, turned so that above 0 is worse.
+Arrays are ``[points, runs]`` of natural logarithms. Above 0 is worse.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Alternative = Literal["greater", "less"]
 
 
 class Design(Protocol):
-    """Runs of many points, of equally many runs each.
+    """Runs of many points, with the same number of runs each.
 
     Attributes:
-        values: what a bootstrap resamples: one array of paired log ratios, or those of the candidate and of the base.
-        pairs: runs of the side that has fewer.
-        degrees: of freedom.
+        values: arrays that a bootstrap resamples: paired log ratios, or logs of the candidate and of the base.
+        pairs: number of runs of the side with fewer runs.
+        degrees: degrees of freedom.
     """
 
     values: list[Floats]
@@ -32,34 +32,34 @@ class Design(Protocol):
     degrees: int
 
     def take(self, rows: NDArray[np.bool_]) -> Design:
-        """Some of the points."""
+        """Return some of the points."""
 
     def variance(self) -> Floats:
-        """Between runs of one side."""
+        """Return the variance between runs of one side."""
 
     def error(self) -> Floats:
-        """Standard error of the mean effect."""
+        """Return the standard error of the mean effect."""
 
     def p_value(self, effect: float, alternative: Alternative) -> Floats:
-        """One-sided, of the hypothesis that the mean effect is ``effect`` or less (``less``: or more)."""
+        """Return the one-sided p-value that the mean effect is at most ``effect`` (``less``: at least)."""
 
     def interval(self, confidence: float) -> tuple[Floats, Floats]:
-        """Of the mean effect."""
+        """Return the interval of the mean effect."""
 
 
 class Interleaved:
-    """Paired log ratios of runs that took turns: A B, B A, and so on.
+    """Paired log ratios of interleaved runs: A B, B A, and so on.
 
-    This is an AB/BA crossover. A steady drift adds to the ratio where the base ran first and takes as much from it
-    where the candidate did, so the effect is the mean of the two orders' means, and scatter is counted about the mean
-    of each order, for one degree of freedom (Hills and Armitage 1979, British Journal of Clinical Pharmacology 8:7-20).
-    The p-value is that of the plain pairs: the very small ones that many points need hang on degrees of freedom far
-    more than an interval does, and drift can only make them larger.
+    This is an AB/BA crossover. A steady drift adds to the ratio if the base ran first, and subtracts the same amount if
+    the candidate ran first. Therefore the effect is the mean of the means of both orders, and scatter is taken about
+    the mean of each order. This costs one degree of freedom (Hills and Armitage 1979, British Journal of Clinical
+    Pharmacology 8:7-20). The p-value uses the plain pairs. Very small p-values, which many points need, depend on
+    degrees of freedom far more than an interval does, and drift can only make them larger.
 
     Args:
-        base_first: of pairs in which the base ran first.
-        candidate_first: of the others. Where one order is absent, or there are only two pairs, nothing is known of
-            drift, and the pairs are one sample.
+        base_first: ratios of pairs in which the base ran first.
+        candidate_first: ratios of the other pairs. If one order is absent, or there are only two pairs, drift cannot be
+            estimated, and the pairs are one sample.
     """
 
     def __init__(self, base_first: Floats, candidate_first: Floats) -> None:
@@ -67,8 +67,8 @@ class Interleaved:
         self._ratios = np.concatenate(self._orders, axis=1)
         counts = base_first.shape[1], candidate_first.shape[1]
         self.pairs = sum(counts)
-        self._tells_orders = min(counts) > 0 and self.pairs > 2
-        if self._tells_orders:
+        self._has_both_orders = min(counts) > 0 and self.pairs > 2
+        if self._has_both_orders:
             drift = (base_first.mean(axis=1, keepdims=True) - candidate_first.mean(axis=1, keepdims=True)) / 2
             self.values = [np.concatenate([base_first - drift, candidate_first + drift], axis=1)]
             self.degrees, self._per_pair = self.pairs - 2, sum(1 / count for count in counts) / 4
@@ -81,7 +81,7 @@ class Interleaved:
         return Interleaved(*(values[rows] for values in self._orders))
 
     def variance(self) -> Floats:
-        """See ``Design``: a paired ratio holds the noise of two runs, so one side's is its half."""
+        """See ``Design``. A paired ratio has the noise of two runs, so that of one side is half of it."""
         return self._scatter() / 2
 
     def error(self) -> Floats:
@@ -97,10 +97,10 @@ class Interleaved:
     def interval(self, confidence: float) -> tuple[Floats, Floats]:
         """See ``Design``."""
         with _small_differences():
-            if not self._tells_orders:
+            if not self._has_both_orders:
                 plain: Any = stats.ttest_1samp(self._ratios, 0.0, axis=1).confidence_interval(confidence)
                 return plain.low, plain.high
-            # The difference of the orders' means, the second with its sign turned, is twice the effect.
+            # The difference of the means of both orders, the second with its sign changed, is twice the effect.
             base_first, candidate_first = self._orders
             twice: Any = stats.ttest_ind(base_first, -candidate_first, axis=1).confidence_interval(confidence)
             return twice.low / 2, twice.high / 2
@@ -112,11 +112,11 @@ class Interleaved:
 
 
 class Apart:
-    """Two sides that were not interleaved: Welch's test.
+    """Two sides that were not interleaved. They are compared by Welch's test.
 
     Args:
-        candidate: logs of its runs.
-        base: logs of its runs.
+        candidate: logs of the runs of the candidate.
+        base: logs of the runs of the base.
     """
 
     def __init__(self, candidate: Floats, base: Floats) -> None:
@@ -129,7 +129,7 @@ class Apart:
         return Apart(*(values[rows] for values in self.values))
 
     def variance(self) -> Floats:
-        """See ``Design``: the mean of both sides'."""
+        """See ``Design``. This is the mean of both sides."""
         mean: Floats = np.mean(self._variances(), axis=0)
         return mean
 
@@ -160,7 +160,7 @@ class Apart:
 
 @contextlib.contextmanager
 def _small_differences() -> Iterator[None]:
-    """Runs that agree to a few digits make scipy warn of lost precision, which the floor makes harmless."""
+    """Ignore scipy's warning about lost precision for nearly equal runs, which the floor makes harmless."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Precision loss occurred", RuntimeWarning)
         yield

@@ -1,9 +1,8 @@
-"""Effects, intervals and p-values of many points at once: runs in, a frame out.
+"""Compute effects, intervals and p-values of many points at once, from runs to a frame.
 
-All numbers are natural logarithms of ratios, turned so that above 0 is worse. Intervals and tests
-are scipy's: Student t on the mean below ``rules.bootstrap_from`` pairs, the BCa bootstrap of the
-median from there on (with five pairs a bootstrap of the median is nothing but [min, max]), at the
-level of ``bootstrap_level``.
+All numbers are natural logarithms of ratios. Above 0 is worse. Intervals and tests come from scipy:
+Student t on the mean below ``rules.bootstrap_from`` pairs, and the BCa bootstrap of the median from
+there on, at the level of ``bootstrap_level``. With five pairs a bootstrap of the median is [min, max].
 """
 
 from __future__ import annotations
@@ -23,33 +22,33 @@ from bench.compare.verdicts.rules import Rules
 Floats = NDArray[np.float64]
 
 IDENTICAL = 1e-9
-"""Logarithms that differ by less are equal: no clock resolves a billionth."""
+"""Logarithms that differ by less are equal, because no clock resolves a billionth."""
 
 POWER = 0.8
-"""``detectable`` is the true effect that is found this often."""
+"""``detectable`` is the true effect that is found with this probability."""
 
 CHUNK = 2_000_000
-"""Numbers that one bootstrap holds in memory at once, at most."""
+"""Most numbers that one bootstrap holds in memory at once."""
 
-COLUMNS = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable")
+ESTIMATE_COLUMNS = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable")
 
 
 def estimate(runs: Design, floor: float, rules: Rules) -> pd.DataFrame:
-    """Effect, interval and one-sided p-values of every point.
+    """Return effect, interval and one-sided p-values of every point.
 
     Args:
-        runs: logs, by how they were made.
+        runs: logs of the runs and their design.
         floor: log of the ratio below which no difference counts.
-        rules: how to compare.
+        rules: rules of the comparison.
 
     Returns:
-        One row per point: ``effect, low, high``; ``p_worse`` and ``p_better`` against the floor;
-        ``spread`` between runs of one side; ``detectable``, the effect that would be found with
-        ``POWER``; ``interval``, the method. All but the effect are null below two pairs.
+        One row per point: ``effect, low, high``, ``p_worse`` and ``p_better`` against the floor,
+        ``spread`` between runs of one side, ``detectable`` (the effect that would be found with
+        ``POWER``), and ``interval`` (the method). All but the effect are null below two pairs.
     """
     by_bootstrap = runs.pairs >= rules.bootstrap_from
     effect = _difference(np.median if by_bootstrap else np.mean, runs.values, axis=1)
-    out = pd.DataFrame({name: np.full(len(effect), np.nan) for name in COLUMNS})
+    out = pd.DataFrame({name: np.full(len(effect), np.nan) for name in ESTIMATE_COLUMNS})
     out["effect"], out["interval"] = effect, pd.Series("none", out.index, dtype=object)
     if runs.pairs < 2:
         return out
@@ -61,7 +60,7 @@ def estimate(runs: Design, floor: float, rules: Rules) -> pd.DataFrame:
 
 
 def _fill_constant(out: pd.DataFrame, rows: NDArray[np.bool_], floor: float) -> None:
-    """Where every pair agrees there is nothing to estimate."""
+    """Fill points whose pairs all agree, where nothing needs estimating."""
     effect = out.loc[rows, "effect"]
     out.loc[rows, "low"] = out.loc[rows, "high"] = effect
     out.loc[rows, "p_worse"] = np.where(effect > floor, 0.0, 1.0)
@@ -87,9 +86,9 @@ def _fill_varying(
 
 
 def _reach(degrees: int, rules: Rules, by_bootstrap: bool) -> float:
-    """Standard errors that a true effect must lie beyond the floor to be found with ``POWER``."""
+    """Return how many standard errors beyond the floor a true effect must be to be found with ``POWER``."""
     t = stats.t(degrees)
-    # The median of normal noise scatters more than its mean, by the root of π / 2.
+    # The median of normal noise scatters more than its mean, by a factor of the root of π / 2.
     return float((t.ppf((1 + rules.confidence) / 2) + t.ppf(POWER)) * (np.sqrt(np.pi / 2) if by_bootstrap else 1))
 
 
@@ -103,7 +102,7 @@ def _median_difference(*values: Floats, axis: int = -1) -> Any:
 
 
 def _bootstrap(runs: Design, rules: Rules) -> tuple[Floats, Floats, NDArray[Any]]:
-    """BCa interval of the median; where ties leave it undefined, the percentile interval, which says so."""
+    """Return the BCa interval of the median, or the percentile interval where ties leave BCa undefined."""
     low, high = _interval(runs, rules, "BCa")
     method = np.full(len(low), "bca", dtype=object)
     undefined = ~(np.isfinite(low) & np.isfinite(high))
@@ -114,15 +113,15 @@ def _bootstrap(runs: Design, rules: Rules) -> tuple[Floats, Floats, NDArray[Any]
 
 
 def bootstrap_level(confidence: float, degrees: int) -> float:
-    """The level at which a bootstrap of few runs holds the truth as often as it is asked to.
+    """Return the level at which a bootstrap of few runs has the requested coverage.
 
-    Resamples of n runs scatter as if these were the whole population, so a percentile is a normal quantile where
-    Student's is due; this is the level whose normal quantile is Student's (Hesterberg 2015, The American
+    Resamples of n runs scatter as if these were the whole population, so a percentile is a normal quantile where a
+    Student quantile is needed. This is the level whose normal quantile equals Student's (Hesterberg 2015, The American
     Statistician 69:371-386, on intervals that are too narrow in small samples).
 
     Args:
-        confidence: what is asked for.
-        degrees: of freedom.
+        confidence: requested coverage.
+        degrees: degrees of freedom.
 
     >>> round(bootstrap_level(0.95, 9), 4), round(bootstrap_level(0.95, 10_000), 4)
     (0.9763, 0.95)
@@ -135,7 +134,7 @@ def _interval(runs: Design, rules: Rules, method: Any) -> tuple[Floats, Floats]:
     points = max(1, CHUNK // (rules.resamples * max(values.shape[1] for values in samples)))
     lows, highs = [], []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ties: what they leave undefined is looked for by the caller
+        warnings.simplefilter("ignore")  # about ties. The caller handles the undefined values
         for start in range(0, len(samples[0]), points):
             done = stats.bootstrap(
                 [values[start : start + points] for values in samples],
@@ -146,7 +145,7 @@ def _interval(runs: Design, rules: Rules, method: Any) -> tuple[Floats, Floats]:
                 method=method,
                 n_resamples=rules.resamples,
                 confidence_level=level,
-                rng=np.random.default_rng(0),  # the same runs give the same verdict, every time
+                rng=np.random.default_rng(0),  # equal runs give equal verdicts
             )
             lows.append(np.atleast_1d(done.confidence_interval.low))
             highs.append(np.atleast_1d(done.confidence_interval.high))
@@ -154,7 +153,7 @@ def _interval(runs: Design, rules: Rules, method: Any) -> tuple[Floats, Floats]:
 
 
 def adjusted(p_values: pd.Series) -> pd.Series:
-    """Benjamini–Hochberg over those that are not null."""
+    """Return Benjamini–Hochberg q-values of the p-values that are not null."""
     known = p_values.notna()
     out = pd.Series(np.nan, index=p_values.index)
     if known.any():

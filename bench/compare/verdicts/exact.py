@@ -1,4 +1,4 @@
-"""Counters that are the same on every machine: whole numbers by equality, fractions by ``Column.rel_tolerance``."""
+"""Judge counters that are equal on every machine: integers by equality, fractions by ``Column.rel_tolerance``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.compare.verdicts.arrays import NULL, Rows, codes
+from bench.compare.verdicts.arrays import NULL, SideRows, codes
 from bench.compare.verdicts.rules import IMPROVED, INCONCLUSIVE, REGRESSED, SAME, Rules
 from bench.rows.columns import Column
 
 
-def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
-    """One row per point and counter that the base has; what is new in the candidate has nothing to be equal to.
+def judge_exact(base: SideRows, candidate: SideRows, rules: Rules) -> pd.DataFrame:
+    """Return one row per point and counter of the base. A counter that only the candidate has is not judged.
 
-    A counter that has a better direction is regressed or improved. One that has none is regressed
-    too: nobody can tell that the change is harmless; unless a counter with a direction has changed
-    at the same point, which it then follows (fewer pages held, more bytes free) and is inconclusive.
+    A changed counter with a better direction is regressed or improved. A changed counter without a
+    direction is regressed too, because the change may be harmful. It is inconclusive if a counter
+    with a direction changed at the same point and explains it (fewer pages held, more bytes free).
     """
     columns = [column for column in rules.columns if column.kind == "exact" and column.name in base.measured]
     frames = [_judge(base, candidate, column) for column in columns]
@@ -30,7 +30,7 @@ def judge_exact(base: Rows, candidate: Rows, rules: Rules) -> pd.DataFrame:
     return found
 
 
-def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
+def _judge(base: SideRows, candidate: SideRows, column: Column) -> pd.DataFrame:
     base_codes, candidate_codes = codes(base, candidate, column.name, column.rel_tolerance)
     before, base_settled = base.settled(base_codes)
     after, candidate_settled = candidate.settled(candidate_codes)
@@ -51,7 +51,7 @@ def _judge(base: Rows, candidate: Rows, column: Column) -> pd.DataFrame:
             "lost": lost,
         }
     )
-    _set(out, before != after, REGRESSED, "changed; the registry names no better direction for it")
+    _set(out, before != after, REGRESSED, "changed, and the registry has no better direction for it")
     if column.rel_tolerance:
         rounded = (before == after) & (_numbers(old) != _numbers(new))
         _set(out, rounded, SAME, f"equal to a relative {column.rel_tolerance:g}")
@@ -72,7 +72,7 @@ def _worse(old: NDArray[np.object_], new: NDArray[np.object_], better: str) -> N
 
 
 def _numbers(values: NDArray[np.object_]) -> NDArray[np.float64]:
-    """Return the values as floats; NaN for what is no number."""
+    """Return the values as floats, with NaN for values that are no numbers."""
     return pd.to_numeric(pd.Series(values), errors="coerce").to_numpy(float)
 
 

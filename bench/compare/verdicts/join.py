@@ -1,4 +1,4 @@
-"""The two sides joined by key: which points are compared, which are missing, which failed, and why."""
+"""Join two sides by key: which points are compared, missing or failed, and why."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ AXES = ("model", "attention_shape", "workload", "trace", "arena", "page_layout",
 
 
 def join(base: Side, candidate: Side, rules: Rules) -> pd.DataFrame:
-    """Every key of either side.
+    """Join every key of either side.
 
     Returns:
-        By key: ``point`` (a label), ``base_state``, ``candidate_state``, ``why`` and ``outcome``:
-        compared; missing (on one side, or in part); failed (on either side); not_run (on both);
-        new (on the candidate's side only, where ``rules.allow_new``).
+        By key: ``point`` (a label), ``base_state``, ``candidate_state``, ``why`` and ``outcome``.
+        Outcomes are compared, missing (on one side, or in part), failed (on either side), not_run
+        (on both) and new (only on the candidate's side, with ``rules.allow_new``).
     """
     sides = {"base": states(base), "candidate": states(candidate)}
     keys = sides["base"].index.union(sides["candidate"].index, sort=False)
@@ -44,27 +44,31 @@ def join(base: Side, candidate: Side, rules: Rules) -> pd.DataFrame:
 
 def _whys(out: pd.DataFrame) -> list[str]:
     return [
-        "; ".join(f"{side}: {why}" for side, why in (("base", base), ("candidate", candidate)) if why)
+        ", ".join(f"{side}: {why}" for side, why in (("base", base), ("candidate", candidate)) if why)
         for base, candidate in zip(out["base_why"], out["candidate_why"], strict=True)
     ]
 
 
 def labels(*tables: pd.DataFrame) -> pd.Series:
-    """By key, a point in a few words: who answers, and the axes that vary over the tables."""
+    """Return a short label by key: the implementation or policy, and the axes that vary over the tables."""
     first = pd.concat([table[["key", *NAMING, *AXES]] for table in tables if len(table)] or list(tables))
     first = first.drop_duplicates("key").set_index("key")
     varying = [name for name in AXES if first[name].nunique(dropna=True) > 1]
     naming = [name for name in NAMING if name != "scenario" or first[name].nunique() > 1]
     parts = [first[name].astype(object) for name in naming]
-    parts += [first[name].map(lambda value, name=name: f"{name}={value}", na_action="ignore") for name in varying]
+    # As objects: pandas 2.2 maps Int64 with a null as floats, `page_size=16.0`.
+    parts += [
+        first[name].astype(object).map(lambda value, name=name: f"{name}={value}", na_action="ignore")
+        for name in varying
+    ]
     words = zip(*parts, strict=True) if parts else ([] for _ in first.index)
-    told = pd.Series([" ".join(str(word) for word in row if pd.notna(word)) for row in words], index=first.index)
-    # Points that differ in no column that is shown here differ in their key.
-    alike = told.duplicated(keep=False)
-    return told.where(~alike, told + " " + first.index.str[:6])
+    named = pd.Series([" ".join(str(word) for word in row if pd.notna(word)) for row in words], index=first.index)
+    # Points with equal labels are distinguished by their key.
+    alike = named.duplicated(keep=False)
+    return named.where(~alike, named + " " + first.index.str[:6])
 
 
 def comparable_keys(points: pd.DataFrame, base: Side, candidate: Side) -> pd.Index:
-    """Keys with an answer on both sides, those included whose other rows failed or are missing."""
+    """Return keys with an answer on both sides, even if other rows of them failed or are missing."""
     answered = [set(side.table.loc[side.table["status"].eq("ok"), "key"]) for side in (base, candidate)]
     return points.index[points.index.isin(answered[0] & answered[1])]

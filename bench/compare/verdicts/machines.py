@@ -1,4 +1,4 @@
-"""Whether two sides ran on like machines: only then may their times and bytes be compared."""
+"""Check whether two sides ran on like machines. Only then may times and bytes be compared."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bench.config import one_of
 from bench.rows.facts import BLOCKING
 
 ROWS = "fingerprint"
-"""Stands for rows that were run elsewhere than their run's ``environment.json`` tells."""
+"""Name of the mismatch of rows whose fingerprint differs from the ``environment.json`` of their run."""
 
 NAMED = ("gpu", "cpu_model", "python", "torch", "driver")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mismatch:
-    """Blocking facts that differ: those that were allowed to, and those that were not."""
+    """Blocking facts that differ: those that are allowed to differ, and the others."""
 
     allowed: tuple[str, ...]
     refused: tuple[str, ...]
@@ -37,27 +37,27 @@ def mismatch(base: Side, candidate: Side, keys: pd.Index, rules: Rules) -> Misma
     if not differing and _rows_differ(base, candidate, keys):
         differing = [ROWS]
     return Mismatch(
-        allowed=tuple(told(name, base, candidate) for name in differing if name in rules.allow_mismatch),
-        refused=tuple(told(name, base, candidate) for name in differing if name not in rules.allow_mismatch),
+        allowed=tuple(_in_words(name, base, candidate) for name in differing if name in rules.allow_mismatch),
+        refused=tuple(_in_words(name, base, candidate) for name in differing if name not in rules.allow_mismatch),
     )
 
 
 def _rows_differ(base: Side, candidate: Side, keys: pd.Index) -> bool:
-    """Whether some key was answered under more than one fingerprint."""
+    """Return whether the rows of a key have more than one fingerprint."""
     columns = ["key", "fingerprint"]
     rows = pd.concat([side.table.loc[side.table["key"].isin(keys), columns] for side in (base, candidate)])
     return bool((rows.dropna().groupby("key")["fingerprint"].nunique() > 1).any())
 
 
-def told(name: str, base: Side, candidate: Side) -> str:
-    """A differing fact in words."""
+def _in_words(name: str, base: Side, candidate: Side) -> str:
+    """Return a differing fact in words."""
     if name == ROWS:
-        return "fingerprint: rows were run on another machine than the rest"
+        return "fingerprint: some rows were run on another machine than the rest"
     return f"{name}: {base.facts.get(name)} against {candidate.facts.get(name)}"
 
 
 def described(side: Side) -> dict[str, object]:
-    """What a reader must know of a side."""
+    """Return the description of a side for readers."""
     git = side.facts.get("git") or {}
     return {
         "name": side.name,

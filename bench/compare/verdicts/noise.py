@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bench import ROOT
 from bench.compare.side import Side
 from bench.compare.verdicts.comparison import Comparison, compare
 from bench.compare.verdicts.rules import Rules
-from bench.rows.record import write_json
-
-ROOT = Path(__file__).resolve().parents[3]
+from bench.rows.json_file import write_json
 
 FLOORS = ROOT / "results" / "noise"
 """Where ``scripts/aa.py`` leaves what later comparisons use, by fingerprint."""

@@ -1,4 +1,4 @@
-"""Times and bytes that differ from run to run: judged by intervals over pairs of runs."""
+"""Judge times and bytes, which differ between runs, by intervals over pairs of runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.compare.verdicts.arrays import Rows, codes
+from bench.compare.verdicts.arrays import SideRows, codes
 from bench.compare.verdicts.designs import Apart, Design, Interleaved
 from bench.compare.verdicts.estimates import adjusted, estimate
 from bench.compare.verdicts.rules import IMPROVED, INCONCLUSIVE, INSUFFICIENT, REGRESSED, SAME, Rules
@@ -18,22 +18,22 @@ from bench.rows.columns import Column
 Floats = NDArray[np.float64]
 
 ALIKE = {"timing": ("batch_digest", "timer", "l2_mode"), "memory": ("batch_digest",)}
-"""Columns that both sides must agree on before a time or a size is compared: equal work, equally timed."""
+"""Columns that must be equal on both sides before a time or a size is compared: equal work, equal timing."""
 
 TESTED = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable", "interval")
 
 
 def judge_noisy(
-    base: Rows, candidate: Rows, rules: Rules, noise: Mapping[str, float], *, paired: bool
+    base: SideRows, candidate: SideRows, rules: Rules, noise: Mapping[str, float], *, paired: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Verdicts of every point, and of the geometric mean over the points, one row per metric.
+    """Return the verdicts of every point, and of the geometric mean over the points, one row per metric.
 
     Args:
         base: rows of the base.
         candidate: rows of the candidate, over the same keys.
-        rules: how to compare.
-        noise: by metric, the measured A/A floor as a fraction.
-        paired: the runs were interleaved, so that equal replicates are pairs.
+        rules: rules of the comparison.
+        noise: measured A/A floor by metric, as a fraction.
+        paired: whether the runs were interleaved, so that equal replicates are pairs.
     """
     unlike = {kind: _unlike(base, candidate, names) for kind, names in ALIKE.items()}
     points, means = [], []
@@ -53,7 +53,7 @@ def judge_noisy(
         means.append(_mean(frame, [values[whole] for values in samples], rules, paired=paired))
     averaged = _stacked(means)
     if len(averaged):
-        # One family over the metrics: a gate that looks at several means must not cry wolf more often for it.
+        # One family over the metrics, so that several means do not raise the rate of false alarms.
         _decide(averaged, pd.Series("", averaged.index), rules)
     return _stacked(points), averaged
 
@@ -62,8 +62,8 @@ def _stacked(frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat([frame for frame in frames if len(frame)] or [pd.DataFrame(columns=["key"])], ignore_index=True)
 
 
-def _unlike(base: Rows, candidate: Rows, names: tuple[str, ...]) -> pd.Series:
-    """By place of the key: what differs between the sides, or within one; empty if nothing does."""
+def _unlike(base: SideRows, candidate: SideRows, names: tuple[str, ...]) -> pd.Series:
+    """Return, by place of the key, what differs between the sides or within one. Empty if nothing differs."""
     why = pd.Series("", index=range(len(base.keys)))
     for name in names:
         base_codes, candidate_codes = codes(base, candidate, name)
@@ -73,8 +73,8 @@ def _unlike(base: Rows, candidate: Rows, names: tuple[str, ...]) -> pd.Series:
     return why
 
 
-def _measured(base: Rows, candidate: Rows, column: Column, floor: float) -> pd.DataFrame:
-    """The points where the base has the metric, by place of the key."""
+def _measured(base: SideRows, candidate: SideRows, column: Column, floor: float) -> pd.DataFrame:
+    """Return the points of which the base has the metric, by place of the key."""
     medians = pd.DataFrame({"base": base.medians(column.name), "candidate": candidate.medians(column.name)})
     out = pd.DataFrame(
         {
@@ -91,8 +91,8 @@ def _measured(base: Rows, candidate: Rows, column: Column, floor: float) -> pd.D
     return out[medians["base"].notna()]
 
 
-def _samples(base: Rows, candidate: Rows, column: Column, *, paired: bool) -> list[Floats]:
-    """Logs, above 0 is worse, by which side of a pair ran first, or by side."""
+def _samples(base: SideRows, candidate: SideRows, column: Column, *, paired: bool) -> list[Floats]:
+    """Return logs, where above 0 is worse, by the order of the pair or by side."""
     sign = 1.0 if column.better == "lower" else -1.0
     if not paired:
         return [sign * rows.logs(column.name, pd.Index(rows.table["replicate"].unique())) for rows in (candidate, base)]
@@ -105,7 +105,7 @@ def _samples(base: Rows, candidate: Rows, column: Column, *, paired: bool) -> li
 def _estimate(
     frame: pd.DataFrame, samples: list[Floats], testable: NDArray[np.bool_], rules: Rules, *, paired: bool
 ) -> None:
-    """Fill ``pairs`` and what was estimated, points of equally many runs together."""
+    """Fill ``pairs`` and the estimates, for points with equally many runs together."""
     counts = np.stack([np.isfinite(values).sum(axis=1) for values in samples], axis=1)
     frame["pairs"] = 0
     for name in TESTED:
@@ -125,9 +125,9 @@ def _estimate(
 
 
 def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
-    """Start at inconclusive; evidence upgrades it, and the reason says which."""
+    """Fill verdict and reason. Each starts as inconclusive, and evidence upgrades it."""
     enough = frame["pairs"] >= rules.min_pairs
-    # A family of tests for each direction: each is one-sided against the floor.
+    # One family of tests per direction. Each test is one-sided against the floor.
     q_worse, q_better = adjusted(frame["p_worse"].where(enough)), adjusted(frame["p_better"].where(enough))
     worse = frame["effect"] >= 0
     frame["p_value"] = frame["p_worse"].where(worse, frame["p_better"])
@@ -139,11 +139,11 @@ def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
     both_zero = (frame["base"] == 0) & (frame["candidate"] == 0) & frame["pairs"].eq(0)
     tests = int(enough.sum())
     cases: list[tuple[pd.Series, str, str]] = [
-        (blocked != "", INCONCLUSIVE, "{blocked}differs: not the same work, or not timed alike"),
+        (blocked != "", INCONCLUSIVE, "{blocked}differs: the work or the timing is not the same"),
         (frame["lost"], INCONCLUSIVE, "the candidate did not measure it"),
         (both_zero, SAME, "0 on both sides"),
         (frame["pairs"].eq(0), INCONCLUSIVE, "no pair of values above zero, which a ratio needs"),
-        (~enough, INSUFFICIENT, f"{{pairs}} pairs; {rules.min_pairs} are the least"),
+        (~enough, INSUFFICIENT, f"{{pairs}} pairs, at least {rules.min_pairs} are needed"),
         (found & worse, REGRESSED, "the whole interval is beyond the floor"),
         (found & ~worse, IMPROVED, "the whole interval is beyond the floor"),
         (beyond, INCONCLUSIVE, f"beyond the floor, but not after Benjamini–Hochberg over {tests} tests"),
@@ -158,7 +158,7 @@ def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
 
 
 def _mean(frame: pd.DataFrame, samples: list[Floats], rules: Rules, *, paired: bool) -> pd.DataFrame:
-    """The geometric mean over the points that have every pair: one ratio per pair of rounds, estimated like a point."""
+    """Return the geometric mean over points with every pair: one ratio per pair of rounds, estimated like a point."""
     number = len(samples[0])
     if number < 2:
         return pd.DataFrame()

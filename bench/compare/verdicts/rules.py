@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.config import one_of
 from bench.rows.columns import BY_NAME, COLUMNS, Column
 
-KINDS = ("exact", "timing", "memory")
+COMPARED_KINDS = ("exact", "timing", "memory")
 """Kinds of columns that are judged."""
 
 REGRESSED, IMPROVED, SAME = "regressed", "improved", "same"
@@ -22,17 +22,17 @@ class Rules:
     """How two runs are compared.
 
     Attributes:
-        confidence: of every interval.
-        least_floor: no difference smaller than this is called one, as a fraction (0.02: 2 %).
-        min_pairs: fewer pairs decide nothing.
-        bootstrap_from: from this many pairs on: median and BCa bootstrap; below: mean and Student t.
-        resamples: of a bootstrap.
+        confidence: level of every interval.
+        least_floor: smallest difference that counts, as a fraction (0.02: 2 %).
+        min_pairs: least number of pairs for a verdict.
+        bootstrap_from: number of pairs from which median and BCa bootstrap replace mean and Student t.
+        resamples: number of resamples of a bootstrap.
         false_discovery_rate: level of Benjamini–Hochberg over points.
         allow_mismatch: blocking facts that may differ.
-        allow_new: points that the base never planned are no fault.
-        fail_on_inconclusive: exit 6 where something stayed inconclusive or insufficient.
+        allow_new: accept points that the base never planned.
+        fail_on_inconclusive: exit 6 if a verdict is inconclusive or insufficient.
         kinds: kinds of columns to judge.
-        metrics: columns to judge; empty for all.
+        metrics: columns to judge. Empty for all.
         ignore: columns not to judge.
     """
 
@@ -45,7 +45,7 @@ class Rules:
     allow_mismatch: tuple[str, ...] = ()
     allow_new: bool = False
     fail_on_inconclusive: bool = False
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = COMPARED_KINDS
     metrics: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
 
@@ -53,7 +53,7 @@ class Rules:
         if not 0 <= self.least_floor < 1:
             raise ValueError(f"floor={self.least_floor} must be at least 0 and below 1 (0.02 is 2 %)")
         for kind in self.kinds:
-            one_of(kind, KINDS, "kind")
+            one_of(kind, COMPARED_KINDS, "kind")
         for name in (*self.metrics, *self.ignore):
             one_of(name, [column.name for column in COLUMNS if column.judged or column.on_request], "metric")
 
@@ -70,10 +70,10 @@ class Rules:
 
     @property
     def needs_like_machines(self) -> bool:
-        """Whether times or bytes of a machine are judged, which only like machines may compare."""
+        """Whether times or bytes are judged, which needs like machines."""
         return any(column.kind != "exact" for column in self.columns)
 
 
 def unit_of(metric: str) -> str:
-    """Unit of a column."""
+    """Return the unit of a column."""
     return BY_NAME[metric].unit

@@ -1,4 +1,4 @@
-"""Whether a point's times can be believed: reasons for doubt, each with what to do about it. Pure."""
+"""Find reasons to doubt the times of a point, each with advice. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DOUBTFUL = "doubtful"
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """From where on there is doubt.
+    """Limits beyond which times are doubtful.
 
     Attributes:
-        others_ratio: processors that others keep busy / those that we may use.
-        rel_half_width: of the interval around the median of what is timed.
-        frequency_drop: relative fall of the processor's frequency over a block.
+        others_ratio: processors that other processes keep busy / usable processors.
+        rel_half_width: relative half-width of the interval around a median.
+        frequency_drop: relative fall of the processor frequency over a block.
     """
 
     others_ratio: float = 0.25
@@ -35,28 +35,28 @@ ADVICE = {
     "heavy_processes": "stop other programs, or wait until the machine is idle",
     "governor": "as root: cpupower frequency-set -g performance",
     "frequency": "let the processor cool down, or plug the laptop in",
-    "throttled": "let the card cool down, or see to its air and its power supply",
-    "power_cap": "the card is at its power limit; compare only with runs that were, too",
+    "throttled": "let the card cool down, or improve its cooling and power supply",
+    "power_cap": "the card is at its power limit. Compare only with runs that were at the limit too",
     "other_gpu_processes": "stop the other processes on the GPU (nvidia-smi lists them)",
-    "ecc": "the card had uncorrectable memory errors; do not use these numbers, and report the card",
-    "discarded": "samples were thrown away because the clocks were held down; run again on a cool card",
+    "ecc": "the card had uncorrectable memory errors. Do not use these numbers, and report the card",
+    "discarded": "samples were discarded because the clocks were held down. Run again on a cool card",
     "noisy": "give the point more time (measure.max_s=10) or a quieter machine",
-    "unwatched": "install nvidia-ml-py and a driver with NVML, so that clocks and other processes are seen",
+    "unwatched": "install nvidia-ml-py and a driver with NVML, so that clocks and other processes can be read",
 }
-"""What to do about each doubt."""
+"""Advice for each reason."""
 
 
 def doubts(
     blocks: Iterable[Mapping[str, Any]], *, usable_cores: int, heavy_processes: int, on_cuda: bool
 ) -> dict[str, str]:
-    """Reasons for doubt in the telemetry of a point's blocks, by code, each said once.
+    """Return reasons for doubt in the telemetry of a point's blocks, by code, each code once.
 
     Args:
         blocks: ``before`` and ``after`` of each block of samples.
         usable_cores: processors that the point may run on.
-        heavy_processes: others that computed meanwhile.
-        on_cuda: whether a GPU does the work: then a slow host matters less, and only its
-            crowding is looked at.
+        heavy_processes: number of other processes that computed in the meantime.
+        on_cuda: whether a GPU does the work. Then only the load of the host is checked, because a
+            slow host matters less.
     """
     found: dict[str, str] = {}
     for block in blocks:
@@ -65,12 +65,12 @@ def doubts(
         if on_cuda:
             _add(found, _gpu_doubts(before, after))
     if heavy_processes and not on_cuda:
-        found["heavy_processes"] = f"{heavy_processes} other processes computed meanwhile"
+        found["heavy_processes"] = f"{heavy_processes} other processes computed in the meantime"
     return found
 
 
 def sample_doubts(name: str, rel_half_width: float, discarded_ratio: float) -> dict[str, str]:
-    """Reasons for doubt in the samples themselves, ``name`` being their column."""
+    """Return reasons for doubt in the samples of column ``name``."""
     found = {}
     if rel_half_width > LIMITS.rel_half_width:
         found["noisy"] = f"the median of {name} is known to ± {rel_half_width:.0%} only"
@@ -80,7 +80,7 @@ def sample_doubts(name: str, rel_half_width: float, discarded_ratio: float) -> d
 
 
 def fitness_columns(found: Mapping[str, str]) -> dict[str, Any]:
-    """The row's columns of some doubts."""
+    """Return the columns of the row for these reasons."""
     text = "; ".join(f"{code}: {reason}" for code, reason in found.items())
     return {"fitness": DOUBTFUL if found else OK, "fitness_reasons": text or None}
 
@@ -94,7 +94,7 @@ def _host_doubts(before: dict[str, Any], after: dict[str, Any], usable_cores: in
     found = {}
     others = cores_of_others(before, after)
     if others > LIMITS.others_ratio * usable_cores:
-        found["busy_cpu"] = f"others kept {others:.1f} of {usable_cores} processors busy"
+        found["busy_cpu"] = f"other processes kept {others:.1f} of {usable_cores} processors busy"
     if on_cuda:
         return found
     if after["governor"] not in (None, "performance"):
@@ -107,7 +107,7 @@ def _host_doubts(before: dict[str, Any], after: dict[str, Any], usable_cores: in
 
 def _gpu_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     if "gpu" not in before or "gpu" not in after:
-        return {"unwatched": f"NVML tells nothing of the GPU ({after.get('gpu_problem', 'it has ended')})"}
+        return {"unwatched": f"NVML reports nothing about the GPU ({after.get('gpu_problem', 'it has ended')})"}
     old, new = before["gpu"], after["gpu"]
     found = {}
     events = {event for state in (old, new) for event in state["clock_events"] or ()}
@@ -122,5 +122,5 @@ def _gpu_doubts(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
     if errors > 0:
         found["ecc"] = f"{errors} uncorrectable memory errors"
     if new["clock_events"] is None and new["sm_clock_mhz"] is None:
-        found["unwatched"] = "NVML tells neither clocks nor clock events of this device"
+        found["unwatched"] = "NVML reports neither clocks nor clock events of this device"
     return found

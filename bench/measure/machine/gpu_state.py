@@ -1,4 +1,4 @@
-"""What NVML tells of a GPU's state and settings; what it does not tell is ``None``. Nothing is ever set. No torch."""
+"""Read the state and settings of a GPU from NVML. Missing values are ``None``. Nothing is ever set. No torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CLOCK_EVENTS = {
 """Bits of NVML's clock-event reasons."""
 
 THROTTLED = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"})
-"""Reasons for which samples are discarded; a power cap is the card's normal state under load."""
+"""Reasons for which samples are discarded. A power cap is the normal state of a card under load."""
 
 SM_CLOCK, MEMORY_CLOCK, CORE_SENSOR = 1, 2, 0
 UNCORRECTED, SINCE_BOOT = 1, 0
 
 
 def gpu_state(nvml: Nvml, handle: Any) -> dict[str, Any]:
-    """Clocks, temperature, power, why the clocks are as they are, other processes, ECC errors."""
+    """Return clocks, temperature, power, clock events, other processes and ECC errors."""
     power_mw = _ask(nvml, "nvmlDeviceGetPowerUsage", handle)
     return {
         "sm_clock_mhz": _ask(nvml, "nvmlDeviceGetClockInfo", handle, SM_CLOCK),
@@ -41,7 +41,7 @@ def gpu_state(nvml: Nvml, handle: Any) -> dict[str, Any]:
 
 
 def gpu_facts(nvml: Nvml, handle: Any) -> dict[str, Any]:
-    """Settings of the card, for the record of a run."""
+    """Return the settings of the card, for the record of a run."""
     limit_mw = _ask(nvml, "nvmlDeviceGetEnforcedPowerLimit", handle)
     ecc, mig = _ask(nvml, "nvmlDeviceGetEccMode", handle), _ask(nvml, "nvmlDeviceGetMigMode", handle)
     return {
@@ -57,20 +57,20 @@ def gpu_facts(nvml: Nvml, handle: Any) -> dict[str, Any]:
 
 
 def clock_events(nvml: Nvml, handle: Any) -> list[str] | None:
-    """Why the clocks are not at their highest, in words."""
+    """Return the reasons why the clocks are below their maximum, in words."""
     mask = _ask(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle)
-    if mask is None:  # the name that drivers before 535 know
+    if mask is None:  # the function name of drivers before 535
         mask = _ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
     return None if mask is None else [name for bit, name in CLOCK_EVENTS.items() if mask & bit]
 
 
 def is_throttled(nvml: Nvml, handle: Any) -> bool:
-    """Whether heat or a power brake holds the clocks down now."""
+    """Return whether heat or a power brake holds the clocks down now."""
     return bool(THROTTLED & set(clock_events(nvml, handle) or ()))
 
 
 def _other_processes(nvml: Nvml, handle: Any) -> int | None:
-    """Compute processes but one, which is ours under whatever PID it is listed."""
+    """Return the number of compute processes minus one, which is ours under any PID."""
     try:
         return max(0, len(nvml.processes(handle)) - 1)
     except NvmlProblem:

@@ -1,4 +1,4 @@
-"""What the system tells of the host's state: load, governor, frequency, who else computes."""
+"""Read the state of the host: load, governor, frequency, other computing processes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 
 HEAVY_CORES = 0.25
-"""A process that takes more than this much of a processor is heavy."""
+"""A process that uses more than this share of a processor is heavy."""
 
 
 def host_state() -> dict[str, Any]:
-    """Processor seconds so far (all processes and our own, without ``elsewhere``), load, frequency, governor."""
+    """Return processor seconds so far (all processes and ours, without ``elsewhere``), load, frequency, governor."""
     frequency = _frequency()
     return {
         **{name: seconds - _elsewhere[name] for name, seconds in _clocks().items()},
@@ -32,7 +32,7 @@ _elsewhere: Counter[str] = Counter()
 
 @contextlib.contextmanager
 def elsewhere() -> Iterator[None]:
-    """What passes inside counts in no ``host_state``: this process waits for others that are meant to compute."""
+    """Exclude the time inside from ``host_state``, because this process waits for others that should compute."""
     before = _clocks()
     try:
         yield
@@ -50,19 +50,19 @@ def _clocks() -> dict[str, float]:
 
 
 def usable_cores() -> int:
-    """Processors that this process may run on."""
+    """Return the number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cores_of_others(before: dict[str, Any], after: dict[str, Any]) -> float:
-    """Processors that other processes kept busy between two states, stolen time included."""
+    """Return the processors that other processes kept busy between two states, stolen time included."""
     elapsed_s = after["time_s"] - before["time_s"]
     others_s = (after["busy_s"] - before["busy_s"]) - (after["own_s"] - before["own_s"])
     return max(0.0, others_s / elapsed_s) if elapsed_s > 0 else 0.0
 
 
 def governor() -> str | None:
-    """How the first processor chooses its frequency; ``None`` where the system does not tell."""
+    """Return the frequency governor of the first processor, or ``None`` if the system has no such file."""
     try:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
     except OSError:
@@ -77,10 +77,10 @@ class HeavyProcesses:
         self._before = _processor_seconds()
 
     def count(self, expected: Collection[int] = ()) -> int:
-        """How many took more than ``HEAVY_CORES``, not counting those that are meant to compute.
+        """Return the number of processes that used more than ``HEAVY_CORES``.
 
         Args:
-            expected: their process ids.
+            expected: ids of processes that should compute, which are not counted.
         """
         elapsed_s = time.monotonic() - self._began_s
         after = _processor_seconds()
@@ -89,7 +89,7 @@ class HeavyProcesses:
 
 
 def _processor_seconds() -> dict[int, float]:
-    """By PID; processes that may not be looked at are left out, and so is our own."""
+    """Return processor seconds by PID, without our own process and those that may not be read."""
     seconds = {}
     for process in psutil.process_iter(["cpu_times"]):
         times = process.info["cpu_times"]
@@ -99,7 +99,7 @@ def _processor_seconds() -> dict[int, float]:
 
 
 def _counted_twice(times: Any) -> float:
-    """Linux counts the time of virtual machines as user time, too."""
+    """Return the time of virtual machines, which Linux also counts as user time."""
     return float(getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0))
 
 

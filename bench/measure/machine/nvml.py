@@ -1,6 +1,6 @@
-"""NVML's view of the devices: every answer is a value or the reason why there is none. No torch.
+"""Read devices through NVML. Every result is a value, or the reason why there is none. No torch.
 
-Open it in the process that asks: handles do not survive a fork.
+Open the library in the process that uses it, because handles do not survive a fork.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 PROBLEMS = {
     "NVMLError_LibraryNotFound": "no_library: libnvidia-ml.so.1 is not on this system",
     "NVMLError_DriverNotLoaded": "no_driver: the NVIDIA driver is not loaded",
-    "NVMLError_NotSupported": "not_supported: this device does not tell it (a MIG slice or unified memory, say)",
-    "NVMLError_FunctionNotFound": "old_driver: the driver is older than this question",
-    "NVMLError_NoPermission": "no_permission: only a privileged user is told",
+    "NVMLError_NotSupported": "not_supported: this device does not report it (a MIG slice or unified memory)",
+    "NVMLError_FunctionNotFound": "old_driver: the driver is older than this function",
+    "NVMLError_NoPermission": "no_permission: only a privileged user may read it",
     "NVMLError_NotFound": "not_found: NVML has no device of this UUID",
     "NVMLError_GpuIsLost": "lost: the device has fallen off the bus or NVML has died",
 }
-"""What an exception of the binding means, by its class; the word before the colon is a code."""
+"""Meaning of the exceptions of the binding, by class. The word before the colon is a code."""
 
 
 class NvmlProblem(Exception):
-    """NVML cannot answer; the message begins with a code of ``PROBLEMS``, ``no_binding`` or ``nvml_error``."""
+    """NVML gives no value. The message begins with a code of ``PROBLEMS``, ``no_binding`` or ``nvml_error``."""
 
     @property
     def code(self) -> str:
@@ -34,13 +34,13 @@ class NvmlProblem(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """Bytes and where they come from, or why there are none.
+    """Bytes and their source, or the reason why there are none.
 
     Attributes:
         value: bytes, or ``None``.
-        source: how they were had.
-        confidence: ``high``, or ``low`` where they may be another process's.
-        reason: why ``value`` is ``None``.
+        source: how they were read.
+        confidence: ``high``, or ``low`` if they may belong to another process.
+        reason: the reason why ``value`` is ``None``.
     """
 
     value: int | None = None
@@ -50,14 +50,14 @@ class Quantity:
 
 
 class Process(NamedTuple):
-    """A compute process on a device; ``used_bytes`` is ``None`` where the driver does not tell."""
+    """A compute process on a device. ``used_bytes`` is ``None`` if the driver does not report it."""
 
     pid: int
     used_bytes: int | None
 
 
 class Nvml:
-    """The library, opened.
+    """The opened library.
 
     Raises:
         NvmlProblem: there is no binding, library or driver.
@@ -78,7 +78,7 @@ class Nvml:
         """
         call: Callable[..., Any] | None = getattr(self._pynvml, function, None)
         if call is None:
-            raise NvmlProblem(f"old_binding: nvidia-ml-py has no {function}; install a newer one")
+            raise NvmlProblem(f"old_binding: nvidia-ml-py has no {function}. Install a newer one")
         try:
             return call(*arguments, **options)
         except self._pynvml.NVMLError as error:
@@ -86,18 +86,18 @@ class Nvml:
             raise NvmlProblem(f"{known} ({function})" if known else f"nvml_error: {function}: {error}") from error
 
     def constant(self, name: str) -> Any:
-        """A constant of the binding."""
+        """Return a constant of the binding."""
         return getattr(self._pynvml, name)
 
     def device(self, uuid: str, index: int = 0) -> Any:
-        """Handle of the device that CUDA calls ``uuid``: NVML's order and numbers are not CUDA's.
+        """Return the handle of the device that CUDA calls ``uuid``. The numbers of NVML differ from those of CUDA.
 
         Args:
-            uuid: as torch tells it, without a prefix.
+            uuid: as torch reports it, without a prefix.
             index: torch's number of the device, to find a MIG slice in ``CUDA_VISIBLE_DEVICES``.
 
         Raises:
-            NvmlProblem: NVML knows no such device.
+            NvmlProblem: NVML has no such device.
         """
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         slices = [name.strip() for name in visible[index : index + 1] if name.strip().startswith("MIG-")]
@@ -110,7 +110,7 @@ class Nvml:
         raise problem
 
     def processes(self, handle: Any) -> list[Process]:
-        """Compute processes of a device; in a container the PIDs may be the host's.
+        """Return the compute processes of a device. In a container the PIDs may be those of the host.
 
         Raises:
             NvmlProblem: the driver does not list them.
@@ -124,7 +124,7 @@ class Nvml:
         return [Process(int(p.pid), None if p.usedGpuMemory is None else int(p.usedGpuMemory)) for p in listed]
 
     def all_pids(self) -> set[int]:
-        """PIDs on any device; devices that do not list theirs are left out.
+        """Return the PIDs on all devices, without devices that do not list theirs.
 
         Raises:
             NvmlProblem: the devices cannot be counted.
@@ -139,9 +139,9 @@ class Nvml:
 
 
 def device_used(nvml: Nvml, handle: Any) -> Quantity:
-    """Used bytes of a device: of version 2, which leaves out what the driver reserves, or else of 1.
+    """Return the used bytes of a device: version 2, without memory reserved by the driver, or else version 1.
 
-    Only differences of one source mean anything.
+    Only differences between readings of one source are meaningful.
     """
     try:
         info = nvml.call("nvmlDeviceGetMemoryInfo", handle, version=nvml.constant("nvmlMemory_v2"))
@@ -157,28 +157,28 @@ def device_used(nvml: Nvml, handle: Any) -> Quantity:
 
 
 def process_used(nvml: Nvml, handle: Any, known_pids: Collection[int] | None) -> Quantity:
-    """Bytes that NVML attributes to this process.
+    """Return the bytes that NVML attributes to this process.
 
-    By its PID; where NVML lists host PIDs (a container), the one process that has appeared since
-    ``known_pids`` is taken for it, with low confidence.
+    The process is found by its PID. If NVML lists host PIDs (a container), the one process that has
+    appeared since ``known_pids`` is used, with low confidence.
 
     Args:
         nvml: the library.
         handle: the device.
-        known_pids: all PIDs before this process had a CUDA context; ``None``: not looked at then.
+        known_pids: all PIDs before this process had a CUDA context. ``None``: not read at that time.
     """
     try:
         processes = nvml.processes(handle)
     except NvmlProblem as error:
         return Quantity(reason=str(error))
-    # Whoever was there before our context is not us, even with our PID: that is then of another namespace.
+    # A process from before our context is not ours, even with our PID, which is then of another namespace.
     new = [process for process in processes if process.pid not in (known_pids or ())]
     mine = [process for process in new if process.pid == os.getpid()]
     if mine:
         return _told(mine[0], source="nvml_pid", confidence="high")
     if known_pids is not None and len(new) == 1:
         return _told(new[0], source="nvml_only_new_process", confidence="low")
-    since = "no look was taken before our context" if known_pids is None else f"{len(new)} appeared since our context"
+    since = "PIDs were not read before our context" if known_pids is None else f"{len(new)} appeared since our context"
     return Quantity(
         reason=f"pid_namespace: none of the {len(processes)} processes that NVML lists has our PID, and {since}"
     )
@@ -186,5 +186,5 @@ def process_used(nvml: Nvml, handle: Any, known_pids: Collection[int] | None) ->
 
 def _told(process: Process, *, source: str, confidence: str) -> Quantity:
     if process.used_bytes is None:
-        return Quantity(reason="not_available: the driver lists this process without its memory (WDDM or WSL, say)")
+        return Quantity(reason="not_available: the driver lists this process without its memory (WDDM or WSL)")
     return Quantity(value=process.used_bytes, source=source, confidence=confidence)

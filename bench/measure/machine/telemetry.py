@@ -1,4 +1,4 @@
-"""Looks at host and GPU before and after each block of samples, never inside one."""
+"""Read host and GPU before and after each block of samples, never inside one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Telemetry:
-    """A ``Watch`` of the machine that a point runs on.
+    """A ``Watch`` of the machine that runs a point.
 
     Args:
-        uuid: of the CUDA device, as torch tells it; ``None`` on a CPU.
-        index: torch's number of it.
+        uuid: uuid of the CUDA device, as torch reports it. ``None`` on a CPU.
+        index: torch's number of the device.
     """
 
     def __init__(self, uuid: str | None, index: int = 0) -> None:
@@ -35,7 +35,7 @@ class Telemetry:
 
     @classmethod
     def of(cls, device: torch.device) -> Telemetry:
-        """Of a torch device."""
+        """Return the telemetry of a torch device."""
         if device.type != "cuda":
             return cls(None)
         import torch
@@ -43,7 +43,7 @@ class Telemetry:
         return cls(str(torch.cuda.get_device_properties(device).uuid), device.index or 0)
 
     def read(self) -> dict[str, Any]:
-        """State of the host, and of the GPU or why there is none to tell."""
+        """Return the state of the host, and of the GPU or the reason why it cannot be read."""
         state: dict[str, Any] = {"host": host_state()}
         if self._nvml is not None:
             state["gpu"] = gpu_state(self._nvml, self._handle)
@@ -52,10 +52,10 @@ class Telemetry:
         return state
 
     def throttled(self) -> bool:
-        """Whether the GPU is being slowed down now."""
+        """Return whether the clocks of the GPU are held down now."""
         return self._nvml is not None and is_throttled(self._nvml, self._handle)
 
     def heavy_processes(self) -> int:
-        """Other processes that computed since construction; the other side's, which takes turns with us, is none."""
+        """Return how many other processes computed since construction, without those of the other side."""
         turns = turns_of_process()
         return self._heavy.count(() if turns is None else turns.peers)

@@ -1,4 +1,4 @@
-"""Memory that can still be taken on the host."""
+"""Memory that can still be allocated on the host."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 def available_host_bytes() -> int:
-    """What the system has available, or less where a control group allows less."""
+    """Return the bytes that the system has available, or the smaller rest of a control group."""
     available: int = psutil.virtual_memory().available
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     try:

@@ -1,4 +1,4 @@
-"""A thread that reads a quantity at an interval, for the memory process only: it would disturb a timing."""
+"""A thread that reads a quantity at an interval. Only the memory process uses it, because it would disturb timing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 
 class Poller:
-    """Reads until stopped; a peak between two readings is missed.
+    """Reads until stopped. It misses peaks between two readings.
 
     Args:
-        read: gives bytes, or ``None``.
-        interval_ms: between two readings.
+        read: returns bytes, or ``None``.
+        interval_ms: time between two readings.
 
     Attributes:
         readings: milliseconds since the start, and bytes.
@@ -27,7 +27,7 @@ class Poller:
         self._thread.start()
 
     def stop(self) -> list[tuple[float, int]]:
-        """End the thread after one last reading; returns all readings."""
+        """End the thread after one last reading, and return all readings."""
         self._end.set()
         self._thread.join()
         return self.readings

@@ -1,7 +1,7 @@
-"""Physical memory of this process and its device: readings, each null with a reason where it cannot be had.
+"""Read the physical memory of this process and its device. A missing reading is null with a reason.
 
-Levels above the policy's own count: what torch allocated and reserved, what the process holds
-(NVML; on a CPU its resident set), what the whole device holds (NVML).
+The levels above the policy's own count are: torch's allocator (allocated and reserved), the process
+(NVML, or the resident set on a CPU) and the whole device (NVML).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 ON_CPU = "there is no CUDA device in this point"
-NOT_POLLED = "measure.poll_ms=0: nobody polls"
+NOT_POLLED = "measure.poll_ms=0: polling is off"
 
 DEVICE_COLUMNS = (
     "torch_allocated_peak_bytes",
@@ -32,7 +32,7 @@ DEVICE_COLUMNS = (
 
 @dataclass(kw_only=True)
 class Reading:
-    """Values by column name, and why others are missing; ``poll`` holds milliseconds and bytes."""
+    """Values by column name, and reasons for missing ones. ``poll`` holds milliseconds and bytes."""
 
     values: dict[str, Any] = field(default_factory=dict)
     null_reasons: dict[str, str] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Reading:
 
 
 def pids_on_gpus() -> set[int] | None:
-    """PIDs on any GPU, to be asked before this process touches one; ``None`` where NVML does not tell."""
+    """Return the PIDs on all GPUs, before this process uses one. ``None`` if NVML does not report them."""
     try:
         return Nvml().all_pids()
     except NvmlProblem:
@@ -48,13 +48,13 @@ def pids_on_gpus() -> set[int] | None:
 
 
 class MemoryProbe:
-    """Compares the present with an idle reading taken at construction, after warm-up.
+    """Compares memory with an idle reading that is taken at construction, after warm-up.
 
     Args:
-        device: what the point runs on.
-        known_pids: of ``pids_on_gpus``, before there was a CUDA context.
-        poll_ms: interval of a polling thread; 0: none.
-        cuda: what stands in for ``torch.cuda``.
+        device: the device of the point.
+        known_pids: result of ``pids_on_gpus`` before there was a CUDA context.
+        poll_ms: interval of a polling thread. 0: no thread.
+        cuda: replacement of ``torch.cuda`` in tests.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class MemoryProbe:
         self._poller = Poller(self._level.rise, poll_ms) if poll_ms > 0 else None
 
     def read(self) -> Reading:
-        """Peaks since construction, while everything is still held."""
+        """Return the peaks since construction, while all memory is still held."""
         reading = self._level.read()
         if self._poller is None:
             reading.null_reasons["polled_peak_rise_bytes"] = NOT_POLLED
@@ -78,23 +78,23 @@ class MemoryProbe:
         if reading.poll:
             reading.values["polled_peak_rise_bytes"] = max(value for _, value in reading.poll)
         else:
-            reading.null_reasons["polled_peak_rise_bytes"] = "there was nothing to poll"
+            reading.null_reasons["polled_peak_rise_bytes"] = "no value could be polled"
         return reading
 
 
 class HostLevels:
-    """On a CPU: the peak resident set of this process and its rise over the idle one."""
+    """Levels on a CPU: the peak resident set of this process, and its rise above the idle reading."""
 
     def __init__(self) -> None:
         reset_peak_resident()
         self._idle = resident_bytes()
 
     def rise(self) -> int:
-        """Bytes above the idle reading, now."""
+        """Return the bytes above the idle reading, now."""
         return resident_bytes() - self._idle
 
     def read(self) -> Reading:
-        """Peaks since construction."""
+        """Return the peaks since construction."""
         peak = peak_resident_bytes()
         return Reading(
             values={
@@ -108,7 +108,7 @@ class HostLevels:
 
 
 class CudaLevels:
-    """On CUDA: torch's allocator, NVML's process and NVML's device."""
+    """Levels on CUDA: torch's allocator, the process in NVML and the device in NVML."""
 
     def __init__(self, device: torch.device, known_pids: Collection[int] | None, cuda: Any) -> None:
         if cuda is None:
@@ -132,11 +132,11 @@ class CudaLevels:
         self._idle_process, self._idle_device = self._process(), self._device_used()
 
     def rise(self) -> int | None:
-        """Bytes of the device above the idle reading, now."""
+        """Return the bytes of the device above the idle reading, now."""
         return difference(self._device_used(), self._idle_device).value
 
     def read(self) -> Reading:
-        """Peaks of torch since construction; process and device now."""
+        """Return torch's peaks since construction, and the current bytes of process and device."""
         self._cuda.synchronize(self._device)
         reading = Reading(
             values={
@@ -163,7 +163,7 @@ class CudaLevels:
         return process_used(self._nvml, self._handle, self._known_pids)
 
     def _device_used(self) -> Quantity:
-        """NVML's, or what the driver counts as not free, where NVML does not tell: its source says why."""
+        """Return NVML's reading. If it has none, return the driver's count, with the reason in its source."""
         told = Quantity(reason=self._problem)
         if self._nvml is not None and self._problem is None:
             told = device_used(self._nvml, self._handle)
@@ -175,17 +175,17 @@ class CudaLevels:
 
 
 def difference(now: Quantity, idle: Quantity) -> Quantity:
-    """``now`` above ``idle``; nothing if either is missing or they are of different sources."""
+    """Return ``now`` above ``idle``, or a reason if either is missing or their sources differ."""
     for quantity in (now, idle):
         if quantity.value is None:
             return Quantity(reason=quantity.reason)
     if now.source != idle.source:
-        return Quantity(reason=f"changed_source: the idle reading is of {idle.source}, the later one of {now.source}")
+        return Quantity(reason=f"changed_source: the idle reading is from {idle.source}, the later from {now.source}")
     return Quantity(value=(now.value or 0) - (idle.value or 0), source=now.source, confidence=now.confidence)
 
 
 def _note(reading: Reading, quantity: Quantity, **columns: int | str | None) -> None:
-    """The columns of one quantity, or its reason for each of them."""
+    """Add the columns of one quantity, or its reason for each of them."""
     if quantity.value is None:
         reading.null_reasons |= dict.fromkeys(columns, str(quantity.reason))
     else:

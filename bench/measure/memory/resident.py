@@ -11,18 +11,18 @@ import psutil
 
 
 def resident_bytes() -> int:
-    """Resident set of this process, now."""
+    """Return the resident set of this process, now."""
     return int(psutil.Process().memory_info().rss)
 
 
 def reset_peak_resident() -> None:
-    """Linux forgets the peak on request; elsewhere the peak since process start stands."""
+    """Reset the peak of the resident set. Only Linux can. Elsewhere the peak since process start remains."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_resident_bytes() -> int:
-    """Peak resident set of this process."""
+    """Return the peak resident set of this process."""
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -35,6 +35,6 @@ def peak_resident_bytes() -> int:
 
 
 def give_back_freed() -> None:
-    """Return freed memory to the system, where the C library can (glibc): what is allocated next shows as a rise."""
+    """Return freed memory to the system, if the C library can (glibc), so that the next allocation shows as a rise."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

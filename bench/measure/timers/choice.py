@@ -1,4 +1,4 @@
-"""Which timer a point uses: decided once, from bytes, never from a measured time near the border."""
+"""Choose the timer of a point once, from bytes, never from a measured time near the border."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from impls.interface import Unsupported
 from impls.spec import ceil_div
 
 GRAPH_BELOW_US = 50.0
-"""Below this predicted time, events (resolution about 0.5 µs) give way to a graph of many calls."""
+"""Below this predicted time a graph of many calls replaces events (resolution about 0.5 µs)."""
 
 COLD_L2_SIZES = 5
-"""Copies of the inputs are cold when they fill the L2 cache this many times over."""
+"""Copies of the inputs are cold when together they are this many times the L2 cache."""
 
 GRAPH_SAMPLE_US = 1000.0
-"""Predicted time of one graph of calls: long against the resolution of an event."""
+"""Predicted time of one graph of calls, long compared with the resolution of an event."""
 
 SHORTEST_CALL_US = 2.0
-"""No call takes less than about this, whatever its bytes; it bounds the calls of a graph."""
+"""Least time of any call, whatever its bytes. It limits the calls of a graph."""
 
 MAX_COPIES = 2048
 MAX_ROTATION_BYTES = 16 * 2**30
@@ -26,13 +26,13 @@ MAX_ROTATION_BYTES = 16 * 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class TimerChoice:
-    """A timer and why.
+    """A timer, and the reason for it.
 
     Attributes:
         timer: ``events``, ``graph``, ``cupti`` or ``perf_counter``.
         reason: one sentence, for the row.
-        predicted_us: predicted bytes / ceiling; ``None`` without a ceiling.
-        copies: of the inputs, to rotate among for a cold L2 cache; 1: none needed.
+        predicted_us: predicted bytes / ceiling. ``None`` without a ceiling.
+        copies: copies of the inputs to rotate among for a cold L2 cache. 1: no rotation.
     """
 
     timer: str
@@ -42,50 +42,50 @@ class TimerChoice:
 
     @property
     def graph_calls(self) -> int:
-        """Calls in one graph: each copy equally often, and about ``GRAPH_SAMPLE_US`` together."""
+        """Calls in one graph: each copy equally often, about ``GRAPH_SAMPLE_US`` in total."""
         per_call = max(self.predicted_us or 0.0, SHORTEST_CALL_US)
         return self.copies * max(1, round(GRAPH_SAMPLE_US / per_call / self.copies))
 
 
-def choose_on_host(asked: str) -> TimerChoice:
-    """The only timer on a CPU.
+def choose_on_host(configured: str) -> TimerChoice:
+    """Return the only timer on a CPU.
 
     Raises:
-        Unsupported: another one is asked for.
+        Unsupported: another timer is configured.
     """
-    if asked not in ("auto", "perf_counter"):
-        raise Unsupported(f"measure.timer={asked} cannot time on a CPU; use auto or perf_counter")
+    if configured not in ("auto", "perf_counter"):
+        raise Unsupported(f"measure.timer={configured} cannot time on a CPU. Use auto or perf_counter")
     return TimerChoice(timer="perf_counter", reason="the work is done on a CPU")
 
 
 def choose_on_cuda(
-    asked: str, *, moved_bytes: int, storage_bytes: int, ceiling_gbps: float | None, l2_bytes: int
+    configured: str, *, moved_bytes: int, storage_bytes: int, ceiling_gbps: float | None, l2_bytes: int
 ) -> TimerChoice:
-    """Which timer a point on CUDA uses, for all of its device work.
+    """Return the timer of a point on CUDA, for all of its device work.
 
     Args:
-        asked: ``measure.timer``.
+        configured: ``measure.timer``.
         moved_bytes: bytes that one call must move, known beforehand.
         storage_bytes: bytes of one copy of the inputs.
-        ceiling_gbps: read bandwidth in 10⁹ bytes/s; rounded here, so that its noise does not send
-            equal points to different timers.
+        ceiling_gbps: read bandwidth in 10⁹ bytes/s. It is rounded here, so that its noise does not
+            give equal points different timers.
         l2_bytes: size of the device's L2 cache.
 
     Raises:
-        Unsupported: the asked timer cannot time this.
+        Unsupported: the configured timer cannot time this.
     """
-    if asked == "perf_counter":
-        raise Unsupported("measure.timer=perf_counter cannot time on cuda; use auto, events, graph or cupti")
+    if configured == "perf_counter":
+        raise Unsupported("measure.timer=perf_counter cannot time on cuda. Use auto, events, graph or cupti")
     predicted_us = None if ceiling_gbps is None else moved_bytes / one_digit(ceiling_gbps) / 1000
     copies = copies_needed(moved_bytes, l2_bytes)
     too_many = copies > MAX_COPIES or copies * storage_bytes > MAX_ROTATION_BYTES
-    if asked == "graph" and too_many:
-        raise Unsupported(f"measure.timer=graph needs {copies} copies of {storage_bytes:,} bytes for a cold L2 cache; "
-                          f"at most {MAX_COPIES} and {MAX_ROTATION_BYTES:,} bytes are made; use events")  # fmt: skip
-    if asked == "graph":
-        return TimerChoice(timer="graph", reason="asked for", predicted_us=predicted_us, copies=copies)
-    if asked != "auto":
-        return TimerChoice(timer=asked, reason="asked for", predicted_us=predicted_us)
+    if configured == "graph" and too_many:
+        raise Unsupported(f"measure.timer=graph needs {copies} copies of {storage_bytes:,} bytes for a cold L2 cache. "
+                          f"The limit is {MAX_COPIES} copies and {MAX_ROTATION_BYTES:,} bytes. Use events")  # fmt: skip
+    if configured == "graph":
+        return TimerChoice(timer="graph", reason="configured", predicted_us=predicted_us, copies=copies)
+    if configured != "auto":
+        return TimerChoice(timer=configured, reason="configured", predicted_us=predicted_us)
     if predicted_us is None:
         return TimerChoice(timer="events", reason="no ceiling to predict the time with")
     forecast = f"predicted {predicted_us:.1f} µs = {moved_bytes:,} bytes / {one_digit(ceiling_gbps or 0):g} GB/s"
@@ -101,7 +101,7 @@ def choose_on_cuda(
 
 
 def copies_needed(bytes_per_call: int, l2_bytes: int) -> int:
-    """Copies of which no call finds its own in the L2 cache.
+    """Return how many copies are needed so that no call finds its own in the L2 cache.
 
     >>> copies_needed(20, 10), copies_needed(60, 10)
     (3, 1)
@@ -110,12 +110,12 @@ def copies_needed(bytes_per_call: int, l2_bytes: int) -> int:
 
 
 def is_cold(copies: int, bytes_per_call: int, l2_bytes: int) -> bool:
-    """Whether copies of that size, taken in turn, evict one another."""
+    """Return whether copies of that size evict one another when calls rotate among them."""
     return copies * bytes_per_call >= COLD_L2_SIZES * l2_bytes
 
 
 def one_digit(value: float) -> float:
-    """The number rounded to its leading digit.
+    """Return the number rounded to its leading digit.
 
     >>> one_digit(2950.0), one_digit(18.2)
     (3000.0, 20.0)

@@ -1,4 +1,4 @@
-"""What the timers on CUDA share: warm-up, the L2 flush, a head start for the host."""
+"""Shared parts of the timers on CUDA: warm-up, the L2 flush, a head start for the host."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import torch
 from bench.measure.timers.work import Work
 
 SAMPLES_PER_WAIT = 20
-"""Samples enqueued before the host waits for them: it must stay ahead of the device."""
+"""Samples enqueued before the host waits for them. The host must stay ahead of the device."""
 
 CYCLES_PER_US = 2000
-"""Device cycles per microsecond, generously: no clock of a data-centre GPU is faster."""
+"""Upper bound of device cycles per microsecond. No data-centre GPU has a faster clock."""
 
 MIN_HEAD_START_US = 200.0
 MAX_HEAD_START_US = 20_000.0
 
 Cuda = Any
-"""``torch.cuda``, or what the tests put in its place."""
+"""``torch.cuda``, or its replacement in tests."""
 
 
 class L2Flush:
-    """Evicts a device's L2 cache: write twice its size, then read another twice.
+    """Evicts the L2 cache of a device: writes twice its size, then reads twice its size.
 
-    The write alone would leave dirty lines, to be written back inside the next timing.
+    The write alone would leave dirty lines that are written back inside the next timing.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -44,20 +44,20 @@ class L2Flush:
 
 @dataclass(frozen=True, kw_only=True)
 class WarmUp:
-    """What warming up showed: calls made, and the host's time to enqueue each but the first."""
+    """Result of the warm-up: number of calls, and the host time to enqueue each but the first."""
 
     calls: int
     enqueue_us: list[float]
 
     @property
     def head_start_cycles(self) -> int:
-        """Device cycles to sleep before a call, so that all of it is queued when it starts."""
+        """Device cycles to sleep before a call, so that the whole call is queued when it starts."""
         enqueue_us = 2 * statistics.median(self.enqueue_us)
         return int(CYCLES_PER_US * min(max(enqueue_us, MIN_HEAD_START_US), MAX_HEAD_START_US))
 
 
 def warm_up(work: Work, warmup_ms: float, cuda: Cuda) -> WarmUp:
-    """Call every copy once, then go on for ``warmup_ms``: compile, load, choose, raise the clocks."""
+    """Call every copy once, then continue for ``warmup_ms``: compile, load, choose, raise the clocks."""
     enqueue_us: list[float] = []
     began = time.perf_counter()
     least = len(work.copies) + 1
@@ -70,7 +70,7 @@ def warm_up(work: Work, warmup_ms: float, cuda: Cuda) -> WarmUp:
 
 
 def time_between_events(enqueue: Callable[[], object], before: Callable[[], object], cuda: Cuda) -> list[float]:
-    """Microseconds of the device for some runs of ``enqueue``, each after ``before``, which is not timed."""
+    """Return device microseconds of several runs of ``enqueue``. ``before`` precedes each run and is not timed."""
     pairs = []
     for _ in range(SAMPLES_PER_WAIT):
         begin, end = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)

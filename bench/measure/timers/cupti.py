@@ -1,4 +1,4 @@
-"""Timing on CUDA by the driver's own record of each kernel (optional package ``cupti-python``, 13 or later)."""
+"""Time on CUDA by the driver's record of each kernel (optional package ``cupti-python``, 13 or later)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SLEEP_KERNEL = "spin_kernel"
 
 
 class Activity(NamedTuple):
-    """One piece of work on the device; nanoseconds."""
+    """One piece of work on the device. Times are nanoseconds."""
 
     name: str
     start: int
@@ -31,7 +31,7 @@ class Activity(NamedTuple):
 
 
 def load_cupti() -> Any:
-    """The binding.
+    """Import and return the binding.
 
     Raises:
         Unsupported: it is not installed.
@@ -56,19 +56,19 @@ def time_with_cupti(
 ) -> Samples:
     """Time calls on the first copy, from the start of the first kernel to the end of the last.
 
-    The cost of launching is not in it, but gaps between kernels are.
+    The time contains gaps between kernels, but not the cost of launching.
 
     Args:
-        work: enqueues the work; its inputs are on the device.
+        work: enqueues the work. Its inputs are on the device.
         rule: when to stop.
         warmup_ms: how long to call it beforehand.
-        flush: run before each sample for a cold L2 cache; ``None`` leaves it hot.
+        flush: run before each sample for a cold L2 cache. ``None`` leaves it hot.
         throttled: see ``collect``.
         cuda: ``torch.cuda``.
-        cupti: the binding; ``None`` loads it.
+        cupti: the binding. ``None`` loads it.
 
     Raises:
-        Unsupported: there is no binding.
+        Unsupported: the binding is not installed.
     """
     cupti = cupti or load_cupti()
     work = work.first()
@@ -104,12 +104,12 @@ class Recorder:
         cupti.activity_register_callbacks(lambda: (BUFFER_BYTES, 0), partial(_receive, self._kinds, self._activities))
 
     def now(self) -> int:
-        """The time in nanoseconds, on the scale of the activities."""
+        """Return the time in nanoseconds, on the scale of the activities."""
         return int(self._cupti.get_timestamp())
 
     def drain(self) -> list[Activity]:
-        """All activities that have ended since the last call; the device must be idle."""
-        self._cupti.activity_flush_all(1)  # with buffers that are not full
+        """Return all activities that have ended since the last call. The device must be idle."""
+        self._cupti.activity_flush_all(1)  # include buffers that are not full
         drained = list(self._activities)
         self._activities.clear()
         return drained
@@ -144,10 +144,10 @@ def _take(
 
 
 def spans_us(windows: list[tuple[int, int]], activities: list[Activity]) -> list[float]:
-    """Per window, microseconds from the first start to the last end of the work in it, sleep apart.
+    """Return, per window, microseconds from the first start to the last end of its work, without the sleep kernel.
 
     Raises:
-        RuntimeError: a window without any work: the record is not whole.
+        RuntimeError: a window has no work, so the record is incomplete.
 
     >>> spans_us([(0, 9000)], [Activity("spin_kernel", 10, 500), Activity("a", 500, 900), Activity("b", 950, 2500)])
     [2.0]
@@ -156,6 +156,6 @@ def spans_us(windows: list[tuple[int, int]], activities: list[Activity]) -> list
     for begin, end in windows:
         inside = [a for a in activities if begin <= a.start and a.end <= end and SLEEP_KERNEL not in a.name]
         if not inside:
-            raise RuntimeError("CUPTI recorded no kernel in a timed call; another profiler may hold it")
+            raise RuntimeError("CUPTI recorded no kernel in a timed call. Another profiler may be using it")
         spans.append((max(a.end for a in inside) - min(a.start for a in inside)) / 1000)
     return spans

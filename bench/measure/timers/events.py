@@ -1,4 +1,4 @@
-"""Timing on CUDA with events, each sample after a flush of the L2 cache (cold) or without (hot)."""
+"""Time on CUDA with events, with a flush of the L2 cache before each sample (cold) or without one (hot)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def time_with_events(
     """Time calls on the first copy, one between each pair of events, on the current CUDA device.
 
     Args:
-        work: enqueues the work; its inputs are on the device.
+        work: enqueues the work. Its inputs are on the device.
         rule: when to stop.
         warmup_ms: how long to call it beforehand.
-        flush: enqueued before each sample for a cold L2 cache; ``None`` leaves it hot.
+        flush: enqueued before each sample for a cold L2 cache. ``None`` leaves it hot.
         throttled: see ``collect``.
         cuda: ``torch.cuda``.
     """

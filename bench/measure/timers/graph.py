@@ -1,4 +1,4 @@
-"""Timing on CUDA with one graph of many calls, on copies of the inputs in turn (cold) or on one (hot)."""
+"""Time on CUDA with one graph of many calls that rotate among copies of the inputs (cold) or use one (hot)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.measure.timers.work import Work, check_rotation
 
 
 class NotCapturable(RuntimeError):
-    """The work cannot be captured in a CUDA graph; the message says why."""
+    """The work cannot be captured in a CUDA graph. The message gives the reason."""
 
 
 def time_with_graph(
@@ -28,20 +28,20 @@ def time_with_graph(
     throttled: Callable[[], bool] | None = None,
     cuda: Cuda = torch.cuda,
 ) -> Samples:
-    """Time replays of a graph, each sample a replay divided by its calls.
+    """Time replays of a graph. A sample is the time of a replay divided by its calls.
 
     Args:
-        work: enqueues the work; its inputs are on the device.
+        work: enqueues the work. Its inputs are on the device.
         rule: when to stop.
         warmup_ms: how long to call it beforehand, outside of a graph.
-        calls: in one graph; a multiple of the copies.
-        l2_mode: what the copies make of the cache.
+        calls: calls in one graph, a multiple of the copies.
+        l2_mode: ``cold`` if the copies evict one another, else ``hot``.
         throttled: see ``collect``.
         cuda: ``torch.cuda``.
 
     Raises:
-        NotCapturable: the work does what a graph cannot hold.
-        RotationDefeated: a call ignores which copy it was told to work on.
+        NotCapturable: a graph cannot contain the work.
+        RotationDefeated: a call does not use the requested copy.
     """
     check_rotation(work)
     warm = warm_up(work, warmup_ms, cuda)
@@ -68,12 +68,12 @@ def time_with_graph(
 
 
 def capture(work: Work, calls: int, cuda: Cuda = torch.cuda) -> Any:
-    """A ``torch.cuda.CUDAGraph`` of ``calls`` calls that take the copies in turn.
+    """Return a ``torch.cuda.CUDAGraph`` of ``calls`` calls that rotate among the copies.
 
-    The work must have run before: what compiles or loads on its first call cannot be captured.
+    The work must have run before, because compiling and loading cannot be captured.
 
     Raises:
-        NotCapturable: as said.
+        NotCapturable: a graph cannot contain the work.
     """
     graph = cuda.CUDAGraph()
     try:
@@ -81,7 +81,7 @@ def capture(work: Work, calls: int, cuda: Cuda = torch.cuda) -> Any:
             for index in range(calls):
                 work.call(index % len(work.copies))
     except torch.OutOfMemoryError:
-        raise  # not a lack of ability: the caller has a status for it
+        raise  # not NotCapturable: the caller has a status for it
     except RuntimeError as error:
         raise NotCapturable(str(error).strip().splitlines()[0] if str(error).strip() else "no message") from error
     return graph

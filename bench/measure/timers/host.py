@@ -14,10 +14,10 @@ from bench.measure.timers.quiet import quiet
 from bench.measure.turns import turns_of_process
 
 MIN_SAMPLE_US = 1000.0
-"""Calls are batched until one sample is at least this long: the clock must not be what is measured."""
+"""Calls are batched until one sample is at least this long, so that the resolution of the clock does not matter."""
 
 TRIALS = 2
-"""Batches timed before the length of a batch is believed."""
+"""Batches that are timed to find how many calls fill a sample."""
 
 
 def time_on_host(
@@ -29,8 +29,8 @@ def time_on_host(
         call: the work, its inputs built outside.
         rule: when to stop.
         warmup_ms: how long to call it beforehand.
-        wait: called before each reading of the clock, where ``call`` returns too early
-            (``torch.cuda.synchronize``).
+        wait: called before each reading of the clock, where ``call`` returns before its work is
+            done (``torch.cuda.synchronize``).
     """
     wait = wait or _nothing
     with quiet():
@@ -59,7 +59,7 @@ def _collect(take: Callable[[], list[float]], rule: StoppingRule) -> Collected:
 
 
 def _time_batch(call: Callable[[], object], wait: Callable[[], object], batch: int) -> float:
-    """Microseconds of ``batch`` calls."""
+    """Return the microseconds of ``batch`` calls."""
     wait()
     begun = time.perf_counter_ns()
     for _ in range(batch):
@@ -69,10 +69,10 @@ def _time_batch(call: Callable[[], object], wait: Callable[[], object], batch: i
 
 
 def _calls_per_sample(call: Callable[[], object], wait: Callable[[], object], warmup_ms: float) -> tuple[int, int]:
-    """Warm up; on the way, find how many calls fill a sample. Returns that, and the calls made."""
+    """Warm up and find how many calls fill a sample. Returns that number and the calls made."""
     batch, made, began = 1, 0, time.perf_counter()
     while True:
-        # The shortest of a few: one of them may have waited for another process.
+        # The shortest of several, because one of them may have waited for another process.
         took_us = min(_time_batch(call, wait, batch) for _ in range(TRIALS))
         made += TRIALS * batch
         if took_us < MIN_SAMPLE_US:
@@ -83,7 +83,7 @@ def _calls_per_sample(call: Callable[[], object], wait: Callable[[], object], wa
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
-    """One processor only, where the system allows it: for single-threaded work."""
+    """Pin this process to one processor, where the system allows it, for single-threaded work."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

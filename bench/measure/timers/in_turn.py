@@ -1,4 +1,4 @@
-"""Samples taken block by block, in turn with the process that measures the same on the other side."""
+"""Take samples block by block, alternating with the process of the other side."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from bench.measure.stopping import Collected, StoppingRule, collect
 from bench.measure.turns import Turns
 
 BLOCK_S = 0.02
-"""Samples of one turn: long beside the change of places, short beside what slows a shared machine down."""
+"""Duration of one turn: long compared with a change of sides, short compared with a slow phase of the machine."""
 
 REST_S = 0.005
-"""How long this process must have been idle before it gives its turn away."""
+"""Idle time of this process before it gives its turn away."""
 
 REST_LIMIT_S = 0.3
-"""When it does so all the same; some OpenMP libraries look for work for 0.2 s."""
+"""Longest wait for that. Threads of some OpenMP libraries stay busy for 0.2 s."""
 
 
 def collect_in_turn(take: Callable[[], list[float]], rule: StoppingRule, turns: Turns) -> Collected:
-    """``collect`` by blocks of ``BLOCK_S``, each followed by one of the other side, until both sides have enough."""
+    """Collect blocks of ``BLOCK_S`` that alternate with the other side, until both sides have enough samples."""
 
     def take_block() -> list[float]:
         began, samples = time.perf_counter(), take()
@@ -37,7 +37,7 @@ def collect_in_turn(take: Callable[[], list[float]], rule: StoppingRule, turns: 
 
 
 def _rest() -> None:
-    """Wait until our other threads sleep: those of OpenMP look for more work for a while, on the other side's core."""
+    """Wait until our other threads sleep. Idle OpenMP threads spin for a while and would slow the other side."""
     began, busy_s = time.perf_counter(), REST_S
     while busy_s > REST_S / 5 and time.perf_counter() - began < REST_LIMIT_S:
         before = time.process_time()

@@ -1,4 +1,7 @@
-"""No garbage collection while something is timed. Apart from the timers, which import scipy: replays need none."""
+"""Switch garbage collection off while something is timed.
+
+This file is apart from the timers, which import scipy, because replays do not need scipy.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No garbage collection inside; may be nested.
+    """Switch garbage collection off inside the block. Blocks may be nested.
 
-    What lives when it begins is never looked at again: a point's process is short, and has a handful of such blocks.
+    Objects that exist when a block begins are never collected later. A point's process is short and has few blocks.
     """
     was_enabled = gc.isenabled()
     gc.collect()

@@ -1,4 +1,4 @@
-"""One interface over the timers: every quantity of a point is timed by the choice made for it."""
+"""One interface over the timers. Every quantity of a point is timed by the timer that was chosen for the point."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class Watch(Protocol):
-    """Who looks at the machine before and after each block of samples."""
+    """Reads the state of the machine before and after each block of samples."""
 
     def read(self) -> dict[str, Any]:
-        """State of the machine now."""
+        """Return the state of the machine now."""
 
     def throttled(self) -> bool:
-        """Whether the device is being slowed down now."""
+        """Return whether the clocks of the device are held down now."""
 
 
 def choose_timer(
@@ -38,7 +38,7 @@ def choose_timer(
     storage_bytes: int,
     ceiling_gbps: float | None,
 ) -> TimerChoice:
-    """The point's timer, for the device at hand; arguments as of ``choose_on_cuda``.
+    """Return the timer of a point on this device. Arguments as for ``choose_on_cuda``.
 
     Raises:
         Unsupported: ``measure.timer`` cannot time this.
@@ -54,11 +54,11 @@ def choose_timer(
     )
 
 
-def settle(choice: TimerChoice, asked: str, work: Work) -> TimerChoice:
-    """The choice after one trial capture: ``auto`` takes events where a graph cannot hold the work.
+def settle(choice: TimerChoice, configured: str, work: Work) -> TimerChoice:
+    """Return the choice after one trial capture. ``auto`` uses events if a graph cannot contain the work.
 
     Raises:
-        Unsupported: ``graph`` was asked for by name.
+        Unsupported: ``measure.timer=graph``, and the work cannot be captured.
     """
     if choice.timer != "graph":
         return choice
@@ -68,7 +68,7 @@ def settle(choice: TimerChoice, asked: str, work: Work) -> TimerChoice:
     try:
         capture(work.first(), calls=1)
     except NotCapturable as error:
-        if asked == "graph":
+        if configured == "graph":
             raise Unsupported(f"measure.timer=graph: the work cannot be captured: {error}") from error
         return replace(choice, timer="events", reason=f"{choice.reason}, but it cannot be captured: {error}", copies=1)
     return choice
@@ -79,9 +79,9 @@ class Timer:
 
     Args:
         measure: when to stop.
-        device: where the work is done.
-        choice: which timer, of ``choose_timer``.
-        watch: asked before and after each block, never inside a timing; ``None``: nobody.
+        device: the device that does the work.
+        choice: the timer, from ``choose_timer``.
+        watch: read before and after each block, never inside a timing. ``None``: no telemetry.
     """
 
     def __init__(
@@ -101,17 +101,17 @@ class Timer:
             self._flush = L2Flush(device)
 
     def device_work(self, work: Work) -> Samples:
-        """Cold L2 cache on CUDA; on a CPU, where nothing is flushed, hot."""
+        """Time with a cold L2 cache on CUDA. On a CPU nothing is flushed, and caches are hot."""
         return self._watched(lambda: self._time(work, self._flush))
 
     def device_work_hot(self, work: Work) -> Samples | None:
-        """Hot L2 cache on CUDA; ``None`` on a CPU, where ``device_work`` is hot already."""
+        """Time with a hot L2 cache on CUDA. ``None`` on a CPU, where ``device_work`` is already hot."""
         if self.choice.timer == "perf_counter":
             return None
         return self._watched(lambda: self._time(work.first(), None))
 
     def host_work(self, call: Callable[[], object]) -> Samples:
-        """Work of the host, with whatever it waits for on the device."""
+        """Time work of the host, including its waits for the device."""
         wait = None
         if self.device.type == "cuda":
             import torch

@@ -1,4 +1,4 @@
-"""What a timer is given: a call that takes turns on copies of its inputs, and proof that it does."""
+"""The work that a timer calls: it rotates among copies of its inputs, and a check proves it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
 
 
 class RotationDefeated(RuntimeError):
-    """A call did not touch the copy of its inputs that it was told to: its times would be of a warm cache."""
+    """A call did not touch the requested copy of its inputs, so it would be timed with a warm cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """The same work on any of several copies of its inputs.
 
-    A call without arguments would hold on to one copy, whatever the timer rotates; so a call
-    is told which copy to work on, and ``check_rotation`` proves that it obeys.
+    A call without arguments would always use the same copy. Therefore a call receives the index
+    of its copy, and ``check_rotation`` proves that it uses that copy.
 
     Attributes:
         call: does the work on copy ``index``.
-        copies: of each copy, the tensors that ``call(index)`` reads or writes.
+        copies: for each copy, the tensors that ``call(index)`` reads or writes.
         bytes_per_call: bytes of a copy that one call touches.
     """
 
@@ -34,24 +34,24 @@ class Work:
 
     @classmethod
     def of_one(cls, call: Callable[[], object], *inputs: Tensor) -> Work:
-        """Work on one copy of its inputs only, all of which it touches."""
+        """Return work on a single copy of its inputs. It touches all of them."""
         return cls(call=lambda index: call(), copies=[inputs], bytes_per_call=sum(tensor.nbytes for tensor in inputs))
 
     def first(self) -> Work:
-        """The work on the first copy alone: its inputs stay in the cache from call to call."""
+        """Return the work on the first copy alone, whose inputs stay in the cache between calls."""
         return replace(self, copies=self.copies[:1])
 
 
 def check_rotation(work: Work) -> None:
-    """Prove that ``call(i)`` works on copy ``i`` and that the copies are alike but apart.
+    """Prove that ``call(i)`` works on copy ``i``, and that the copies are equal and do not overlap.
 
-    Each copy in turn is filled with NaN: the call must then either return something else than
-    before (it read the copy) or leave the copy no longer all NaN (it wrote it). A look at the
-    arguments would not do, since a closure may ignore them. The copies hold equal contents, of
-    floating dtype, so the damaged one is restored from its neighbour.
+    Each copy is filled with NaN. Then the call must either return another result than before (it
+    read the copy) or overwrite some NaN (it wrote the copy). Checking the arguments is not enough,
+    because a closure may ignore them. The copies have equal contents of a floating dtype, so the
+    damaged copy is restored from its neighbour.
 
     Raises:
-        RotationDefeated: it does not, or copies share memory or differ in shape or strides.
+        RotationDefeated: the call uses another copy, or copies share memory or differ in shape or strides.
     """
     _check_layout(work.copies)
     if len(work.copies) < 2:
@@ -88,7 +88,7 @@ def _snapshot(out: object) -> Tensor | None:
 
 
 def _same(out: Tensor | None, expected: Tensor | None) -> bool:
-    """Bit for bit alike, NaN equal to NaN."""
+    """Return whether both are equal bit for bit, with NaN equal to NaN."""
     if out is None or expected is None:
         return out is expected
     return bool(((out == expected) | (out.isnan() & expected.isnan())).all())

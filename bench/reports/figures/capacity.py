@@ -1,4 +1,4 @@
-"""How many sequences fit, by budget and policy, and whether the bytes are really those."""
+"""Figures of capacity: sequences that fit, by budget and policy, and a check of the bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.reports.figures.memory import POLICIES, value_text
+from bench.reports.figures.memory import POLICY_ORDER, value_text
 from bench.reports.figures.style import MARKERS, FigureSpec, label_bars, move_legend_outside, panel_grid, varying
 
 AXES = ("model", "workload", "held", "page_size", "arena")
@@ -35,10 +35,11 @@ def _draw_capacity(selection: pd.DataFrame) -> Figure:
     pages, arenas = selection["page_size"].nunique() > 1, selection["arena"].nunique() > 1
     label = selection["policy"].astype(str)
     if pages:
-        label += selection["page_size"].map(lambda size: f", pages of {size}", na_action="ignore").fillna("")
+        sizes = selection["page_size"].astype(object)  # pandas 2.2 maps Int64 with a null as floats
+        label += sizes.map(lambda size: f", pages of {size}", na_action="ignore").fillna("")
     if arenas:
         label += selection["arena"].map(lambda arena: f", {arena}", na_action="ignore").fillna("")
-    order = sorted(label.unique(), key=lambda name: (POLICIES.index(name.split(",")[0]), name))
+    order = sorted(label.unique(), key=lambda name: (POLICY_ORDER.index(name.split(",")[0]), name))
     for axes, (title, rows) in zip(grid, panels, strict=True):
         sns.lineplot(
             rows.assign(label=label.loc[rows.index], admitted_seqs=rows["admitted_seqs"].astype(float)),
@@ -56,7 +57,7 @@ def _draw_capacity(selection: pd.DataFrame) -> Figure:
         axes.set_title(title, fontsize="small")
     move_legend_outside(figure, grid)
     seeds = selection["seed"].nunique()
-    over = f" (mean of {seeds} seeds, bands hold all)" if seeds > 1 else ""
+    over = f" (mean of {seeds} seeds, bands cover all seeds)" if seeds > 1 else ""
     figure.suptitle(f"Sequences that fit, admitted until the first refusal{over}", fontsize="medium")
     return figure
 
@@ -96,7 +97,7 @@ CAPACITY = FigureSpec(
 
 MEMORY_LEVELS = FigureSpec(
     name="memory_levels",
-    question="Are the bytes that the policy counts those that the machine gives?",
+    question="Do the bytes of the policy equal those of the machine?",
     command="python bench/run.py -m experiment=capacity_real",
     select=_select_levels,
     draw=_draw_levels,

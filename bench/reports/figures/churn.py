@@ -1,4 +1,4 @@
-"""Sequences that come and leave: the pool over time, and what the policies make of it."""
+"""Figures of churn: the pool over time, and its use by each policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.reports.figures.memory import PARTS, POLICIES, part_palette, value_text
+from bench.reports.figures.memory import PART_LABELS, POLICY_ORDER, part_palette, value_text
 from bench.reports.figures.style import FigureSpec, label_bars, move_legend_outside, panel_grid, varying
 
 COMMAND = "python bench/run.py -m experiment=churn"
@@ -21,14 +21,14 @@ MOST_PANELS = 12
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["scenario"].eq("churn") & table["status"].eq("ok")]
-    order = rows["policy"].map({policy: rank for rank, policy in enumerate(POLICIES)})
+    order = rows["policy"].map({policy: rank for rank, policy in enumerate(POLICY_ORDER)})
     rows = rows.assign(order=order).sort_values(["order", "seed"], kind="stable")
     columns = ["policy", *AXES, "seed", "running_mean", "largest_free_ratio", "preemptions", "loaded_steps", "curves"]
     return rows.drop_duplicates(["policy", *AXES, "seed"])[columns]
 
 
 def _names(selection: pd.DataFrame) -> pd.Series:
-    """A policy and the axes that vary among those that heed them."""
+    """Return a policy and the axes that vary among the policies that they affect."""
     names = [name for name in AXES if varying(selection[selection[name].notna()], name)]
     texts = [
         "\n".join([str(row["policy"]), *(value_text(name, row[name]) for name in names if pd.notna(row[name]))])
@@ -38,7 +38,7 @@ def _names(selection: pd.DataFrame) -> pd.Series:
 
 
 def _select_over_time(table: pd.DataFrame) -> pd.DataFrame:
-    """The first seed of each question, one line per sampled step."""
+    """Return the first seed of each question, one line per sampled step."""
     rows = _select(table)
     rows = rows.assign(name=_names(rows))[rows["seed"].eq(rows["seed"].min())].head(MOST_PANELS)
     frames = [
@@ -56,15 +56,15 @@ def _draw_over_time(selection: pd.DataFrame) -> Figure:
         axes.set_title(str(name).replace("\n", ", "), fontsize="small")
     grid[0].set_ylabel("share of the pool (%)")
     move_legend_outside(figure, grid)
-    figure.suptitle("Where the pool goes while requests wait, step by step (first seed)", fontsize="medium")
+    figure.suptitle("Use of the pool while requests wait, step by step (first seed)", fontsize="medium")
     return figure
 
 
 def _area(axes: Axes, rows: pd.DataFrame) -> None:
-    """Up to where the queue runs empty, as the means are."""
+    """Draw the steps until the queue is empty, like the means."""
     loaded = rows[rows["step"] < rows["loaded_steps"]]
-    shares = [100 * loaded[name.removesuffix("_bytes")] for name in PARTS]
-    axes.stackplot(loaded["step"], *shares, labels=list(PARTS.values()), colors=part_palette(), linewidth=0)
+    shares = [100 * loaded[name.removesuffix("_bytes")] for name in PART_LABELS]
+    axes.stackplot(loaded["step"], *shares, labels=list(PART_LABELS.values()), colors=part_palette(), linewidth=0)
     axes.set_ylim(0, 100)
     axes.margins(x=0)
     axes.set_xlabel("step")
@@ -91,14 +91,14 @@ def _draw_policies(selection: pd.DataFrame) -> Figure:
         axes.set_ylabel(label, fontsize="small")
     grid[1].tick_params(axis="x", labelsize="small")
     seeds = selection["seed"].nunique()
-    over = f"; mean of {seeds} seeds, bars hold all" if seeds > 1 else ""
+    over = f", mean of {seeds} seeds, bars cover all seeds" if seeds > 1 else ""
     figure.suptitle(f"Serving over time: batch size, and how free memory fragments{over}", fontsize="medium")
     return figure
 
 
 CHURN_OVER_TIME = FigureSpec(
     name="churn_over_time",
-    question="Where does the pool go over time, as sequences come and leave?",
+    question="How is the pool used over time, as sequences arrive and leave?",
     command=COMMAND,
     select=_select_over_time,
     draw=_draw_over_time,

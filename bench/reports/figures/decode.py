@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from bench.reports.figures.style import MARKERS, FigureSpec, page_size_axis, varying
 
 AXES = ("model", "workload", "num_seqs", "memory_budget_bytes", "page_layout")
-"""Other axes of a sweep; those that vary become panels."""
+"""Other axes of a sweep. Those that vary become panels."""
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
@@ -38,14 +38,14 @@ def _draw(selection: pd.DataFrame) -> Figure:
     first = selection.iloc[0]
     figure.suptitle(
         f"One decode step of one layer ({first['device']}, {first['dtype']})\n"
-        f"timer {first['timer']}, {first['l2_mode']} caches; bars: 95 % interval of the median",
+        f"timer {first['timer']}, {first['l2_mode']} caches, bars: 95 % interval of the median",
         fontsize="medium",
     )
     return figure
 
 
 def _references(selection: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Implementations without pages that did the same work as this panel's."""
+    """Return implementations without pages that did the same work as those of this panel."""
     return selection[selection["page_size"].isna() & selection["batch_digest"].isin(rows["batch_digest"])]
 
 

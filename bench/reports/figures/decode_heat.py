@@ -1,4 +1,4 @@
-"""How much of the memory's bandwidth a decode step reaches, by batch and length."""
+"""Figure of the share of memory bandwidth that a decode step reaches, by batch and length."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEYS = ["implementation", "page_size", "num_seqs", "length_tokens"]
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose sequences are all of one length, where both batch and length vary; replicates by their median."""
+    """Return rows of equal sequence lengths where batch and length vary, with the median of replicates."""
     rows = table[table["status"].eq("ok") & table["ceiling_ratio"].notna() & table["workload"].eq("fixed")]
     rows = rows[rows["refused_seqs"].eq(0)]
     rows = rows.assign(length_tokens=(rows["live_tokens"] / rows["admitted_seqs"]).astype("Int64"))

@@ -1,4 +1,4 @@
-"""Where the pool's memory goes, and how many sequences it admits."""
+"""Figures of the use of the pool, and of the sequences that it admits."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.reports.figures.style import FigureSpec, move_legend_outside, panel_grid, varying
+from impls.interface import POLICY_KINDS
 
-PARTS = {
+PART_LABELS = {
     "live_bytes": "live",
     "reserved_bytes": "reserved",
     "internal_fragmentation_bytes": "internal fragmentation",
@@ -22,26 +23,26 @@ PARTS = {
 AXES = ("scenario", "model", "workload", "num_seqs", "memory_budget_bytes", "page_layout", "held", "queue",
         "arena", "page_size")  # fmt: skip
 
-POLICIES = ("reserved_max", "reserved_pow2", "reserved_oracle", "paged", "prefix")
-"""In the order in which figures show them."""
+POLICY_ORDER = tuple(POLICY_KINDS)
+"""Policies in the order of the figures."""
 
 
 def _one_per_question(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over the seeds; bookkeeping is the same in every replicate and implementation of a policy."""
+    """Return means over the seeds. Bookkeeping is equal in every replicate and implementation of a policy."""
     rows = table[table["pool_bytes"].notna() & table["policy"].notna()]
-    numbers = ["pool_bytes", *PARTS, "admitted_seqs", "refused_seqs"]
+    numbers = ["pool_bytes", *PART_LABELS, "admitted_seqs", "refused_seqs"]
     once = rows.drop_duplicates(["policy", *AXES, "seed", "batch_digest"]).astype(dict.fromkeys(numbers, "Float64"))
     means = once.groupby(["policy", *AXES], dropna=False, sort=False)[numbers].mean().reset_index()
     return means.assign(seeds=once["seed"].nunique())
 
 
 def part_palette() -> list[tuple[float, float, float]]:
-    """A colour for each part; free memory is light."""
-    return [*sns.color_palette(n_colors=len(PARTS) - 1), (0.88, 0.88, 0.88)]
+    """Return a colour for each part. Free memory is light."""
+    return [*sns.color_palette(n_colors=len(PART_LABELS) - 1), (0.88, 0.88, 0.88)]
 
 
 def value_text(name: str, value: object) -> str:
-    """An axis and its value, for people."""
+    """Return an axis and its value as text for people."""
     if pd.isna(value):  # type: ignore[call-overload]
         return f"no {name}"
     if not name.endswith("_bytes"):
@@ -51,7 +52,7 @@ def value_text(name: str, value: object) -> str:
 
 
 def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """A panel for each combination of the axes that vary, policies and what only some of them heed apart."""
+    """Return a panel for each combination of the axes that vary, without policies and axes of single policies."""
     names = [name for name in varying(selection, *AXES) if name not in ("page_size", "arena")]
     if not names:
         return [("", selection)]
@@ -60,7 +61,7 @@ def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _bars(selection: pd.DataFrame) -> pd.Series:
-    """The name of each bar in its panel."""
+    """Return the name of each bar in its panel."""
     extra = varying(selection[selection["page_size"].notna()], "page_size")
     extra += varying(selection[selection["arena"].notna()], "arena")
     names = [
@@ -77,7 +78,7 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank(policy: str) -> int:
-    return POLICIES.index(policy) if policy in POLICIES else len(POLICIES)
+    return POLICY_ORDER.index(policy) if policy in POLICY_ORDER else len(POLICY_ORDER)
 
 
 def _draw_split(selection: pd.DataFrame) -> Figure:
@@ -97,10 +98,10 @@ def _draw_split(selection: pd.DataFrame) -> Figure:
 
 
 def _stack(axes: Axes, rows: pd.DataFrame) -> None:
-    shares = rows[list(PARTS)].astype(float).div(rows["pool_bytes"].astype(float), axis=0) * 100
+    shares = rows[list(PART_LABELS)].astype(float).div(rows["pool_bytes"].astype(float), axis=0) * 100
     bottom = pd.Series(0.0, index=rows.index)
     positions = range(len(rows))
-    for (name, part), colour in zip(PARTS.items(), part_palette(), strict=True):
+    for (name, part), colour in zip(PART_LABELS.items(), part_palette(), strict=True):
         bars = axes.bar(positions, shares[name], bottom=bottom, label=part, color=colour, width=0.7)
         axes.bar_label(bars, [f"{share:.0f}" if share >= 4 else "" for share in shares[name]], label_type="center",
                        fontsize="x-small")  # fmt: skip
@@ -116,7 +117,7 @@ def _stack(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def _select_admitted(table: pd.DataFrame) -> pd.DataFrame:
-    """Of a fixed offer; ``scenario=capacity`` has a figure of its own."""
+    """Return rows with a fixed offer. ``scenario=capacity`` has a figure of its own."""
     return _one_per_question(table[table["scenario"].eq("decode")])
 
 

@@ -1,4 +1,4 @@
-"""The notebook's three plots, over seeds and with the exact figures beside its own."""
+"""The notebook's three plots over seeds, with the exact numbers beside its own."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from matplotlib.figure import Figure
 from bench.reports.figures.style import FigureSpec, label_bars, page_size_axis
 
 COMMAND = "python bench/run.py -m experiment=notebook"
-CUMULATIVE, EXACT = "the notebook: all that ever came", "exact: what is there at the end"
+CUMULATIVE, EXACT = "the notebook: all sequences that ever came", "exact: sequences present at the end"
 ASSUMED, COUNTED = "the notebook: by division", "exact: admitted until refused"
 RESERVED, PAGED = "reserved_max (the notebook's “traditional”)", "paged"
 
 
 def _select(table: pd.DataFrame, *, axis: str, lists: Mapping[str, str], how: tuple[str, str]) -> pd.DataFrame:
-    """One line per seed, place on the axis, policy, and kind of figure.
+    """Return one line per seed, place on the axis, policy, and kind of number.
 
     Args:
         table: rows of a run.
         axis: list in ``curves`` that is the x axis.
-        lists: policy as it is called in the figure, by the list with its values.
-        how: what the notebook's figure is called, and the exact one.
+        lists: name of the policy in the figure, by the list with its values.
+        how: names of the notebook's numbers and of the exact ones.
     """
     lines = []
     for _, row in table[table["scenario"].eq("notebook") & table["curves"].notna()].iterrows():
@@ -45,7 +45,7 @@ def _select(table: pd.DataFrame, *, axis: str, lists: Mapping[str, str], how: tu
 
 
 def _lines(axes: Axes, selection: pd.DataFrame, axis: str, palette: Mapping[str, str]) -> None:
-    """Means over the seeds, with bands that hold 90 % of them."""
+    """Draw means over the seeds, with bands that cover 90 % of them."""
     sns.lineplot(
         selection, x=axis, y="percent", hue="policy", style="figure", style_order=[EXACT, CUMULATIVE],
         markers=["o", "X"], palette=palette, errorbar=("pi", 90), estimator="median", ax=axes,
@@ -83,7 +83,7 @@ def _draw_used(selection: pd.DataFrame) -> Figure:
 
 
 def _explain(axes: Axes) -> None:
-    """A legend beside the axes, its headings in words."""
+    """Put a legend beside the axes, with headings in words."""
     legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     for text in legend.get_texts():
         text.set_text({"figure": "what is counted"}.get(text.get_text(), text.get_text()))
@@ -94,7 +94,7 @@ def _draw_page_size(selection: pd.DataFrame) -> Figure:
     _lines(axes, selection.assign(percent=100 * selection["value"]), "page_sizes", _palette())
     axes.set_ylim(80, 100.5)
     page_size_axis(axes, selection["page_sizes"])
-    figure.suptitle(f"Memory efficiency by page size ({_seeds(selection)}; the axis starts at 80 %)", fontsize="medium")
+    figure.suptitle(f"Memory efficiency by page size ({_seeds(selection)}, the axis starts at 80 %)", fontsize="medium")
     return figure
 
 
@@ -126,7 +126,7 @@ def _palette() -> dict[str, str]:
 
 def _seeds(selection: pd.DataFrame) -> str:
     number = selection["seed"].nunique()
-    return f"median of {number} seeds, bands hold 90 %" if number > 1 else f"seed {selection['seed'].iloc[0]}"
+    return f"median of {number} seeds, bands cover 90 %" if number > 1 else f"seed {selection['seed'].iloc[0]}"
 
 
 NOTEBOOK_EFFICIENCY = FigureSpec(
@@ -144,7 +144,7 @@ NOTEBOOK_EFFICIENCY = FigureSpec(
 
 NOTEBOOK_USED = FigureSpec(
     name="notebook_used",
-    question="How much memory is in use: the notebook's counters against what is held?",
+    question="How much memory is in use, by the notebook's counters and by the held slots?",
     command=COMMAND,
     select=partial(
         _select,
@@ -157,7 +157,7 @@ NOTEBOOK_USED = FigureSpec(
 
 NOTEBOOK_PAGE_SIZE = FigureSpec(
     name="notebook_page_size",
-    question="The notebook's second plot: what does a longer page waste?",
+    question="The notebook's second plot: how much does a longer page waste?",
     command=COMMAND,
     select=partial(_select, axis="page_sizes", lists={"efficiency_results": PAGED}, how=(CUMULATIVE, EXACT)),
     draw=_draw_page_size,

@@ -1,4 +1,4 @@
-"""What all figures share: their look, and how one is written."""
+"""Shared parts of all figures: their look, and how one is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")  # files only; a display is never needed
+matplotlib.use("Agg")  # writes files only, without a display
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -20,18 +20,18 @@ from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 LOOK = {"figure.titlesize": "medium", "axes.titlesize": "small", "legend.fontsize": "small"}
-"""Sizes that every figure has, so that a title of two lines fits and nothing is smaller than it must be."""
+"""Font sizes of every figure. A title of two lines fits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec:
-    """One figure: what it answers, which command makes its rows, how it is drawn.
+    """One figure: its question, the command that makes its rows, and how it is drawn.
 
     Attributes:
         name: file name without ending.
-        question: what a reader learns.
-        command: makes the rows that it needs.
-        select: the tidy frame behind the figure; empty where the table has no such rows.
+        question: the question that the figure answers.
+        command: command that makes its rows.
+        select: returns the tidy frame behind the figure, empty if the table has no such rows.
         draw: draws that frame.
     """
 
@@ -43,7 +43,7 @@ class FigureSpec:
 
 
 def save(spec: FigureSpec, selection: pd.DataFrame, folder: Path) -> Path:
-    """Write ``<name>.csv``, ``.svg`` and ``.png``; returns the PNG."""
+    """Write ``<name>.csv``, ``.svg`` and ``.png``. Return the path of the PNG."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", rc=LOOK)
     selection.to_csv(folder / f"{spec.name}.csv", index=False)
     figure = spec.draw(selection)
@@ -54,7 +54,7 @@ def save(spec: FigureSpec, selection: pd.DataFrame, folder: Path) -> Path:
 
 
 def page_size_axis(axes: Axes, page_sizes: pd.Series) -> None:
-    """Page sizes are powers of two as a rule: a logarithmic axis with every value named."""
+    """Make a logarithmic axis with a label for every page size, because most are powers of two."""
     values = sorted(page_sizes.dropna().astype(int).unique())
     axes.set_xscale("log", base=2)
     axes.set_xticks(values, [str(value) for value in values])
@@ -63,12 +63,12 @@ def page_size_axis(axes: Axes, page_sizes: pd.Series) -> None:
 
 
 def varying(table: pd.DataFrame, *names: str) -> list[str]:
-    """Those of the columns that take more than one value here; null, where one has no effect, is none."""
+    """Return the columns that take more than one value. Null, where a column has no effect, is not a value."""
     return [name for name in names if table[name].nunique() > 1]
 
 
 def panel_grid(number: int, *, width: float, height: float, columns: int = 4) -> tuple[Figure, list[Axes]]:
-    """A figure with ``number`` panels, each ``width`` × ``height`` inches, sharing their y axis."""
+    """Return a figure with ``number`` panels of ``width`` × ``height`` inches that share their y axis."""
     across = min(number, columns)
     down = -(-number // across)
     figure, grid = plt.subplots(
@@ -86,7 +86,7 @@ def panel_grid(number: int, *, width: float, height: float, columns: int = 4) ->
 
 
 def move_legend_outside(figure: Figure, panels: list[Axes]) -> None:
-    """One legend for all panels, that of the first, at the right of the figure."""
+    """Put the legend of the first panel at the right of the figure, for all panels."""
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     for axes in panels:
         if (own := axes.get_legend()) is not None:
@@ -94,7 +94,7 @@ def move_legend_outside(figure: Figure, panels: list[Axes]) -> None:
 
 
 def label_bars(axes: Axes, **how: Any) -> None:
-    """Write the value above every bar; ``how`` goes to ``Axes.bar_label``."""
+    """Write the value above every bar. ``how`` goes to ``Axes.bar_label``."""
     for container in axes.containers:
         if isinstance(container, BarContainer):
             axes.bar_label(container, **how)

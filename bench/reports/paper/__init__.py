@@ -1,1 +1,1 @@
-"""What papers print, what our rows answer, and whether the two agree."""
+"""Claims of papers, our answers, and verdicts on their agreement."""

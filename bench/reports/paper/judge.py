@@ -1,4 +1,4 @@
-"""From claims and rows to verdicts: pure functions of the table."""
+"""Compute verdicts from claims and rows. All functions are pure functions of the table."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Final
 import pandas as pd
 
 from bench.reports.figures.style import FigureSpec
-from bench.reports.paper.registry import STAND_IN, Answer, Claim
+from bench.reports.paper.registry import STAND_IN, AnswerCells, Claim
 
-VERDICTS: Final = ("reproduced", "reproduced (modelled)", "by construction", "differs", "not run", "disputed")
+CLAIM_VERDICTS: Final = ("reproduced", "reproduced (modelled)", "by construction", "differs", "not run", "disputed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What became of one claim.
+    """The verdict on one claim.
 
     Attributes:
         claim: the claim.
         ours: our number, the ends of our range, or ``None``.
-        verdict: one of ``VERDICTS``.
-        reason: why, in one sentence.
-        basis: which lengths our number stands on, where that matters.
+        verdict: one of ``CLAIM_VERDICTS``.
+        reason: the reason, in words.
+        basis: source of the lengths behind our number, where it matters.
     """
 
     claim: Claim
@@ -37,7 +37,7 @@ def judge_all(claims: Iterable[Claim], table: pd.DataFrame, figures: Sequence[Fi
     """Return a verdict for every claim, in order.
 
     Args:
-        claims: what papers print.
+        claims: claims of papers.
         table: rows of one run or of several.
         figures: those that may answer a claim.
 
@@ -54,14 +54,14 @@ def judge_all(claims: Iterable[Claim], table: pd.DataFrame, figures: Sequence[Fi
 
 
 def judge(claim: Claim, frame: pd.DataFrame | None) -> Verdict:
-    """The verdict on one claim.
+    """Return the verdict on one claim.
 
     Args:
-        claim: what is printed.
-        frame: of the figure that answers it; ``None`` or empty where there are no rows.
+        claim: the claim.
+        frame: frame of the figure that answers it. ``None`` or empty if there are no rows.
 
     Raises:
-        ValueError: the frame has no such column, or its rows do not agree where one number is asked for.
+        ValueError: the frame has no such column, or its rows disagree where one number is expected.
     """
     rows = pd.DataFrame() if frame is None or frame.empty or claim.answer is None else _rows(claim, claim.answer, frame)
     if rows.empty or claim.answer is None:
@@ -75,8 +75,8 @@ def judge(claim: Claim, frame: pd.DataFrame | None) -> Verdict:
     return Verdict(claim=claim, ours=ours, verdict=verdict, reason=reason, basis=basis)
 
 
-def _rows(claim: Claim, answer: Answer, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that answer, on real lengths where there are any; none where nothing was measured."""
+def _rows(claim: Claim, answer: AnswerCells, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that answer the claim, on real lengths if there are any. Empty if nothing was measured."""
     for column in (*answer.where, answer.value):
         if column not in frame:
             raise ValueError(f"claim {claim.id}: figure {answer.figure} has no column {column}")
@@ -89,7 +89,7 @@ def _rows(claim: Claim, answer: Answer, frame: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def _reduced(claim: Claim, answer: Answer, rows: pd.DataFrame) -> float | tuple[float, float]:
+def _reduced(claim: Claim, answer: AnswerCells, rows: pd.DataFrame) -> float | tuple[float, float]:
     values = rows[answer.value].astype(float)
     if answer.over == "max":
         return float(values.max())
@@ -104,14 +104,14 @@ def _reduced(claim: Claim, answer: Answer, rows: pd.DataFrame) -> float | tuple[
 
 def _verdict(claim: Claim, agrees: bool) -> tuple[str, str]:
     low, high = claim.allowed
-    said = f"between {low:.4g} and {high:.4g}" if low < high else f"exactly {low:.4g}"
+    allowed = f"between {low:.4g} and {high:.4g}" if low < high else f"exactly {low:.4g}"
     why = f": {claim.tolerance.why}" if claim.tolerance is not None else ": the printed range"
     if not agrees:
         verdict = "disputed" if claim.disputed else "differs"
-        return verdict, claim.disputed or claim.if_differs or f"not {said}{why}"
+        return verdict, claim.disputed or claim.if_differs or f"not {allowed}{why}"
     if claim.kind == "construction":
-        return "by construction", claim.if_differs or f"the lengths were made so; {said}{why}"
-    return ("reproduced (modelled)" if claim.kind == "modelled" else "reproduced"), f"{said}{why}"
+        return "by construction", claim.if_differs or f"the workload was built to match this number, {allowed}{why}"
+    return ("reproduced (modelled)" if claim.kind == "modelled" else "reproduced"), f"{allowed}{why}"
 
 
 def _how_to_run(claim: Claim) -> str:

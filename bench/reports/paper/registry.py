@@ -1,7 +1,7 @@
-"""The claims that are checked: read from ``claims.yaml``, each field checked once.
+"""Read claims from ``claims.yaml``, and check each field once.
 
-A claim's answer is one or several cells of a figure's frame (the CSV behind it), so that what is
-judged is what is drawn; and what a figure shows as printed is what the claims say.
+The answer to a claim is one or several cells of a figure's frame (the CSV behind it), so the judged
+number is the drawn number. The printed numbers in a figure come from the claims.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import yaml
 
 CLAIMS: Final = Path(__file__).parent / "claims.yaml"
 
-KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measured")
-"""How our number comes about; ``modelled`` stands on a cost model, ``construction`` was put in beforehand."""
-UNITS: Final = ("absolute", "relative")
+CLAIM_KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measured")
+"""Origin of our number. ``modelled`` uses a cost model. ``construction``: the workload was built to match it."""
+TOLERANCE_UNITS: Final = ("absolute", "relative")
 REDUCTIONS: Final = ("only", "max", "range", "all")
 STAND_IN: Final = "built-in stand-in"
-"""Lengths drawn from published quantiles, where the real ones are not at hand."""
+"""Name of lengths drawn from published quantiles, where the real ones are not available."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """Which cells of a figure's frame answer a claim.
+class AnswerCells:
+    """The cells of a figure's frame that answer a claim.
 
     Attributes:
         figure: name of a ``FigureSpec``.
@@ -45,12 +45,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far our number may be from the printed one, fixed before it was looked at.
+    """Allowed distance of our number from the printed one, fixed before our number was known.
 
     Attributes:
         within: half-width.
         of: ``absolute`` (in the claim's unit) or ``relative`` (a share of the printed value).
-        why: why that much.
+        why: reason for this width.
     """
 
     within: float
@@ -60,23 +60,23 @@ class Tolerance:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One sentence of a paper, and what answers it.
+    """One statement of a paper, and the answer to it.
 
     Attributes:
         id: short, unique.
-        paper: whose.
-        figure: where in it.
-        claim: what it says, in our words.
+        paper: name of the paper.
+        figure: place in the paper.
+        claim: the statement, in our words.
         printed: the number, or the two ends of a printed range.
-        unit: of the number.
-        kind: one of ``KINDS``.
-        answer: ``None`` where nothing here can answer it.
+        unit: unit of the number.
+        kind: one of ``CLAIM_KINDS``.
+        answer: ``None`` if nothing in this project can answer it.
         run: the command whose rows answer it.
-        tolerance: ``None`` for a range, inside which our answer must lie.
+        tolerance: ``None`` for a range, which must contain our answer.
         gpu: whether its rows need a GPU.
-        source: where the number stands.
-        if_differs: why ours is another, where it is.
-        disputed: what a re-extraction by others found, where they could not confirm the number.
+        source: place of the number.
+        if_differs: reason why our number differs.
+        disputed: result of independent extractions that could not confirm the number.
     """
 
     id: str
@@ -88,7 +88,7 @@ class Claim:
     kind: str
     run: str
     source: str
-    answer: Answer | None = None
+    answer: AnswerCells | None = None
     tolerance: Tolerance | None = None
     gpu: bool = False
     if_differs: str = ""
@@ -96,7 +96,7 @@ class Claim:
 
     @property
     def allowed(self) -> tuple[float, float]:
-        """Least and most that our answer may be."""
+        """Least and greatest allowed answer."""
         if isinstance(self.printed, tuple):
             return self.printed
         assert self.tolerance is not None
@@ -106,10 +106,10 @@ class Claim:
 
 @lru_cache
 def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
-    """All claims of a file, in its order.
+    """Return all claims of a file, in its order.
 
     Raises:
-        ValueError: a field is unknown, missing or wrong, or an id comes twice; names the claim.
+        ValueError: a field is unknown, missing or wrong, or an id comes twice. Names the claim.
     """
     claims = tuple(_claim(item) for item in yaml.safe_load(path.read_text(encoding="utf-8")))
     ids = [claim.id for claim in claims]
@@ -123,7 +123,7 @@ def _claim(item: Mapping[str, Any]) -> Claim:
     values = dict(item)
     if isinstance(values.get("printed"), list):
         values["printed"] = tuple(map(float, values["printed"]))
-    for key, cls in (("answer", Answer), ("tolerance", Tolerance)):
+    for key, cls in (("answer", AnswerCells), ("tolerance", Tolerance)):
         if values.get(key) is not None:
             values[key] = _made(cls, values[key], f"{name}: {key}.")
     claim: Claim = _made(Claim, values, f"{name}: ")
@@ -134,7 +134,7 @@ def _claim(item: Mapping[str, Any]) -> Claim:
 def _made(cls: Any, values: Mapping[str, Any], path: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := set(values) - set(known):
-        raise ValueError(f"{path}{sorted(unknown)[0]} is not known; the fields are {', '.join(known)}")
+        raise ValueError(f"{path}{sorted(unknown)[0]} is not known. The fields are {', '.join(known)}")
     needed = [n for n, f in known.items() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [n for n in needed if n not in values]:
         raise ValueError(f"{path}{missing[0]} is missing")
@@ -142,19 +142,20 @@ def _made(cls: Any, values: Mapping[str, Any], path: str) -> Any:
 
 
 def _check(claim: Claim, name: str) -> None:
-    if claim.kind not in KINDS:
-        raise ValueError(f"{name}: kind={claim.kind} must be one of {', '.join(KINDS)}")
+    if claim.kind not in CLAIM_KINDS:
+        raise ValueError(f"{name}: kind={claim.kind} must be one of {', '.join(CLAIM_KINDS)}")
     is_range = isinstance(claim.printed, tuple)
     if is_range == (claim.tolerance is not None):
         raise ValueError(f"{name}: a printed range has no tolerance, and a single number needs one")
-    if claim.tolerance is not None and (claim.tolerance.of not in UNITS or not claim.tolerance.why):
-        raise ValueError(f"{name}: tolerance.of must be one of {', '.join(UNITS)}, and tolerance.why must say why")
+    if claim.tolerance is not None and (claim.tolerance.of not in TOLERANCE_UNITS or not claim.tolerance.why):
+        units = ", ".join(TOLERANCE_UNITS)
+        raise ValueError(f"{name}: tolerance.of must be one of {units}, and tolerance.why must not be empty")
     if claim.answer is not None and claim.answer.over not in REDUCTIONS:
         raise ValueError(f"{name}: answer.over={claim.answer.over} must be one of {', '.join(REDUCTIONS)}")
 
 
 def printed_values(figure: str, value: str) -> list[tuple[Mapping[str, Any], float]]:
-    """Every single number that the claims hold against one column of a figure's frame, and where it belongs."""
+    """Return every printed number for one column of a figure's frame, and its place in the frame."""
     return [
         (claim.answer.where, claim.printed)
         for claim in load_claims()

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from bench.reports.paper.judge import VERDICTS, Verdict
+from bench.reports.paper.judge import CLAIM_VERDICTS, Verdict
 
 COLOURS = {"reproduced": "green", "reproduced (modelled)": "green", "by construction": "cyan", "differs": "red",
            "disputed": "yellow", "not run": "dim"}  # fmt: skip
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
-    """One list: id, paper, figure, printed, ours, verdict, reason, and more, per claim."""
+    """Return one JSON list: id, paper, figure, printed, ours, verdict, reason, and more, per claim."""
     return json.dumps([_plain(verdict) for verdict in verdicts], indent=1, ensure_ascii=False, allow_nan=False)
 
 
@@ -40,7 +40,7 @@ def _plain(verdict: Verdict) -> dict[str, object]:
 
 
 def cells(verdict: Verdict) -> list[str]:
-    """Id, figure, claim, printed, ours, difference and verdict, for people."""
+    """Return id, figure, claim, printed, ours, difference and verdict as text for people."""
     claim = verdict.claim
     return [
         claim.id,
@@ -57,7 +57,7 @@ HEADINGS = ("id", "where", "claim", "printed", "ours", "difference", "verdict")
 
 
 def number(value: float | tuple[float, float] | None) -> str:
-    """A number or a range, to four digits.
+    """Return a number or a range as text, to four digits.
 
     >>> number((1.7, 2.66)), number(15729), number(None)
     ('1.7–2.66', '15,729', '–')
@@ -70,7 +70,7 @@ def number(value: float | tuple[float, float] | None) -> str:
 
 
 def difference(verdict: Verdict) -> str:
-    """In percent of the printed number; of a share in percent, points."""
+    """Return the difference in percent of the printed number, or in points if the number is a share in percent."""
     printed, ours = verdict.claim.printed, verdict.ours
     if ours is None or isinstance(printed, tuple) or isinstance(ours, tuple):
         return ""
@@ -80,13 +80,13 @@ def difference(verdict: Verdict) -> str:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """How many of each verdict."""
+    """Return the number of each verdict as text."""
     counts = Counter(verdict.verdict for verdict in verdicts)
-    return ", ".join(f"{counts[name]} {name}" for name in VERDICTS if counts[name])
+    return ", ".join(f"{counts[name]} {name}" for name in CLAIM_VERDICTS if counts[name])
 
 
 def as_table(verdicts: Sequence[Verdict]) -> Table:
-    """For a terminal."""
+    """Return a table for a terminal."""
     table = Table(show_lines=False)
     for heading in HEADINGS[1:]:
         table.add_column(heading, justify="right" if heading in ("ours", "difference") else "left")
@@ -97,7 +97,7 @@ def as_table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def as_markdown(verdicts: Sequence[Verdict]) -> str:
-    """A table for a README, and the reasons of all that is not simply reproduced."""
+    """Return a table for a README, and the reasons of claims that differ or are disputed."""
     headings = [heading for heading in HEADINGS if heading != "id"]
     lines = [headings, ["---"] * len(headings), *(cells(verdict)[1:] for verdict in verdicts)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -52,7 +52,7 @@ def load_tables(folder: Path) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class PaperSweep:
     """One sweep of ``make paper``.
 
     Attributes:
@@ -65,7 +65,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class PaperExperiment:
     """One experiment of ``make paper``, and what lengths it is made with.
 
     Attributes:
@@ -87,40 +87,40 @@ SHAREGPT_LENGTHS: Final = ("derived_sharegpt_papermatched5000.csv", "sharegpt_pa
 """Single requests with the paper's means; the first that is there is taken."""
 SHAREGPT_TURNS: Final = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
 
-PARTS: Final = (
-    Part(experiment="paper_table1"),
-    Part(experiment="paper_fig02", sharegpt=True, stand_in_too=True),
-    Part(experiment="paper_fig03"),
-    Part(experiment="paper_fig11"),
-    Part(experiment="paper_fig11_sharegpt", sharegpt=True),
-    Part(experiment="paper_fig12_13b", sharegpt=True),
-    Part(experiment="paper_fig12_66b", sharegpt=True),
-    Part(experiment="paper_fig12_175b", sharegpt=True),
-    Part(experiment="paper_fig12_13b_alpaca"),
-    Part(experiment="paper_fig12_66b_alpaca"),
-    Part(experiment="paper_fig12_175b_alpaca"),
-    Part(experiment="paper_fig13", sharegpt=True),
-    Part(experiment="paper_fig13_alpaca"),
-    Part(experiment="paper_fig13_queue"),
-    Part(experiment="paper_fig13_steps", sharegpt=True),
-    Part(experiment="paper_fig13_steps_alpaca"),
-    Part(experiment="paper_fig14"),
-    Part(experiment="paper_fig14_beam"),
-    Part(experiment="paper_fig15"),
-    Part(experiment="paper_fig15_beam"),
-    Part(experiment="paper_fig15_turnover"),
-    Part(experiment="paper_fig16"),
-    Part(experiment="paper_fig17", trace=SHAREGPT_TURNS),
-    Part(experiment="paper_fig18b", sharegpt=True),
-    Part(experiment="paper_fig18b_alpaca"),
-    Part(experiment="paper_fig18b_pages"),
-    Part(experiment="paper_fig19b", sharegpt=True),
-    Part(experiment="modern_llama3_8b", sharegpt=True),
-    Part(experiment="modern_llama3_70b", sharegpt=True),
-    Part(experiment="azure_conv", trace="AzureLLMInferenceTrace_conv.csv"),
-    Part(experiment="mooncake_serving", trace="conversation_trace.jsonl"),
-    Part(experiment="mooncake_hits", trace="conversation_trace.jsonl", label="conversation"),
-    Part(experiment="mooncake_hits", trace="synthetic_trace.jsonl", label="synthetic"),
+EXPERIMENTS: Final = (
+    PaperExperiment(experiment="paper_table1"),
+    PaperExperiment(experiment="paper_fig02", sharegpt=True, stand_in_too=True),
+    PaperExperiment(experiment="paper_fig03"),
+    PaperExperiment(experiment="paper_fig11"),
+    PaperExperiment(experiment="paper_fig11_sharegpt", sharegpt=True),
+    PaperExperiment(experiment="paper_fig12_13b", sharegpt=True),
+    PaperExperiment(experiment="paper_fig12_66b", sharegpt=True),
+    PaperExperiment(experiment="paper_fig12_175b", sharegpt=True),
+    PaperExperiment(experiment="paper_fig12_13b_alpaca"),
+    PaperExperiment(experiment="paper_fig12_66b_alpaca"),
+    PaperExperiment(experiment="paper_fig12_175b_alpaca"),
+    PaperExperiment(experiment="paper_fig13", sharegpt=True),
+    PaperExperiment(experiment="paper_fig13_alpaca"),
+    PaperExperiment(experiment="paper_fig13_queue"),
+    PaperExperiment(experiment="paper_fig13_steps", sharegpt=True),
+    PaperExperiment(experiment="paper_fig13_steps_alpaca"),
+    PaperExperiment(experiment="paper_fig14"),
+    PaperExperiment(experiment="paper_fig14_beam"),
+    PaperExperiment(experiment="paper_fig15"),
+    PaperExperiment(experiment="paper_fig15_beam"),
+    PaperExperiment(experiment="paper_fig15_turnover"),
+    PaperExperiment(experiment="paper_fig16"),
+    PaperExperiment(experiment="paper_fig17", trace=SHAREGPT_TURNS),
+    PaperExperiment(experiment="paper_fig18b", sharegpt=True),
+    PaperExperiment(experiment="paper_fig18b_alpaca"),
+    PaperExperiment(experiment="paper_fig18b_pages"),
+    PaperExperiment(experiment="paper_fig19b", sharegpt=True),
+    PaperExperiment(experiment="modern_llama3_8b", sharegpt=True),
+    PaperExperiment(experiment="modern_llama3_70b", sharegpt=True),
+    PaperExperiment(experiment="azure_conv", trace="AzureLLMInferenceTrace_conv.csv"),
+    PaperExperiment(experiment="mooncake_serving", trace="conversation_trace.jsonl"),
+    PaperExperiment(experiment="mooncake_hits", trace="conversation_trace.jsonl", label="conversation"),
+    PaperExperiment(experiment="mooncake_hits", trace="synthetic_trace.jsonl", label="synthetic"),
 )
 """All that needs no GPU, in the order in which it is run."""
 
@@ -131,7 +131,7 @@ def find_trace(folder: Path | None, name: str) -> Path | None:
     return next((path.absolute() for path in candidates if path.is_file()), None)
 
 
-def steps(traces: Path | None) -> tuple[list[Step], list[str]]:
+def steps(traces: Path | None) -> tuple[list[PaperSweep], list[str]]:
     """What to run, and a sentence for each thing that is left out or stands in for another.
 
     Args:
@@ -139,9 +139,9 @@ def steps(traces: Path | None) -> tuple[list[Step], list[str]]:
     """
     lengths = next((path for name in SHAREGPT_LENGTHS if (path := find_trace(traces, name))), None)
     fetch = "fetch it with: python scripts/fetch_traces.py"
-    found: list[Step] = []
+    found: list[PaperSweep] = []
     said = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in; for real ones, {fetch}"]
-    for part in PARTS:
+    for part in EXPERIMENTS:
         trace = find_trace(traces, part.trace) if part.trace else None
         if part.trace and trace is None:
             said.append(f"{part.experiment} is left out: it needs {part.trace}; {fetch}")
@@ -149,11 +149,11 @@ def steps(traces: Path | None) -> tuple[list[Step], list[str]]:
         name = "_".join(filter(None, (part.experiment, part.label)))
         asked = (f"experiment={part.experiment}",)
         if trace:
-            found.append(Step(name=name, overrides=(*asked, f"workload.path={trace}")))
+            found.append(PaperSweep(name=name, overrides=(*asked, f"workload.path={trace}")))
         elif not part.sharegpt or lengths is None:
-            found.append(Step(name=name, overrides=asked))
+            found.append(PaperSweep(name=name, overrides=asked))
         else:
-            found.append(Step(name=name, overrides=(*asked, "workload=trace", f"workload.path={lengths}")))
+            found.append(PaperSweep(name=name, overrides=(*asked, "workload=trace", f"workload.path={lengths}")))
             if part.stand_in_too:
-                found.append(Step(name=f"{name}_stand_in", overrides=asked))
+                found.append(PaperSweep(name=f"{name}_stand_in", overrides=asked))
     return found, said

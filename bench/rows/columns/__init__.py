@@ -1,6 +1,6 @@
 """The metric registry: every column of a row, in order, with its kind, direction and meaning.
 
-``results/README.md`` is generated from it, rows are checked against it, figures and comparisons
+``docs/columns.md`` is generated from it, rows are checked against it, figures and comparisons
 read kind and direction from it. Later versions add columns; none is ever renamed.
 """
 
@@ -27,7 +27,7 @@ COLUMNS: tuple[Column, ...] = (
     *MEMORY,
 )
 
-MAY_BE_NULL = ("status_reason", "null_reasons", "log")
+MAY_BE_NULL = ("status_reason", "null_reasons", "log", "experiment")
 """Columns that are null without a reason."""
 
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)

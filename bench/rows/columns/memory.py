@@ -39,5 +39,6 @@ MEMORY: tuple[Column, ...] = (
         null_reasons="why a field is null, as JSON: {column: reason}",
         log="the processes' output, relative to the run folder",
         repro_command="re-runs exactly this point from the repository's root",
+        experiment="name of the file in conf/experiment/ that the command named; null where the sweep was written out",
     ),
 )

@@ -14,8 +14,8 @@ TIMING: tuple[Column, ...] = (
         kernel_choice="whose kernel; of our own: tile and splits, and whether the tile was timed or kept on disk",
         bytes_read="bytes that one decode step of one layer reads and writes, padding included",
         server_id="the fork server that the timing process came from; distinct values are the n of a comparison",
-        code_hash="hash of the sources that decide the answer: impls/, bench/{scenarios,measure,workload}, and an "
-        "implementation from elsewhere",
+        code_hash="hash of the sources that a point's processes, its implementation and its parameters import "
+        "(bench/plan/code_hash.py)",
         fingerprint="hash of the blocking facts of the machine that ran the point",
         rounds_interleaved="true: the replicates of a point took turns with other points', round by round; false: a "
         "cluster's launcher ran jobs in an order of its own, so that drift of the machine may look like a difference",

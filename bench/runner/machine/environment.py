@@ -13,17 +13,16 @@ from typing import Any
 
 import psutil
 
+from bench import ROOT
 from bench.measure.machine.gpu_state import gpu_facts
 from bench.measure.machine.host_state import governor, host_state, usable_cores
 from bench.measure.machine.nvml import Nvml, NvmlProblem
-from bench.plan.code_hash import code_hash
+from bench.plan.code_hash import sources_hash
 from bench.rows.facts import fingerprint
 from bench.rows.record import SCHEMA_VERSION
 from bench.rows.redact import hashed, recorded_variables, redacted
 from bench.rows.result import Answer
 from bench.runner.machine.checkout import git_state
-
-ROOT = Path(__file__).resolve().parents[3]
 
 CALIBRATIONS = ROOT / "results" / "calibration"
 """Where ``scripts/calibrate.py`` leaves what later runs cite, by fingerprint."""
@@ -76,7 +75,7 @@ def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> 
         "schema_version": SCHEMA_VERSION,
         "argv": [redacted(argument) for argument in argv],
         "git": git_state(ROOT),
-        "sources_hash": code_hash(""),
+        "sources_hash": sources_hash(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from bench.rows.result import Answer
 from impls.interface import Unsupported
 

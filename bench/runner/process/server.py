@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import ROOT
 from bench.rows.result import Answer
-
-ROOT = Path(__file__).resolve().parents[3]
 
 KILL_GRACE_S = 10.0
 START_TIMEOUT_S = 300.0

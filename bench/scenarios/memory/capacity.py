@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bench.config import CapacityScenario, build
+from bench.config import build
+from bench.config.memory import CapacityScenario
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import bookkeeping
 from bench.scenarios.memory.until_refusal import fill_until_refusal

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench.config import ChurnScenario, Config, build
+from bench.config import Config, build
+from bench.config.memory import ChurnScenario
 from bench.measure.timers.quiet import quiet
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import PARTS, digest

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import build
+from bench.config import Config, build
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import digest
 from bench.scenarios.exact_statistics import quantile
@@ -36,6 +36,15 @@ def describe_lengths(argument: Mapping[str, Any]) -> Answer:
             "curves": json.dumps(_histograms(columns)),
         }
     )
+
+
+def predict(config: Config) -> None:
+    """Check the workload of scenario ``lengths``.
+
+    Raises:
+        ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
+    """
+    draw(config)
 
 
 def _histograms(columns: Mapping[str, NDArray[np.int64]]) -> dict[str, list[float]]:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from bench.config import PrefixCacheScenario, TraceWorkload, Workload, build
+from bench.config import Config, TraceWorkload, Workload, build
+from bench.config.memory import PrefixCacheScenario
 from bench.rows.result import Answer
 from bench.workload.requests import Requests
 from bench.workload.traces.reader import load_trace
@@ -61,6 +62,19 @@ def prefixed_requests(workload: Workload) -> Requests:
     if requests.hash_ids is None:
         raise ValueError(f"workload.path={workload.path} has no hash_ids; scenario=prefix_cache needs them")
     return requests
+
+
+def predict(config: Config) -> None:
+    """Check the trace of scenario ``prefix_cache``.
+
+    Raises:
+        ValueError: the workload names no prefixes, or its blocks and ``page_size`` do not divide each other.
+    """
+    requests = prefixed_requests(config.workload)
+    assert requests.hash_ids is not None
+    assert requests.hash_block_tokens is not None
+    ids, block = requests.hash_ids[0], requests.hash_block_tokens
+    keys_of_hash_ids(ids, block, len(ids) * block, config.page_size)
 
 
 def _visit(pool: PrefixPool, requests: Requests, index: int, count: int) -> bool:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bench.config import ChurnScenario, Config
+from bench.config import Config
+from bench.config.memory import ChurnScenario
+from bench.scenarios.filling import draw, new_policy
 from bench.workload.requests import Requests
 from bench.workload.streams import Stream, generator
 from impls.interface import Policy
-from impls.policies import PagePool, Request, Reserved, SaturatedQueue, SlotSplit
+from impls.policies import PagePool, Request, Reserved, SaturatedQueue, SlotSplit, is_paged, is_reserved
 
 
 class OpenQueue(SaturatedQueue):
@@ -71,11 +73,23 @@ def make_queue(config: Config, policy: Policy, requests: Requests) -> SaturatedQ
         ValueError: a request has a single token and so cannot grow.
     """
     assert isinstance(config.scenario, ChurnScenario)
-    assert isinstance(policy, PagePool | Reserved)
+    assert is_paged(policy) or is_reserved(policy)
     growing = growing_requests(requests)
     if config.scenario.queue == "saturated":
         return SaturatedQueue(policy, growing)
     return OpenQueue(policy, growing, arrival_steps(len(growing), config.scenario.rate, config.seed))
+
+
+def predict(config: Config) -> None:
+    """Check the workload and the budget of scenario ``churn``.
+
+    Raises:
+        CannotRun: the budget does not hold a single page.
+        ValueError: the workload cannot give the requests, or one of them cannot grow.
+    """
+    requests, _ = draw(config)
+    growing_requests(requests)
+    new_policy(config, None)
 
 
 def arrival_steps(number: int, rate: float, seed: int) -> list[int]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.config import CapacityScenario, Config, TraceWorkload
+from bench.config import Config, TraceWorkload
+from bench.config.memory import CapacityScenario
 from bench.scenarios.filling import CannotRun, Filled, enter, holds_none, new_policy
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens, shuffled_trace
 

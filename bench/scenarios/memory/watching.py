@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.scenarios.bookkeeping import PARTS
 from bench.scenarios.exact_statistics import TICKS, ticks
-from impls.policies import Reserved, SaturatedQueue
+from impls.policies import SaturatedQueue, is_reserved
 
 CHUNK_STEPS = 4096
 """Steps that are kept until they are summed; a sum per step would cost as much as the step."""
@@ -53,16 +53,17 @@ def watch(queue: SaturatedQueue) -> Watched:
     lines: list[tuple[int, ...]] = []
     ratios: list[int] = []
     batch, policy = queue.batch, queue.batch.policy
+    regions = policy if is_reserved(policy) else None  # pages are all alike
     stride, was_loaded = 1, True
     for step, split in enumerate(queue.steps()):
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
             _sum(loaded if was_loaded else draining, lines, ratios)
             was_loaded = queue.is_loaded
-        line = (*split, batch.num_seqs, policy.rounding_slots if isinstance(policy, Reserved) else 0)
+        line = (*split, batch.num_seqs, regions.rounding_slots if regions is not None else 0)
         lines.append(line)
-        if isinstance(policy, Reserved):  # pages are all alike
+        if regions is not None:
             unheld = split.free + split.external
-            ratios.append(ticks(policy.largest_free_slots, unheld) if unheld else TICKS)
+            ratios.append(ticks(regions.largest_free_slots, unheld) if unheld else TICKS)
         if step % stride == 0:
             loaded.sampled.append(step)
             loaded.lines.append(line)

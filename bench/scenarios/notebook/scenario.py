@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.random import RandomState
 
-from bench.config import NotebookScenario, build
+from bench.config import build
+from bench.config.notebook import NotebookScenario
 from bench.rows.result import Answer
 from bench.scenarios.notebook.simulators import (
     Simulation,

@@ -16,7 +16,7 @@ FS_PER_S: Final = 10**15
 FS_PER_US: Final = 10**9
 
 
-class Work(NamedTuple):
+class StepWork(NamedTuple):
     """What one step computes and moves.
 
     Attributes:
@@ -58,7 +58,7 @@ class StepCost:
     copy_fs: int
     swap_page_fs: int
 
-    def step_fs(self, work: Work) -> int:
+    def step_fs(self, work: StepWork) -> int:
         """Duration of one step."""
         tokens, context, pairs, copied, swapped_pages = work
         return (

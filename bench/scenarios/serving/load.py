@@ -9,7 +9,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import Config, ServingScenario, TraceWorkload
+from bench.config import Config, TraceWorkload
+from bench.config.serving import ServingScenario
+from bench.scenarios.filling import new_policy
 from bench.scenarios.serving.cost import FS_PER_S
 from bench.workload.arrivals import arrival_times
 from bench.workload.requests import Requests, draw_requests, trace_requests
@@ -40,6 +42,17 @@ class Load:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+
+def predict(config: Config) -> None:
+    """Check the workload and the budget of scenario ``serving``.
+
+    Raises:
+        CannotRun: the budget does not hold a single page.
+        ValueError: the workload cannot give the requests, has no output at all, or its times are not as asked.
+    """
+    make_load(config)
+    new_policy(config, None)
 
 
 def make_load(config: Config) -> Load:

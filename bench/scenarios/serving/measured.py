@@ -20,14 +20,14 @@ INVERSE_UNIT: Final = 2**128
 """Inverse times are whole numbers of this part of 1 / microsecond."""
 
 
-class Measured(NamedTuple):
+class MeasuredStep(NamedTuple):
     """One measured decode step of one layer."""
 
     live_tokens: int
     decode_us: float
 
 
-def measured_rows(cost: CostConfig, model: ModelSpec, page_size: int) -> tuple[Measured, ...]:
+def measured_rows(cost: CostConfig, model: ModelSpec, page_size: int) -> tuple[MeasuredStep, ...]:
     """The rows of ``cost.rows`` that measured this model's attention with this page size.
 
     Raises:
@@ -38,7 +38,7 @@ def measured_rows(cost: CostConfig, model: ModelSpec, page_size: int) -> tuple[M
 
 
 @lru_cache(maxsize=16)
-def _rows(folder: str, implementation: str | None, model: str, page_size: int) -> tuple[Measured, ...]:
+def _rows(folder: str, implementation: str | None, model: str, page_size: int) -> tuple[MeasuredStep, ...]:
     paths = sorted((Path(folder) / "points").glob("*.json"))
     if not paths:
         raise ValueError(f"cost.rows={folder} is no run folder: it has no points/*.json")
@@ -51,7 +51,7 @@ def _rows(folder: str, implementation: str | None, model: str, page_size: int) -
     names = sorted({row["implementation"] for row in rows})
     if len(names) > 1:
         raise ValueError(f"cost.rows={folder} has rows of {', '.join(names)}; name one by cost.implementation")
-    return tuple(sorted(Measured(row["live_tokens"], row["decode_us"]) for row in rows))
+    return tuple(sorted(MeasuredStep(row["live_tokens"], row["decode_us"]) for row in rows))
 
 
 def rows_digest(cost: CostConfig, model: ModelSpec, page_size: int) -> str | None:
@@ -61,7 +61,7 @@ def rows_digest(cost: CostConfig, model: ModelSpec, page_size: int) -> str | Non
     return hashlib.sha256(json.dumps(measured_rows(cost, model, page_size)).encode()).hexdigest()[:16]
 
 
-def line(rows: tuple[Measured, ...]) -> tuple[float, float]:
+def line(rows: tuple[MeasuredStep, ...]) -> tuple[float, float]:
     """Return the microseconds of one layer's step, and of each token in it.
 
     They are at least 0 and have the least sum of squared relative errors. The sums are integers, in units of

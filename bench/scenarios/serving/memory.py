@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
+from bench.scenarios.filling import PREFIX_SEQ_ID
 from bench.scenarios.serving.groups import Entry, Group, entry_of
 from impls.interface import Admission, PoolExhausted
-from impls.policies import PagePool, PrefixPool, Reserved
+from impls.policies import PagePool, PrefixPool, Reserved, finds_prefixes
 from impls.policies.prefix_keys import PageKey
 from impls.spec import ceil_div
-
-PREFIX_SEQ_ID: Final = -1
-"""The sequence that holds the shared prefix for good, from which requests are forked."""
 
 Keys = Callable[[Group], Sequence[PageKey]]
 """Names of the full pages of a request's prompt."""
@@ -99,8 +97,9 @@ class PagedMemory:
 
     def __init__(self, pool: PagePool, prefix_tokens: int = 0, keys: Keys | None = None) -> None:
         self.policy = pool
-        self._keys = keys if isinstance(pool, PrefixPool) else None
-        self._pinned = 0 if isinstance(pool, PrefixPool) else prefix_tokens
+        self._prefixes = pool if finds_prefixes(pool) else None
+        self._keys = keys
+        self._pinned = 0 if self._prefixes is not None else prefix_tokens
         if self._pinned:
             try:
                 pool.admit(PREFIX_SEQ_ID, self._pinned)
@@ -115,15 +114,15 @@ class PagedMemory:
 
     def entry(self, group: Group) -> Entry:
         """What the pool holds of the prompt is not computed."""
-        if isinstance(self.policy, PrefixPool) and self._keys is not None:
-            return entry_of(group, len(self.policy.match(self._keys(group))) * self.policy.page_size)
+        if self._prefixes is not None and self._keys is not None:
+            return entry_of(group, len(self._prefixes.match(self._keys(group))) * self.policy.page_size)
         return entry_of(group, self._pinned)
 
     def try_enter(self, group: Group) -> bool:
         """Take pages for the prompt once, and for each sequence's own tokens."""
         pool, first = self.policy, group.seq_ids[0]
-        if isinstance(pool, PrefixPool) and self._keys is not None:
-            return self._enter_by_keys(pool, self._keys(group), group)
+        if self._prefixes is not None and self._keys is not None:
+            return self._enter_by_keys(self._prefixes, self._keys(group), group)
         if self._pages(group, group.stored) + pool.kept_pages > pool.available_pages:
             return False
         if self._pinned:

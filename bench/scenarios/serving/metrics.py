@@ -9,22 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.config import Config, ServingScenario
+from bench.config import Config
+from bench.config.serving import ServingScenario
+from bench.scenarios.bookkeeping import PARTS
 from bench.scenarios.exact_statistics import TICKS, mean, percentile, ticks, weighted_percentile
 from bench.scenarios.serving.cost import FS_PER_S
 from bench.scenarios.serving.engines.runs import Run
 from bench.scenarios.serving.load import Load
 from bench.scenarios.serving.measured import rows_digest
-from bench.scenarios.serving.record import PARTS, Gaps, Record
+from bench.scenarios.serving.record import Gaps, Record
 
 FS_PER_MS = FS_PER_S // 1000
 PERCENTILES = (50, 90, 99)
 
-Times = dict[str, list[int]]
+LatencyTicks = dict[str, list[int]]
 """Latencies by column, in ``1 / TICKS`` of a femtosecond."""
 
 
-def latencies(load: Load, record: Record, *, finished_only: bool) -> Times:
+def latencies(load: Load, record: Record, *, finished_only: bool) -> LatencyTicks:
     """Return the latencies of each request, in whole units of ``1 / TICKS`` of a femtosecond.
 
     A request that is unfinished, or without a first token, counts with the time that it has waited until the end: a
@@ -39,7 +41,7 @@ def latencies(load: Load, record: Record, *, finished_only: bool) -> Times:
         ``ttft_ms``, ``tpot_ms`` (of those with two tokens at least), ``e2e_ms`` and
         ``normalized_latency_ms_per_token``.
     """
-    times: Times = {"ttft_ms": [], "tpot_ms": [], "e2e_ms": [], "normalized_latency_ms_per_token": []}
+    times: LatencyTicks = {"ttft_ms": [], "tpot_ms": [], "e2e_ms": [], "normalized_latency_ms_per_token": []}
     for index in counted_requests(load, record, finished_only=finished_only):
         arrival, generated = load.arrivals_fs[index], record.generated[index]
         first = record.first_fs[index] if generated else record.end_fs
@@ -62,7 +64,7 @@ def counted_requests(load: Load, record: Record, *, finished_only: bool) -> list
     ]
 
 
-def latency_samples(load: Load, record: Record, times: Times, *, finished_only: bool) -> dict[str, list[float]]:
+def latency_samples(load: Load, record: Record, times: LatencyTicks, *, finished_only: bool) -> dict[str, list[float]]:
     """Return ``times`` in milliseconds, and ``arrival_s`` and ``finished`` of the same requests."""
     counted = counted_requests(load, record, finished_only=finished_only)
     return {
@@ -86,7 +88,7 @@ def gap_lengths(gaps: list[Gaps]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return lengths[order], np.repeat(seqs, steps)[order]
 
 
-def latency_columns(record: Record, times: Times) -> dict[str, float | None]:
+def latency_columns(record: Record, times: LatencyTicks) -> dict[str, float | None]:
     """Return means and percentiles; ``None`` where there is nothing to take them of."""
     columns: dict[str, float | None] = {}
     for name, column in times.items():
@@ -146,7 +148,7 @@ def memory_columns(config: Config, record: Record, pool_bytes: int) -> dict[str,
         **parts,
         "shared_saved_bytes": totals.saved_tokens * token_bytes // totals.time_fs,
     }
-    if not config.policy.name.startswith("reserved"):
+    if config.policy.kind.has_pages:
         held = sum(totals.parts[:3])  # live, reserved and internal: what sequences hold
         saved = totals.saved_pages * config.page_size
         columns["pages_saved_ratio"] = saved / (held + saved)

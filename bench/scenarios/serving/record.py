@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from bench.scenarios.bookkeeping import PARTS
 from impls.policies import SlotSplit
 
-PARTS: Final = ("live", "reserved", "internal_fragmentation", "external_fragmentation", "cached", "free")
 MOST_SAMPLES: Final = 128
 """Points of a curve, at most; their distance doubles whenever there would be more."""
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.config import Config, ServingScenario, build
+from bench.config import Config, build
+from bench.config.serving import ServingScenario
 from bench.measure.timers.quiet import quiet
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import digest
@@ -33,7 +34,7 @@ from bench.scenarios.serving.metrics import (
 )
 from bench.scenarios.serving.record import Record
 from impls.interface import Unsupported
-from impls.policies import PagePool, PrefixPool, Reserved
+from impls.policies import finds_prefixes, is_paged, is_reserved
 from impls.policies.prefix_keys import PageKey, keys_of_hash_ids
 
 COUNTS = ("steps", "preemptions", "most_running_seqs", "prompt_tokens", "output_tokens", "prefix_hit_tokens",
@@ -98,9 +99,9 @@ def make_memory(config: Config, load: Load) -> Memory:
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
     policy = new_policy(config, None, host_ratio=scenario.swap_pool_ratio)
-    if isinstance(policy, Reserved):
+    if is_reserved(policy):
         return ReservedMemory(policy)
-    assert isinstance(policy, PagePool)
+    assert is_paged(policy)
     try:
         return PagedMemory(policy, scenario.shared_prefix_tokens, page_keys(config, load))
     except ValueError as error:
@@ -150,8 +151,8 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
         "replay_s": replay_s,
     }
     asked = values["prompt_tokens"] + values["recomputed_tokens"]
-    values["prefix_hit_ratio"] = values["prefix_hit_tokens"] / asked if isinstance(memory.policy, PrefixPool) else None
-    if isinstance(memory.policy, PagePool):
+    values["prefix_hit_ratio"] = values["prefix_hit_tokens"] / asked if finds_prefixes(memory.policy) else None
+    if is_paged(memory.policy):
         values |= {column: memory.policy.counters[name] for column, name in PAGE_COUNTS.items()}
     samples: dict[str, Any] = {"refused_requests": record.refused}
     if scenario.keep_latencies:

@@ -16,7 +16,7 @@ from bench.measure.timers.timing import choose_timer
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import bookkeeping
 from bench.scenarios.filling import Filled, draw, fill
-from bench.scenarios.tensors.decode_timing import Step, moved_bytes, seen_layer_bytes, time_step
+from bench.scenarios.tensors.decode_timing import DecodeStep, moved_bytes, seen_layer_bytes, time_step
 from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
 from bench.scenarios.tensors.timed import compare_with_ceiling, describe, judge_error
 from bench.scenarios.tensors.weighing import weigh
@@ -52,7 +52,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
     describe(answer, cache, batch.metadata_bytes)
     _check(answer, cache, held, batch, config.model)
     if answer.status == "ok":
-        step = Step(
+        step = DecodeStep(
             config=config,
             filled=filled,
             cache=cache,

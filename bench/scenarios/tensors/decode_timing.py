@@ -22,7 +22,7 @@ from impls.interface import Batch, KVCache, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class DecodeStep:
     """One decode step, ready to be timed.
 
     Attributes:
@@ -75,7 +75,7 @@ def seen_layer_bytes(config: Config, filled: Filled, num_queries: Sequence[int] 
     return len(seen) * config.model.token_bytes_per_layer
 
 
-def time_step(answer: Answer, step: Step, choice: TimerChoice) -> None:
+def time_step(answer: Answer, step: DecodeStep, choice: TimerChoice) -> None:
     """Time attention, append, prepare and the policy; medians go to the row, samples beside it."""
     config = step.config
     choice = settle(choice, config.measure.timer, step.decode(choice.copies))
@@ -101,7 +101,7 @@ def time_step(answer: Answer, step: Step, choice: TimerChoice) -> None:
     add_fitness(answer, samples, watch, "decode", config.device)
 
 
-def moved_bytes(step: Step) -> int:
+def moved_bytes(step: DecodeStep) -> int:
     """Bytes that any implementation must move in a step of one layer."""
     return seen_layer_bytes(step.config, step.filled) + 2 * step.query.nbytes + step.batch.metadata_bytes
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.config import Config, PrefillScenario, build
+from bench.config import Config, build
+from bench.config.scenarios import PrefillScenario
 from bench.measure.timers.timing import choose_timer
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import bookkeeping, digest

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.config import Config, PrefillScenario
+from bench.config import Config
+from bench.config.scenarios import PrefillScenario
 from bench.measure.machine.telemetry import Telemetry
 from bench.measure.timers.choice import TimerChoice
 from bench.measure.timers.timing import Timer, settle

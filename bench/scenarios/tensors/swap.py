@@ -24,7 +24,7 @@ from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors.filled import make_cache
 from bench.scenarios.tensors.timed import add_fitness, median_us
 from impls.interface import Admission, KVCache, MovingKVCache, PageCopy, Unsupported
-from impls.policies import PagePool
+from impls.policies import is_paged
 
 EVENTS = "a move takes its list of pages from the host, which no graph holds"
 
@@ -73,7 +73,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
 def plan_moves(filled: Filled) -> Moves:
     """Ask the policy to swap all of its sequences out and in, and for as many pages again."""
     policy, seq_ids = filled.policy, range(len(filled.seq_lens))
-    assert isinstance(policy, PagePool)
+    assert is_paged(policy)
     out = policy.swap_out(*seq_ids)
     back = policy.swap_in(*seq_ids)
     tokens = len(back) * policy.page_size
@@ -98,7 +98,7 @@ def _choose_timer(config: Config) -> TimerChoice:
         return choose_on_host(asked)
     if asked not in ("auto", "events"):
         raise Unsupported(f"measure.timer={asked} cannot time scenario=swap on cuda: {EVENTS}; use auto or events")
-    return TimerChoice(timer="events", reason=EVENTS if asked == "auto" else "asked for")
+    return TimerChoice(timer="events", reason=EVENTS if asked == "auto" else "configured")
 
 
 def _check(answer: Answer, cache: MovingKVCache, moves: Moves, seed: int) -> None:

@@ -17,7 +17,7 @@ from bench.scenarios.filling import Filled, draw, fill, new_policy
 from bench.scenarios.tensors.filled import make_cache
 from impls.interface import KVCache
 
-CHUNK_TOKENS = 512
+COPY_TOKENS = 512
 """Tokens written at once: the inputs must weigh little beside the cache."""
 
 
@@ -85,11 +85,11 @@ def allocate_touched(config: Config, filled: Filled) -> KVCache:
 
 def write_ones(config: Config, filled: Filled, cache: KVCache) -> None:
     """Write K and V of every token of every sequence into every allocated layer, a chunk at a time."""
-    shape = (CHUNK_TOKENS, config.model.num_kv_heads, config.model.head_dim)
+    shape = (COPY_TOKENS, config.model.num_kv_heads, config.model.head_dim)
     ones = torch.ones(shape, dtype=getattr(torch, config.model.dtype), device=config.device)
     for seq_id, seq_len in enumerate(filled.seq_lens.tolist()):
-        for start in range(0, seq_len, CHUNK_TOKENS):
-            stop = min(start + CHUNK_TOKENS, seq_len)
+        for start in range(0, seq_len, COPY_TOKENS):
+            stop = min(start + COPY_TOKENS, seq_len)
             slots = torch.tensor(cache.policy.slots(seq_id, start, stop), dtype=torch.int64, device=config.device)
             for layer in range(len(cache.tensors) // 2):
                 cache.write(layer, slots, ones[: stop - start], ones[: stop - start])

@@ -1,4 +1,4 @@
-"""Published request traces: where they are, what their content must hash to, and under which licence."""
+"""Published request traces: address, SHA-256 of the content, and licence."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class PublishedTrace:
     """One file of a public repository, at one revision.
 
     Attributes:
-        name: the file's own.
-        url: where its bytes are.
+        name: name of the file.
+        url: address of the file.
         sha256: hex digest of the content as published.
-        size_bytes: its length.
+        size_bytes: length of the file.
         licence: as the repository states it.
-        cite: whose work it is.
+        cite: authors, title and venue.
     """
 
     name: str
@@ -27,7 +27,7 @@ class PublishedTrace:
     cite: str
 
     def mirrored(self, address: str) -> PublishedTrace:
-        """The same content from a folder elsewhere."""
+        """Return the same file at another address."""
         return replace(self, url=f"{address.rstrip('/')}/{self.name}")
 
 
@@ -78,4 +78,4 @@ TRACES: Final = (
         cite="Agrawal et al., Sarathi-Serve, OSDI 2024",
     ),
 )
-"""What ``scripts/fetch_traces.py`` knows."""
+"""The traces that ``scripts/fetch_traces.py`` can download."""

@@ -1,4 +1,4 @@
-"""Download published traces: verified by SHA-256, resumed where a download stopped, never overwritten silently."""
+"""Download published traces. Files are verified by SHA-256, resumed, and never overwritten silently."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ Outcome = Literal["there already", "downloaded", "resumed", "replaced"]
 
 
 class FetchError(Exception):
-    """A trace could not be had; the sentence says why, and what to do."""
+    """A trace could not be downloaded. The message gives the reason and what to do."""
 
 
 def fetch(trace: PublishedTrace, folder: Path, *, replace: bool = False, timeout_s: float = TIMEOUT_S) -> Outcome:
-    """Bring one trace into a folder.
+    """Download one trace into a folder.
 
-    What arrives goes to ``<name>.part`` and takes the trace's name only once its SHA-256 is right. A part that an
-    earlier attempt left is continued where it ended; should the whole then be wrong, it is fetched once more from
-    its start. A file of the same content, plain or gzip, is left alone.
+    Received bytes go to ``<name>.part``. The file gets the name of the trace only when its SHA-256 is right. A part
+    from an earlier attempt is continued where it ended. If the result is wrong, it is downloaded once more from the
+    start. An existing file of the same content, plain or gzip, is kept.
 
     Args:
-        trace: which one.
-        folder: where to; made if absent.
-        replace: overwrite a file of that name whose content is another.
-        timeout_s: for which the server may be silent.
+        trace: the trace.
+        folder: target folder. It is created if absent.
+        replace: overwrite a file of that name with other content.
+        timeout_s: longest silence of the server.
 
     Raises:
-        FetchError: the server cannot be reached or does not have it, its content is not the published one, or another
-            file has its name.
+        FetchError: the server cannot be reached or does not have the file, the content is not the published one, or
+            another file has its name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target, part = folder / trace.name, folder / f"{trace.name}.part"
@@ -50,11 +50,11 @@ def fetch(trace: PublishedTrace, folder: Path, *, replace: bool = False, timeout
             return "there already"
         if target in there and not replace:
             raise FetchError(
-                f"{target} is not the published file ({trace.sha256[:12]}…); move it away, or --replace it"
+                f"{target} is not the published file ({trace.sha256[:12]}…). Move it away, or use --replace"
             )
         outcome: Outcome = "resumed" if _download(trace, part, timeout_s) else "downloaded"
         if not _has(part, trace) and outcome == "resumed":
-            part.unlink()  # of another version, it seems
+            part.unlink()  # probably of another version
             _download(trace, part, timeout_s)
             outcome = "downloaded"
         _check(part, trace)
@@ -65,7 +65,7 @@ def fetch(trace: PublishedTrace, folder: Path, *, replace: bool = False, timeout
 def _has(path: Path, trace: PublishedTrace) -> bool:
     try:
         return file_sha256(str(path)) == trace.sha256
-    except TraceError:  # a broken archive is another content
+    except TraceError:  # a broken archive has other content
         return False
 
 
@@ -74,16 +74,16 @@ def _check(part: Path, trace: PublishedTrace) -> None:
         found = f"{part.stat().st_size} bytes, {file_sha256(str(part))[:12]}…"
         part.unlink()
         raise FetchError(
-            f"{trace.url} gave {found} where {trace.size_bytes} bytes, {trace.sha256[:12]}… were published; "
-            "nothing was kept"
+            f"{trace.url} gave {found} where {trace.size_bytes} bytes, {trace.sha256[:12]}… were published. "
+            "Nothing was kept"
         )
 
 
 def _download(trace: PublishedTrace, part: Path, timeout_s: float) -> bool:
-    """Append to the part what is missing of it; returns whether anything of it could be kept."""
+    """Append the missing bytes to the part. Return whether existing bytes of it were kept."""
     kept = part.stat().st_size if part.exists() else 0
     if kept >= trace.size_bytes:
-        return True  # complete, or wrong, which the caller finds out
+        return True  # complete or wrong, and the caller checks it
     with _opened(trace, kept, timeout_s) as response:
         continues = kept > 0 and response.status == http.client.PARTIAL_CONTENT
         with part.open("ab" if continues else "wb") as file:
@@ -103,15 +103,15 @@ def _opened(trace: PublishedTrace, start: int, timeout_s: float) -> Iterator[htt
         raise FetchError(f"{trace.url} answered {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
-        raise FetchError(f"{trace.url} could not be fetched: {reason}; the same command resumes it") from error
+        raise FetchError(f"{trace.url} could not be fetched: {reason}. The same command resumes it") from error
 
 
 def _blocks(response: http.client.HTTPResponse, trace: PublishedTrace, received: int) -> Iterator[bytes]:
-    """The body; no more than was published, and no less."""
+    """Yield the body, and check that it is as long as the published file."""
     while block := response.read(_BLOCK_BYTES):
         received += len(block)
         yield block
-        if received > trace.size_bytes:  # not the file; its hash will say so
+        if received > trace.size_bytes:  # not the file, and the check of its hash will fail
             return
     if received < trace.size_bytes:
         raise ConnectionError(f"the connection ended after {received} of {trace.size_bytes} bytes")

@@ -1,9 +1,9 @@
-"""From ShareGPT's turns to single requests with the means that the PagedAttention paper printed for them.
+"""Resample ShareGPT's turns to single requests with the means that the PagedAttention paper prints.
 
-The published file lists every turn with its whole history as prompt, conversation by conversation: taken as single
-requests, its prompts are fourteen times too long. Its first turns alone still differ from the paper's
-means, so they are resampled with weights exp(a · prompt + b · output), the least change (in relative entropy) that
-gives both means. What follows from the means is then so by construction; all else is not.
+The published file lists every turn with its whole history as prompt, conversation by conversation. As single
+requests, its prompts are fourteen times too long. The first turns alone still differ from the paper's means.
+Therefore they are resampled with weights exp(a · prompt + b · output), the smallest change in relative entropy that
+gives both means. Results that follow from the means are then by construction. Other results are not.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from bench.workload.traces.reader import load_trace
 
 PAPER_MEANS: Final = (161.31, 337.99)
 """Mean prompt and output tokens of ShareGPT (PagedAttention paper, Figure 11)."""
-MAX_TOKENS: Final = 2048
-"""The paper keeps requests of fewer tokens, prompt and output."""
+MAX_TURN_TOKENS: Final = 2048
+"""The paper keeps requests with fewer tokens than this, prompt and output together."""
 
 
 def first_turns(requests: Requests) -> NDArray[np.int64]:
-    """Positions of the turns that open a conversation: those whose prompt cannot hold the turn before it."""
+    """Return positions of the turns that open a conversation: their prompt is too short to contain the turn before."""
     continues = requests.prompt_lens[1:] >= requests.final_lens[:-1]
     return np.flatnonzero(np.concatenate([[True], ~continues]))
 
 
 def matching_weights(lens: NDArray[np.int64], means: tuple[float, float]) -> NDArray[np.float64]:
-    """Weights of least relative entropy with which the rows of ``lens`` have these means.
+    """Return the weights of least relative entropy with which the rows of ``lens`` have these means.
 
     Args:
         lens: int64 ``[n, 2]``.
-        means: of each column, inside what the rows span.
+        means: mean of each column, inside the range of the rows.
 
     Returns:
         float64 ``[n]``, summing to 1.
@@ -45,7 +45,7 @@ def matching_weights(lens: NDArray[np.int64], means: tuple[float, float]) -> NDA
         ValueError: no such weights were found.
     """
     if not all(low < mean < high for low, mean, high in zip(lens.min(axis=0), means, lens.max(axis=0), strict=True)):
-        raise ValueError(f"the lengths cannot be weighted to the means {means}: they do not reach so far")
+        raise ValueError(f"the lengths cannot be weighted to the means {means}: the means are outside of their range")
     scaled = (lens - np.array(means)) / lens.std(axis=0)
 
     def slack(tilt: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -68,12 +68,12 @@ def match_paper(path: str, *, number: int = 5000, seed: int = 0) -> NDArray[np.i
         int64 ``[number, 2]``: prompt and output tokens.
 
     Raises:
-        TraceError: the file is missing or not as its schema says.
+        TraceError: the file is missing, or does not match its schema.
     """
     requests = load_trace(path).requests
     opening = first_turns(requests)
     lens = np.stack([requests.prompt_lens, requests.output_lens], axis=1)[opening]
-    lens = lens[lens.sum(axis=1) < MAX_TOKENS]
+    lens = lens[lens.sum(axis=1) < MAX_TURN_TOKENS]
     chosen = np.random.default_rng(seed).choice(len(lens), size=number, p=matching_weights(lens, PAPER_MEANS))
     chosen_lens: NDArray[np.int64] = lens[chosen]
     return chosen_lens

@@ -1,4 +1,4 @@
-"""Cells of a CSV trace, a whole column at once: token counts, seconds and time stamps."""
+"""Read cells of a CSV trace, a whole column at once: token counts, seconds and time stamps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAX_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class CellColumn:
     """How the cells of one column are read.
 
     Attributes:
-        name: as the file's header has it.
-        parse: all cells at once; raises ``ValueError`` or ``OverflowError`` if any of them is bad.
-        expected: what a good cell is, for the error.
+        name: name in the header of the file.
+        parse: parses all cells at once. Raises ``ValueError`` or ``OverflowError`` if a cell is bad.
+        expected: description of a good cell, for the error.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Column:
     expected: str
 
     def read(self, path: str, numbers: Sequence[int], cells: Sequence[str]) -> NDArray[Any]:
-        """The column's values.
+        """Return the values of the column.
 
         Args:
-            path: of the trace, for the error.
-            numbers: each cell's line in the file.
-            cells: the column's text.
+            path: path of the trace, for the error.
+            numbers: line of each cell in the file.
+            cells: text of the column.
 
         Raises:
             TraceError: the first bad cell, by line.
@@ -54,8 +54,8 @@ class Column:
         return False
 
 
-def tokens(name: str, *, least: int) -> Column:
-    """A column of token counts, ``least .. MAX_TOKENS``, as int64."""
+def tokens(name: str, *, least: int) -> CellColumn:
+    """Return a column of token counts, ``least .. MAX_TOKENS``, as int64."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         values = np.array(list(map(int, cells)), dtype=np.int64)
@@ -63,11 +63,11 @@ def tokens(name: str, *, least: int) -> Column:
             raise ValueError("out of range")
         return values
 
-    return Column(name=name, parse=parse, expected=f"a whole number of tokens, at least {least}")
+    return CellColumn(name=name, parse=parse, expected=f"a whole number of tokens, at least {least}")
 
 
-def seconds(name: str) -> Column:
-    """A column of seconds since the trace began, as float64."""
+def seconds(name: str) -> CellColumn:
+    """Return a column of seconds since the trace began, as float64."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         values = np.array(list(map(float, cells)))
@@ -75,36 +75,36 @@ def seconds(name: str) -> Column:
             raise ValueError("out of range")
         return values
 
-    return Column(name=name, parse=parse, expected="a number of seconds, at least 0")
+    return CellColumn(name=name, parse=parse, expected="a number of seconds, at least 0")
 
 
-def utc_times(name: str) -> Column:
-    """A column of time stamps in UTC, as datetime64[ns].
+def utc_times(name: str) -> CellColumn:
+    """Return a column of time stamps in UTC, as datetime64[ns].
 
-    Azure's stamps of 2023 have seven fractional digits and no time zone; those of 2024 end in ``+00:00`` and some
-    have no fraction.
+    Azure's time stamps of 2023 have seven fractional digits and no time zone. Those of 2024 end in ``+00:00``, and
+    some have no fraction.
     """
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # NumPy only warns of another time zone
+            warnings.simplefilter("error")  # NumPy only warns about another time zone
             try:
                 values = np.array([cell.removesuffix("+00:00") for cell in cells], dtype="datetime64[ns]")
-            except UserWarning as warning:
+            except (UserWarning, DeprecationWarning) as warning:  # the latter up to NumPy 1.26
                 raise ValueError(str(warning)) from None
         if np.any(np.isnat(values)):
             raise ValueError("blank")
         return values
 
-    return Column(name=name, parse=parse, expected="a time in UTC such as 2023-11-16 18:15:46.6805900")
+    return CellColumn(name=name, parse=parse, expected="a time in UTC such as 2023-11-16 18:15:46.6805900")
 
 
-def blank(name: str) -> Column:
-    """A column that has nothing in it, as NaN."""
+def blank(name: str) -> CellColumn:
+    """Return an empty column, as NaN."""
 
     def parse(cells: Sequence[str]) -> NDArray[Any]:
         if any(cells):
             raise ValueError("not blank")
         return np.full(len(cells), np.nan)
 
-    return Column(name=name, parse=parse, expected="blank, as it is for the first request")
+    return CellColumn(name=name, parse=parse, expected="blank, as it is for the first request")

@@ -11,38 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.workload.request_columns import Requests
-from bench.workload.traces.cells import Column, blank, seconds, tokens, utc_times
+from bench.workload.traces.cells import CellColumn, blank, seconds, tokens, utc_times
 from bench.workload.traces.files import NumberedLines, TraceError, bad_line
 
 
 @dataclass(frozen=True, kw_only=True)
 class CsvSchema:
-    """One published format. Columns are found by name; further ones are ignored.
+    """One published format. Columns are found by name, and further columns are ignored.
 
     Attributes:
-        name: what errors and reports call it.
+        name: name in errors and reports.
         prompt: tokens of the prompt.
         output: tokens generated.
-        arrival: when a request came; ``None``: the format does not say.
-        arrival_may_be_blank: a file whose first arrival is blank has none at all.
-        zero_output_failed: a row without output is a failed request, to be dropped and counted.
+        arrival: arrival of a request. ``None`` if the format has no arrivals.
+        arrival_may_be_blank: a file whose first arrival is blank has no arrivals.
+        zero_output_failed: a row without output is a failed request, which is dropped and counted.
     """
 
     name: str
-    prompt: Column
-    output: Column
-    arrival: Column | None = None
+    prompt: CellColumn
+    output: CellColumn
+    arrival: CellColumn | None = None
     arrival_may_be_blank: bool = False
     zero_output_failed: bool = False
 
     @property
     def column_names(self) -> list[str]:
-        """The columns that a header must have."""
+        """Names of the columns that a header must have."""
         return [column.name for column in (self.arrival, self.prompt, self.output) if column is not None]
 
 
-# No published file has an output of 0 except BurstGPT, where it marks a failure. Elsewhere it is taken as it stands:
-# a request that ends with its prompt.
+# No published file has an output of 0 except BurstGPT, where it marks a failure. Elsewhere an output of 0 is a
+# request that ends with its prompt.
 CSV_SCHEMAS: Final = (
     CsvSchema(
         name="Azure",
@@ -85,10 +85,10 @@ class _Part:
 def read_csv(
     path: str, schema: CsvSchema, header: Sequence[str], chunks: Iterable[NumberedLines]
 ) -> tuple[Requests, int]:
-    """Requests of a CSV trace, and how many failed ones were dropped.
+    """Return the requests of a CSV trace, and the number of dropped failed ones.
 
     Args:
-        path: of the trace, for errors.
+        path: path of the trace, for errors.
         schema: the format.
         header: names of all columns, in the file's order.
         chunks: the lines after the header.
@@ -116,7 +116,7 @@ def read_csv(
 def _cells(
     path: str, header: Sequence[str], numbers: Sequence[int], lines: Sequence[str]
 ) -> Mapping[str, Sequence[str]]:
-    """Text of every column, by name."""
+    """Return the text of every column, by name."""
     width = len(header)
     for number, line in zip(numbers, lines, strict=True):
         if line.count(",") != width - 1:
@@ -137,8 +137,8 @@ def _read_part(path: str, schema: CsvSchema, numbers: Sequence[int], cells: Mapp
     outputs = schema.output.read(path, numbers, cells[schema.output.name])
     served = outputs > 0 if schema.zero_output_failed else np.ones(len(outputs), dtype=bool)
 
-    def read(column: Column) -> NDArray[Any]:
-        # Failed requests say 0 for their prompts too, which is an error in any other row.
+    def read(column: CellColumn) -> NDArray[Any]:
+        # Failed requests have a prompt of 0 too, which is an error in any other row.
         kept = list(compress(cells[column.name], served.tolist()))
         return column.read(path, list(compress(numbers, served.tolist())), kept)
 
@@ -151,7 +151,7 @@ def _read_part(path: str, schema: CsvSchema, numbers: Sequence[int], cells: Mapp
 
 
 def _arrivals_s(parts: Sequence[NDArray[Any]]) -> NDArray[np.float64] | None:
-    """Seconds since the trace began; time stamps are counted from the earliest."""
+    """Return seconds since the trace began. Time stamps count from the earliest."""
     if not parts:
         return None
     arrivals = np.concatenate(parts)

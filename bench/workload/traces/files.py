@@ -1,4 +1,4 @@
-"""Trace files as text: plain or gzip, told apart by content, with the line numbers that an editor shows."""
+"""Trace files as text, plain or gzip by their content, with the line numbers that an editor shows."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ NumberedLines = tuple[list[int], list[str]]
 
 
 class TraceError(ValueError):
-    """A trace file is missing, unreadable, of no known schema, or has a bad line; the sentence says which."""
+    """A trace file is missing, unreadable, of no known schema, or has a bad line. The message names the problem."""
 
 
 def bad_line(path: str, line: int, problem: str) -> TraceError:
-    """The error of one line of the unpacked file."""
+    """Return the error of one line of the unpacked file."""
     return TraceError(f"workload.path={path}, line {line}: {problem}")
 
 
 def file_sha256(path: str) -> str:
-    """Hex SHA-256 of the unpacked content, so that packing a trace does not make it another one.
+    """Return the hex SHA-256 of the unpacked content, so that packing does not change the identity of a trace.
 
     Raises:
         TraceError: the file is missing or unreadable.
@@ -42,13 +42,13 @@ def file_sha256(path: str) -> str:
 
 
 def numbered_lines(path: str) -> Iterator[NumberedLines]:
-    """Chunks of the file's lines, blank ones left out; no chunk is empty.
+    """Yield chunks of the file's lines without blank lines. No chunk is empty.
 
     Raises:
         TraceError: the file is missing or unreadable.
     """
     with _open_unpacked(path) as file:
-        # A binary file is no text: it must end as an unknown schema, not as a decoding error.
+        # A binary file must give the error of an unknown schema, not a decoding error.
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
         first = 1
         while chunk := list(itertools.islice(text, _CHUNK_LINES)):

@@ -21,10 +21,10 @@ class JsonlSchema:
     """One published format. All have the same fields for lengths, arrival and hashes.
 
     Attributes:
-        name: what errors and reports call it.
-        keys: those that tell the format; further ones are ignored.
+        name: name in errors and reports.
+        keys: keys that identify the format. Further keys are ignored.
         ticks_per_s: units of ``timestamp`` in a second.
-        block_tokens: tokens of a prompt behind each of its ``hash_ids``; a partial last block is hashed too.
+        block_tokens: tokens per entry of ``hash_ids``. A partial last block is hashed too.
     """
 
     name: str
@@ -35,7 +35,7 @@ class JsonlSchema:
 
 _REQUEST_KEYS: Final = ("timestamp", "input_length", "output_length", "hash_ids")
 
-# The most telling first: Qwen-Bailian has all of Mooncake's keys.
+# The most specific format first: Qwen-Bailian has all of Mooncake's keys.
 JSONL_SCHEMAS: Final = (
     JsonlSchema(name="Qwen-Bailian", keys=("chat_id", *_REQUEST_KEYS), ticks_per_s=1, block_tokens=16),
     JsonlSchema(name="Mooncake", keys=_REQUEST_KEYS, ticks_per_s=1000, block_tokens=512),
@@ -43,10 +43,10 @@ JSONL_SCHEMAS: Final = (
 
 
 def read_jsonl(path: str, schema: JsonlSchema, chunks: Iterable[NumberedLines]) -> Requests:
-    """Requests of a JSON lines trace.
+    """Return the requests of a JSON lines trace.
 
     Args:
-        path: of the trace, for errors.
+        path: path of the trace, for errors.
         schema: the format.
         chunks: all lines of the file.
 
@@ -67,10 +67,10 @@ def read_jsonl(path: str, schema: JsonlSchema, chunks: Iterable[NumberedLines]) 
 
 
 def parse_object(path: str, number: int, line: str) -> Mapping[str, Any]:
-    """The JSON object of one line.
+    """Return the JSON object of one line.
 
     Raises:
-        TraceError: the line is something else.
+        TraceError: the line is no JSON object.
     """
     try:
         record = json.loads(line)
@@ -82,7 +82,7 @@ def parse_object(path: str, number: int, line: str) -> Mapping[str, Any]:
 
 
 def _row(path: str, number: int, line: str, schema: JsonlSchema) -> tuple[int, int, float, list[int]]:
-    """Prompt tokens, output tokens, time stamp as published, hash ids."""
+    """Return prompt tokens, output tokens, time stamp as published, hash ids."""
     record = parse_object(path, number, line)
     try:
         prompt_len = _tokens(record, "input_length", least=1)
@@ -96,7 +96,7 @@ def _row(path: str, number: int, line: str, schema: JsonlSchema) -> tuple[int, i
 
 def _tokens(record: Mapping[str, Any], key: str, *, least: int) -> int:
     value = record[key]
-    if type(value) is not int or not least <= value <= MAX_TOKENS:  # a bool is no count
+    if type(value) is not int or not least <= value <= MAX_TOKENS:  # a bool is not a count
         raise ValueError(f"{key}={value!r} must be a whole number of tokens, at least {least}")
     return value
 

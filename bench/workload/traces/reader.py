@@ -1,4 +1,4 @@
-"""Published request traces: the format is recognised from the first line, plain or gzip from the content."""
+"""Read published request traces. The first line identifies the format, and the content plain text or gzip."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Trace:
 
     Attributes:
         schema: the recognised format, such as ``Azure``.
-        requests: in file order; arrivals in seconds, from the earliest where the file has time stamps.
-        failed: requests that failed when the trace was taken; they are not in ``requests``.
+        requests: in file order. Arrivals in seconds, from the earliest if the file has time stamps.
+        failed: requests that failed when the trace was recorded. They are not in ``requests``.
     """
 
     schema: str
@@ -33,10 +33,10 @@ def load_trace(path: str) -> Trace:
     """Read a trace file.
 
     Args:
-        path: of a file in any of the known formats, plain or gzip.
+        path: path of a file in one of the known formats, plain or gzip.
 
     Raises:
-        TraceError: the file is missing, unreadable, empty or of no known format, or a line is bad; names
+        TraceError: the file is missing, unreadable, empty or of no known format, or a line is bad. Names
             ``workload.path`` and the line, counted from 1 in the unpacked file.
     """
     chunks = numbered_lines(path)
@@ -70,5 +70,6 @@ def _unknown(path: str, first_line: str) -> TraceError:
     known = [f"{schema.name} ({','.join(schema.column_names)})" for schema in CSV_SCHEMAS]
     known += [f"{schema.name} (JSON lines with {', '.join(schema.keys)})" for schema in JSONL_SCHEMAS]
     return TraceError(
-        f"workload.path={path} begins with {first_line[:60]!r}, which is no known trace; known are {'; '.join(known)}"
+        f"workload.path={path} begins with {first_line[:60]!r}, which is no known format. "
+        f"The known formats are {', '.join(known)}"
     )

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.reports.catalogue import all_figures
-from bench.reports.paper.judge import VERDICTS, judge, judge_all
-from bench.reports.paper.registry import CLAIMS, STAND_IN, Answer, Claim, Tolerance, load_claims
+from bench.reports.paper.judge import CLAIM_VERDICTS, judge, judge_all
+from bench.reports.paper.registry import CLAIMS, STAND_IN, AnswerCells, Claim, Tolerance, load_claims
 from bench.reports.paper.render import as_json, as_markdown, difference, summary
 from bench.rows.columns import COLUMNS, NAMES
 from tests.conftest import ROOT
@@ -29,7 +29,7 @@ HALF = Tolerance(within=0.5, of="absolute", why="half a digit")
 def claim(**changes: Any) -> Claim:
     values: dict[str, Any] = {
         "id": "x", "paper": "P", "figure": "F", "claim": "A sentence.", "printed": 10.0, "unit": "requests",
-        "kind": "allocation", "run": "python x", "source": "text", "answer": Answer(figure="f", value="v"),
+        "kind": "allocation", "run": "python x", "source": "text", "answer": AnswerCells(figure="f", value="v"),
         "tolerance": HALF,
     }  # fmt: skip
     return Claim(**(values | changes))
@@ -79,18 +79,18 @@ def test_without_rows_nothing_was_run_and_each_claim_says_what_to_run() -> None:
 def test_a_verdict_follows_from_number_and_tolerance(change: dict[str, Any], ours: float, verdict: str) -> None:
     found = judge(claim(**change), frame(ours))
     assert found.verdict == verdict
-    assert found.verdict in VERDICTS
+    assert found.verdict in CLAIM_VERDICTS
 
 
 def test_a_range_must_lie_within_the_printed_one() -> None:
-    spread = claim(printed=(2.0, 3.0), tolerance=None, answer=Answer(figure="f", value="v", over="range"))
+    spread = claim(printed=(2.0, 3.0), tolerance=None, answer=AnswerCells(figure="f", value="v", over="range"))
     assert judge(spread, frame(2.1, 2.9)).ours == (2.1, 2.9)
     assert judge(spread, frame(2.1, 2.9)).verdict == "reproduced"
     assert judge(spread, frame(2.1, 3.1)).verdict == "differs"
-    most = claim(answer=Answer(figure="f", value="v", over="max"))
+    most = claim(answer=AnswerCells(figure="f", value="v", over="max"))
     assert judge(most, frame(1, 10, None)).ours == 10
     share = claim(printed=1.0, tolerance=Tolerance(within=0, of="absolute", why="all"),
-                  answer=Answer(figure="f", value="v", over="all"))  # fmt: skip
+                  answer=AnswerCells(figure="f", value="v", over="all"))  # fmt: skip
     assert judge(share, frame(1, 1, 0, 1)).ours == 0.75
 
 
@@ -104,9 +104,9 @@ def test_what_cannot_be_answered_is_an_error_not_a_verdict() -> None:
     with pytest.raises(ValueError, match="2 rows of f answer it, and they do not agree"):
         judge(claim(), frame(1, 2))
     with pytest.raises(ValueError, match="figure f has no column who"):
-        judge(claim(answer=Answer(figure="f", value="v", where={"who": 1})), frame(1))
+        judge(claim(answer=AnswerCells(figure="f", value="v", where={"who": 1})), frame(1))
     with pytest.raises(ValueError, match="figures that do not exist: nowhere"):
-        judge_all([claim(answer=Answer(figure="nowhere", value="v"))], EMPTY, all_figures())
+        judge_all([claim(answer=AnswerCells(figure="nowhere", value="v"))], EMPTY, all_figures())
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e3), st.floats(-1e6, 1e6))
@@ -124,7 +124,7 @@ def test_a_wider_tolerance_never_turns_reproduced_into_differs(printed: float, w
         ({"kind": "guess"}, "claim a: kind=guess must be one of"),
         ({"tolerance": None}, "claim a: a printed range has no tolerance, and a single number needs one"),
         ({"printed": [1, 2]}, "claim a: a printed range has no tolerance"),
-        ({"tolerance": {"within": 1, "of": "absolute", "why": ""}}, "tolerance.why must say why"),
+        ({"tolerance": {"within": 1, "of": "absolute", "why": ""}}, "tolerance.why must not be empty"),
         ({"answer": {"figure": "f", "value": "v", "over": "mode"}}, "answer.over=mode must be one of"),
         ({"answer": {"figure": "f"}}, "claim a: answer.value is missing"),
     ],

@@ -21,7 +21,7 @@ from bench.reports.paper.figures.rows import asked_for
 from bench.reports.paper.figures.sustained import sustained_rate, sustained_rates
 from bench.reports.paper.judge import judge
 from bench.reports.paper.registry import STAND_IN, load_claims
-from bench.reports.paper.runs import PARTS, load_tables, newest_paper, run_folders, steps
+from bench.reports.paper.runs import EXPERIMENTS, load_tables, newest_paper, run_folders, steps
 from bench.rows.columns import COLUMNS, NAMES
 from bench.rows.record import complete
 from bench.rows.result import Answer
@@ -46,9 +46,8 @@ def rows_of(experiment: str, *points: Composed) -> pd.DataFrame:
         facts: dict[str, Any] = dict.fromkeys(
             ("server_id", "code_hash", "fingerprint", "log", "harness_s", "measured_s", "mixed", "interleaved"), 0
         )
-        facts["repro_command"] = f"python bench/run.py -m experiment={experiment} seed=0"
-        rows.append(complete({name: value for name, value in make_row(point, point.config, 0, answer, facts).items()
-                              if name in NAMES}))  # fmt: skip
+        row = {**make_row(point, point.config, 0, answer, facts), "experiment": experiment}
+        rows.append(complete({name: value for name, value in row.items() if name in NAMES}))
     return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 
 
@@ -142,7 +141,8 @@ def test_every_printed_number_of_the_claims_finds_its_place_in_a_full_figure() -
 
 def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
     rows = everything()
-    assert len(asked_for(rows, "paper_fig1")) == 0, "no prefix of a name is a name"
+    renamed = rows.assign(experiment=rows["experiment"] + "_mine")
+    assert asked_for(renamed, "paper_fig02").empty, "no prefix of a name is a name"
     assert set(asked_for(rows, "paper_fig02")["scenario"]) == {"churn"}
     twice = pd.concat([rows, rows], ignore_index=True)
     assert len(asked_for(twice, "paper_fig02")) == len(asked_for(rows, "paper_fig02"))
@@ -150,8 +150,7 @@ def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
 
 def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18a"]
-    common = {"status": "ok", "scenario": "decode", "num_seqs": 8,
-              "repro_command": "python bench/run.py -m experiment=paper_fig18a",
+    common = {"status": "ok", "scenario": "decode", "experiment": "paper_fig18a", "num_seqs": 8,
               "admitted_seqs": 8, "live_tokens": 512, "replicate": 0}  # fmt: skip
     paged = {"implementation": "paged_triton", "page_size": 16}
     lines = [
@@ -170,8 +169,7 @@ def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Pa
 
 def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18b_kernel"]
-    common = {"status": "ok", "repro_command": "python bench/run.py -m experiment=paper_fig18b_kernel", "replicate": 0,
-              "scenario": "decode",
+    common = {"status": "ok", "scenario": "decode", "experiment": "paper_fig18b_kernel", "replicate": 0,
               "implementation": "paged_triton", "device": "cuda"}  # fmt: skip
     times = {1: 30.0, 8: 10.5, 16: 10.0}
     lines = [common | {"key": str(size), "page_size": size, "decode_us": us} for size, us in times.items()]
@@ -185,10 +183,9 @@ def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> No
 
 def test_swapping_is_set_against_computing_the_same_tokens_again(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig19a"]
-    common = {"status": "ok", "scenario": "swap", "replicate": 0, "implementation": "paged_triton", "device": "cuda",
-              "live_tokens": 512}  # fmt: skip
-    swaps = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a", "page_moves": "each"}
-    again = common | {"repro_command": "python bench/run.py -m experiment=paper_fig19a_recompute", "prefill_us": 100.0,
+    common = {"status": "ok", "replicate": 0, "implementation": "paged_triton", "device": "cuda", "live_tokens": 512}
+    swaps = common | {"scenario": "swap", "experiment": "paper_fig19a", "page_moves": "each"}
+    again = common | {"scenario": "prefill", "experiment": "paper_fig19a_recompute", "prefill_us": 100.0,
                       "append_us": 50.0, "linear_us": 850.0}  # fmt: skip
     lines = [swaps | {"key": f"s{size}", "page_size": size, "swap_out_us": us, "swap_in_us": us}
              for size, us in {1: 2000.0, 16: 400.0, 32: 500.0}.items()]  # fmt: skip
@@ -247,8 +244,8 @@ def test_the_newest_paper_is_found_and_what_is_none_is_refused(tmp_path: Path, m
 
 def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
     found, said = steps(None)
-    assert {step.name for step in found} == {part.experiment for part in PARTS if part.trace is None}
-    assert sum("is left out" in sentence for sentence in said) == sum(part.trace is not None for part in PARTS)
+    assert {step.name for step in found} == {part.experiment for part in EXPERIMENTS if part.trace is None}
+    assert sum("is left out" in sentence for sentence in said) == sum(part.trace is not None for part in EXPERIMENTS)
     assert any("stand-in" in sentence for sentence in said)
     (tmp_path / "sharegpt_papermatched.csv").write_text("arrival_s,prompt_len,output_len\n")
     (tmp_path / "conversation_trace.jsonl.gz").write_text("")
@@ -259,7 +256,7 @@ def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
     assert names["mooncake_hits_conversation"][1] == f"workload.path={tmp_path / 'conversation_trace.jsonl.gz'}"
     assert "mooncake_hits_synthetic" not in names
     assert len(names) == len(found), "no two share a folder"
-    for part in PARTS:
+    for part in EXPERIMENTS:
         assert (ROOT / "conf" / "experiment" / f"{part.experiment}.yaml").is_file()
 
 

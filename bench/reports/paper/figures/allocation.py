@@ -1,4 +1,4 @@
-"""PagedAttention paper, Figures 2, 13 (bars of the baselines) and 18b (large pages): what allocation alone gives."""
+"""PagedAttention paper, Figures 2, 13 (bars of the baselines) and 18b (large pages), by allocation alone."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_vllm(means: pd.DataFrame) -> pd.DataFrame:
-    """Beside each system's batch, how many times as large vLLM's is on the same lengths."""
+    """Add the ratio of vLLM's batch to that of each system, on the same lengths."""
     keys = ["dataset", "lengths"]
     vllm = means[means["system"].eq(SYSTEMS["paged"])].set_index(keys)["batch"].rename("vllm_batch")
     joined = means.join(vllm, on=keys)
@@ -72,7 +72,7 @@ def over_vllm(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_batches(frame: pd.DataFrame, title: str) -> Figure:
-    """Mean batch sizes, a panel for each data set, printed numbers as marks."""
+    """Draw mean batch sizes, a panel for each data set, with printed numbers as marks."""
     panels = list(frame.groupby("dataset", sort=False))
     figure, grid = plt.subplots(1, len(panels), figsize=(5.4 * len(panels), 4.4), squeeze=False, layout="constrained")
     for axes, (dataset, rows) in zip(grid.flat, panels, strict=True):
@@ -122,7 +122,7 @@ def _draw_fig18b(frame: pd.DataFrame) -> Figure:
 
 PAPER_FIG02 = FigureSpec(
     name="paper_fig02",
-    question="PagedAttention, Figure 2: where does the KV memory go?",
+    question="PagedAttention, Figure 2: how is the KV memory used?",
     command="python bench/run.py -m experiment=paper_fig02",
     select=_select_fig02,
     draw=_draw_fig02,

@@ -1,4 +1,4 @@
-"""PagedAttention paper, Table 1, Figure 1 (left) and Figure 3: what arithmetic on shapes gives."""
+"""PagedAttention paper, Table 1, Figure 1 (left) and Figure 3, by arithmetic on shapes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.reports.paper.figures.rows import (
 )
 
 TABLE1_BUDGET_GIB = {"opt-13b": 12, "opt-66b": 21, "opt-175b": 264}
-"""KV memory as Table 1 prints it; its GB work only as GiB."""
+"""KV memory as Table 1 prints it. Its GB fit only as GiB."""
 FIG1_TOTAL_GB, FIG1_PARAMETERS = 40, 13e9
 """Figure 1: an A100 with 40 GB, and 13 billion parameters of 2 bytes."""
 FIG3_REQUESTS = {"A": (2048, 10), "B": (512, 5)}
@@ -43,9 +43,9 @@ def _draw_table1(frame: pd.DataFrame) -> Figure:
     bars = axes.bar(frame["model"], frame["kslots"], width=0.6, color=sns.color_palette()[0], label="ours")
     axes.bar_label(bars, [f"{slots:,.0f}" for slots in frame["slots"]], fontsize="small", padding=6)
     mark_printed(axes, range(len(frame)), frame["printed"])
-    for model, printed in zip(frame["model"], frame["printed"], strict=True):
+    for place, printed in enumerate(frame["printed"]):
         axes.annotate(
-            f"printed: {printed:g}K", (model, printed), xytext=(0, -18), textcoords="offset points", ha="center",
+            f"printed: {printed:g}K", (place, printed), xytext=(0, -18), textcoords="offset points", ha="center",
             fontsize="small", color="white",
         )  # fmt: skip
     names = [
@@ -152,7 +152,7 @@ def _draw_fig11(frame: pd.DataFrame) -> Figure:
         axes.set_xlabel("tokens")
     grid[0, 0].set_ylabel("share of the requests (%)")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    figure.suptitle("Figure 11: lengths of the first seed; lines: our means over all, diamonds: the printed ones\n"
+    figure.suptitle("Figure 11: lengths of the first seed. Lines: our means over all seeds. Diamonds: printed means\n"
                     "(alike by construction, no error bars)")  # fmt: skip
     return figure
 
@@ -166,7 +166,7 @@ PAPER_TABLE1 = FigureSpec(
 )
 PAPER_FIG01 = FigureSpec(
     name="paper_fig01",
-    question="PagedAttention, Figure 1 (left): where does the GPU's memory go?",
+    question="PagedAttention, Figure 1 (left): how is the memory of the GPU used?",
     command="python bench/run.py -m experiment=paper_table1",
     select=_select_fig01,
     draw=_draw_fig01,

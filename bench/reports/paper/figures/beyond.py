@@ -1,4 +1,4 @@
-"""Beyond the PagedAttention paper: its systems with modern models, and production traces."""
+"""Figures beyond the PagedAttention paper: its systems with modern models, and production traces."""
 
 from __future__ import annotations
 
@@ -122,4 +122,4 @@ BEYOND_FIGURES = (
         draw=_draw_mooncake,
     ),
 )
-"""The figures of this module."""
+"""Figures of this module."""

@@ -1,4 +1,4 @@
-"""PagedAttention paper, Figures 18a and 18b (small pages): the attention kernel; drawn where a GPU has measured it."""
+"""PagedAttention paper, Figures 18a and 18b (small pages): the attention kernel, from rows of a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEAR = 1.1
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
-    """Each paged implementation against each contiguous one that decoded the same batch."""
+    """Return each paged implementation against each contiguous one that decoded the same batch."""
     rows = asked_for(table, "paper_fig18a")
     rows = rows[rows["device"].eq("cuda") & rows["decode_us"].notna()]
     if rows.empty:
@@ -46,7 +46,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
 
 
 def _select_pages(table: pd.DataFrame) -> pd.DataFrame:
-    """Each page size against the fastest of its implementation."""
+    """Return each page size against the fastest one of its implementation."""
     rows = asked_for(table, "paper_fig18b_kernel")
     rows = rows[rows["device"].eq("cuda") & rows["decode_us"].notna() & rows["page_size"].notna()]
     if rows.empty:

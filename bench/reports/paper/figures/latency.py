@@ -1,4 +1,4 @@
-"""PagedAttention paper, Figures 12, 14, 16 and 17: latency against request rate, and what rate is sustained."""
+"""PagedAttention paper, Figures 12, 14, 16 and 17: latency against request rate, and sustained rates."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from bench.reports.paper.figures.sustained import CLAIMED_AT, THRESHOLDS, sustai
 from bench.reports.paper.registry import load_claims
 
 SLACK = 1.01
-"""Two latencies within 1 % are no order: at low rates all systems serve the same batches."""
+"""Two latencies within 1 % have no order, because at low rates all systems serve the same batches."""
 
 TOP_S = 10.0
-"""Where latency is cut off, in seconds per token: far beyond what anybody waits for."""
+"""Cut-off of latency in figures, in seconds per token."""
 
 IDENTITY = ["model", "dataset", "lengths", "sampling", "num_samples", "shared_prefix_tokens"]
 
 
 def latency_curves(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
-    """One line per system and rate: normalized latency in seconds per token, and who had not finished."""
-    rows = pd.concat([asked_for(table, name) for name in experiments])  # panels stand in that order
+    """Return normalized latency in seconds per token and unfinished requests, one line per system and rate."""
+    rows = pd.concat([asked_for(table, name) for name in experiments])  # order of the panels
     frame = rows[[*IDENTITY, "system", "gpu", "num_gpus"]].assign(
         rate=rows["rate_per_s"].astype(float),
         latency=rows["normalized_latency_ms_per_token"].astype(float) / 1000,
@@ -37,7 +37,7 @@ def latency_curves(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
 
 
 def with_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """Beside each latency, whether the paper's order of systems holds at that rate: vLLM, Oracle, Pow2, Max."""
+    """Add whether the paper's order of systems holds at each rate: vLLM, Oracle, Pow2, Max."""
     if frame.empty:
         return frame
     wide = frame.pivot_table(index=[*IDENTITY, "rate"], columns="system", values="latency", dropna=False)
@@ -49,7 +49,7 @@ def with_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], str], columns: int = 3) -> Figure:
-    """A panel for each identity, a line per system; the thresholds are dotted."""
+    """Draw a panel for each identity and a line per system, with dotted thresholds."""
     panels = [rows for _, rows in frame.groupby(IDENTITY, sort=False, dropna=False)]
     figure, grid = panel_grid(len(panels), width=4.0, height=3.6, columns=columns)
     systems = [name for name in SYSTEMS.values() if name in set(frame["system"])]
@@ -59,7 +59,7 @@ def draw_curves(frame: pd.DataFrame, title: str, name_of: Callable[[pd.Series], 
     for axes in grid[::columns]:
         axes.set_ylabel("normalized latency (s / token)")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(systems))
-    figure.suptitle(f"{title}\n(modelled times, one seed, no error bars; dotted: thresholds; cut off at {TOP_S:g} s)")
+    figure.suptitle(f"{title}\n(modelled times, one seed, no error bars, dotted: thresholds, cut off at {TOP_S:g} s)")
     return figure
 
 
@@ -78,7 +78,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, systems: list[str]) -> None:
 
 
 def printed_range(figure: str, row: pd.Series) -> tuple[float, float] | None:
-    """The printed number or range of a cell of a figure's frame, if a claim has one."""
+    """Return the printed number or range for a cell of a figure's frame, if a claim has one."""
     for claim in load_claims():
         answer = claim.answer
         if answer is None or answer.figure != figure:
@@ -89,7 +89,7 @@ def printed_range(figure: str, row: pd.Series) -> tuple[float, float] | None:
 
 
 def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callable[[pd.Series], str]) -> Figure:
-    """Ratios of sustained rates against the threshold, a panel per pair; printed ranges are bands."""
+    """Draw ratios of sustained rates against the threshold, a panel per pair, with printed ranges as bands."""
     panels = list(frame.groupby("pair", sort=False))
     figure, grid = plt.subplots(
         1, len(panels), figsize=(max(4.0 * len(panels), 6.4), 4.8), squeeze=False, layout="constrained"
@@ -110,13 +110,13 @@ def draw_ratios(frame: pd.DataFrame, figure_name: str, title: str, group: Callab
         axes.minorticks_off()
     grid[0, 0].set_ylabel("ratio of sustained rates")
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    judged = f"; claims are judged at the dotted line, {CLAIMED_AT:g} s / token" if _has_claims(figure_name) else ""
+    judged = f", claims are judged at the dotted line, {CLAIMED_AT:g} s / token" if _has_claims(figure_name) else ""
     figure.suptitle(f"{title}\n(modelled, one seed, no error bars{judged})")
     return figure
 
 
 def _ratio_axis(axes: Axes, shown: list[float]) -> None:
-    """Equal factors are equally far apart: nothing between 1.2 and 20 is pressed flat."""
+    """Make the axis logarithmic, so that ratios between 1.2 and 20 are readable."""
     axes.set_yscale("log")
     low, high = min([1.0, *shown]), max([2.0, *shown])
     axes.set_ylim(0.85 * low, 1.25 * high)
@@ -130,7 +130,7 @@ def _has_claims(figure_name: str) -> bool:
 
 
 def _bands(axes: Axes, figure_name: str, rows: pd.DataFrame) -> list[float]:
-    """Printed ranges as grey bands and printed numbers as lines; returns their upper ends."""
+    """Draw printed ranges as grey bands and printed numbers as lines. Return their upper ends."""
     whose: dict[tuple[float, float], list[str]] = {}
     for _, row in rows.drop_duplicates("name").iterrows():
         if (printed := printed_range(figure_name, row)) is not None:
@@ -152,7 +152,7 @@ def _bands(axes: Axes, figure_name: str, rows: pd.DataFrame) -> list[float]:
 
 
 def model_and_data(row: pd.Series) -> str:
-    """Whose lengths a panel has, and whether they stand in for others."""
+    """Return the source of the lengths of a panel, and whether they are a stand-in."""
     stand_in = " (stand-in)" if data_name(row).endswith("(stand-in)") else ""
     return f"{model_name(row['model'])}, {row['dataset']}{stand_in}"
 
@@ -207,24 +207,24 @@ def _spec(name: str, question: str, command: str, select: Callable[[pd.DataFrame
 LATENCY_FIGURES = (
     _spec("paper_fig12", "Figure 12: how does latency grow with the request rate?", "paper_fig12_13b", _select_fig12,
           lambda frame: draw_curves(frame, "Figure 12: basic sampling", model_and_data)),
-    _spec("paper_fig12_rates", "Figure 12: what rate is sustained, and by how much more?", "paper_fig12_13b",
+    _spec("paper_fig12_rates", "Figure 12: which rate is sustained, and what are the ratios?", "paper_fig12_13b",
           _rates_of(_select_fig12),
           lambda frame: draw_ratios(frame, "paper_fig12_rates", "Figure 12: sustained rates", model_and_data)),
-    _spec("paper_fig14", "Figure 14: the same with parallel sampling and beam search", "paper_fig14", _select_fig14,
+    _spec("paper_fig14", "Figure 14: how does latency grow with several sequences?", "paper_fig14", _select_fig14,
           lambda frame: draw_curves(frame, "Figure 14: several sequences per request, OPT-13B on Alpaca (stand-in)",
                                     _sampling, columns=4)),
-    _spec("paper_fig14_rates", "Figure 14: what rate is sustained with several sequences?", "paper_fig14",
+    _spec("paper_fig14_rates", "Figure 14: which rate is sustained with several sequences?", "paper_fig14",
           _rates_of(_select_fig14),
           lambda frame: draw_ratios(frame, "paper_fig14_rates", "Figure 14: sustained rates", _sampling)),
-    _spec("paper_fig16", "Figure 16: the same with a shared prefix", "paper_fig16", _select_fig16,
+    _spec("paper_fig16", "Figure 16: how does latency grow with a shared prefix?", "paper_fig16", _select_fig16,
           lambda frame: draw_curves(frame, "Figure 16: LLaMA-13B behind a shared prefix (lengths assumed)", _prefix)),
-    _spec("paper_fig16_rates", "Figure 16: what rate is sustained with a shared prefix?", "paper_fig16",
+    _spec("paper_fig16_rates", "Figure 16: which rate is sustained with a shared prefix?", "paper_fig16",
           _rates_of(_select_fig16),
           lambda frame: draw_ratios(frame, "paper_fig16_rates", "Figure 16: rates (lengths assumed)", _prefix)),
-    _spec("paper_fig17", "Figure 17: the same for a chatbot", "paper_fig17", _select_fig17,
+    _spec("paper_fig17", "Figure 17: how does latency grow for a chatbot?", "paper_fig17", _select_fig17,
           lambda frame: draw_curves(frame, "Figure 17: a chatbot on published conversations", model_and_data)),
-    _spec("paper_fig17_rates", "Figure 17: what rate is sustained for a chatbot?", "paper_fig17",
+    _spec("paper_fig17_rates", "Figure 17: which rate is sustained for a chatbot?", "paper_fig17",
           _rates_of(_select_fig17),
           lambda frame: draw_ratios(frame, "paper_fig17_rates", "Figure 17: sustained rates", model_and_data)),
 )  # fmt: skip
-"""The figures of this module."""
+"""Figures of this module."""

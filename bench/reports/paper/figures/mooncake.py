@@ -1,4 +1,4 @@
-"""Beyond the paper: hit rate of a cache of prefixes against its size."""
+"""Figure beyond the paper: hit rate of a prefix cache against its size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PagedAttention paper, Figures 13, 15, 18b and 19b: what the replay of a serving system gives."""
+"""PagedAttention paper, Figures 13, 15, 18b and 19b, by replaying a serving system."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_fig13(frame: pd.DataFrame) -> Figure:
-    return draw_batches(frame, "Figure 13 by replay: ShareGPT at 2, Alpaca at 30 requests per second; modelled times")
+    return draw_batches(frame, "Figure 13 by replay: ShareGPT at 2, Alpaca at 30 requests per second, modelled times")
 
 
 def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def _draw_fig15(frame: pd.DataFrame) -> Figure:
         axes.margins(y=0.15)
     grid[0, 0].set_ylabel("pages saved by sharing (%)")
     legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=3)
-    figure.suptitle(f"Figure 15: OPT-13B; beams descend by neutral drift\n({seeds_text(frame)})")
+    figure.suptitle(f"Figure 15: OPT-13B, beams descend by neutral drift\n({seeds_text(frame)})")
     return figure
 
 
@@ -85,7 +85,7 @@ def _draw_fig18b(frame: pd.DataFrame) -> Figure:
     axes.set_yscale("log")
     axes.set_ylabel("normalized latency (ms / token)")
     axes.legend()
-    how = f"modelled: no kernel is slower on small pages here; {seeds_text(frame)}"
+    how = f"modelled: no kernel is slower on small pages here, {seeds_text(frame)}"
     figure.suptitle(f"Figure 18b, the allocation side: large pages leave fewer requests at once\n({how})")
     return figure
 
@@ -115,7 +115,7 @@ def _draw_fig19b(frame: pd.DataFrame) -> Figure:
         axes.set_title(f"{data_name(first)}, {first['rate']:g} requests per second")
         axes.legend()
     grid[0].set_ylabel("normalized latency (ms / token)")
-    figure.suptitle(f"Figure 19b: recomputation and swapping (modelled; {seeds_text(frame)})")
+    figure.suptitle(f"Figure 19b: recomputation and swapping (modelled, {seeds_text(frame)})")
     return figure
 
 
@@ -130,4 +130,4 @@ REPLAY_FIGURES = (
     _spec("paper_fig18b", "Figure 18b: what do large pages cost end to end?", _select_fig18b, _draw_fig18b),
     _spec("paper_fig19b", "Figure 19b: swap or compute again?", _select_fig19b, _draw_fig19b),
 )
-"""The figures of this module."""
+"""Figures of this module."""

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.reports.paper.experiments import sweeps_over
 from bench.reports.paper.registry import STAND_IN, load_claims, printed_values
 
 SYSTEMS: Final = {
@@ -37,18 +38,25 @@ _KNOWN_TRACES: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca", "Azure": "Az
 
 
 def asked_for(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
-    """The good rows that these experiments made, as their commands tell; each question once."""
-    pattern = rf"(?:^|\s)experiment=(?:{'|'.join(experiments)})(?:\s|$)"
-    rows = table[table["status"].eq("ok") & table["repro_command"].astype(str).str.contains(pattern)]
-    rows = rows.drop_duplicates(["key", "replicate"])
+    """Return the good rows of these experiments, each question once.
+
+    A row belongs to an experiment that its column ``experiment`` names. A row that names none belongs to each
+    experiment that sweeps over its values, so a sweep that was written out gives the same figures.
+    """
+    rows = table[table["status"].eq("ok")].drop_duplicates(["key", "replicate"])
+    belongs = rows["experiment"].isin(experiments)
+    for name in experiments:
+        belongs |= rows["experiment"].isna() & sweeps_over(name, rows)
+    rows = rows[belongs]
     return rows.assign(
-        dataset=[_dataset(workload, trace) for workload, trace in zip(rows["workload"], rows["trace"], strict=True)],
+        dataset=[dataset_of(workload, trace) for workload, trace in zip(rows["workload"], rows["trace"], strict=True)],
         lengths=rows["trace"].fillna(STAND_IN),
         system=rows["policy"].map(SYSTEMS),
     )
 
 
-def _dataset(workload: Any, trace: Any) -> Any:
+def dataset_of(workload: Any, trace: Any) -> Any:
+    """Return the data set whose lengths a row has, as the paper names it."""
     if pd.isna(trace):
         return DATASETS.get(workload, workload)
     return next((name for part, name in _KNOWN_TRACES.items() if part in trace), trace)
@@ -90,7 +98,8 @@ def bars_with_marks(
         at = [position + (place - (len(hues) - 1) / 2) * width for position in range(len(order))]
         spread = None
         if f"{y}_low" in mine:
-            spread = [(mine[y] - mine[f"{y}_low"]).clip(lower=0), (mine[f"{y}_high"] - mine[y]).clip(lower=0)]
+            ends = mine[y] - mine[f"{y}_low"], mine[f"{y}_high"] - mine[y]
+            spread = [end.clip(lower=0).astype(float).tolist() for end in ends]
         axes.bar(at, mine[y], width=0.92 * width, yerr=spread, color=colours[place], label=name,
                         error_kw={"elinewidth": 1, "capsize": 2})  # fmt: skip
         mark_printed(axes, at, mine["printed"])

@@ -1,4 +1,4 @@
-"""PagedAttention paper: how far what is assumed here (step times, crossing beams) moves Figures 13 and 15b."""
+"""PagedAttention paper: sensitivity of Figures 13 and 15b to assumptions (step times, crossing beams)."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _draw_steps(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(bottom=0)
     grid[0, 0].set_ylabel("requests in a batch, mean over time")
     legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=5)
-    figure.suptitle("Figure 13 if every step took longer (modelled, one seed, no error bars; dashed: printed)")
+    figure.suptitle("Figure 13 if every step took longer (modelled, one seed, no error bars, dashed: printed)")
     return figure
 
 
@@ -78,7 +78,7 @@ def _draw_turnover(frame: pd.DataFrame) -> Figure:
         axes.set_ylim(0, 100)
     grid[0, 0].set_ylabel("pages saved by sharing (%)")
     legend_with_printed(figure, grid[0, 0], loc="outside lower center", ncols=4)
-    figure.suptitle("Figure 15b if beams crossed less often (modelled, one seed, no error bars; dashed: printed)")
+    figure.suptitle("Figure 15b if beams crossed less often (modelled, one seed, no error bars, dashed: printed)")
     return figure
 
 
@@ -98,4 +98,4 @@ SENSITIVITY_FIGURES = (
         draw=_draw_turnover,
     ),
 )
-"""The figures of this module."""
+"""Figures of this module."""

@@ -1,4 +1,4 @@
-"""The request rate that a system sustains: where its normalized latency crosses a threshold."""
+"""Find the request rate that a system sustains: its normalized latency crosses a threshold there."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 
 THRESHOLDS: Final = (0.1, 0.2, 0.5, 1.0)
-"""Seconds per token. The paper names none; its axes end at 1."""
+"""Thresholds in seconds per token. The paper names none, and its axes end at 1."""
 CLAIMED_AT: Final = 0.2
 """The threshold at which claims are judged: five tokens a second, about as fast as people read."""
 PAIRS: Final = ("Orca (Oracle)", "Orca (Pow2)", "Orca (Max)")
-"""Whom vLLM's rate is compared with."""
+"""Systems that vLLM's rate is compared with."""
 
 
 def sustained_rate(rates: pd.Series, latencies: pd.Series, threshold: float) -> float:
-    """Highest rate before the latency first exceeds a threshold, log-linear between two measured rates.
+    """Return the highest rate before the latency first exceeds a threshold, log-linear between two measured rates.
 
     Args:
         rates: requests per second, ascending.
@@ -24,7 +24,7 @@ def sustained_rate(rates: pd.Series, latencies: pd.Series, threshold: float) -> 
         threshold: in seconds per token.
 
     Returns:
-        The rate; NaN where even the lowest is too high, or the highest is not high enough to tell.
+        The rate. NaN if even the lowest rate is above the threshold, or no rate reaches it.
 
     >>> sustained_rate(pd.Series([1.0, 2.0, 4.0]), pd.Series([0.1, 0.1, 0.4]), 0.2)
     3.0
@@ -40,14 +40,14 @@ def sustained_rate(rates: pd.Series, latencies: pd.Series, threshold: float) -> 
 
 
 def sustained_rates(curves: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The rate that vLLM sustains, and its ratio to each other system's, for every threshold.
+    """Return the rate that vLLM sustains, and its ratio to that of each other system, for every threshold.
 
     Args:
         curves: columns ``by``, ``system``, ``rate`` and ``latency``.
-        by: what is one panel.
+        by: columns that identify a panel.
 
     Returns:
-        Columns ``by``, ``threshold``, ``pair``, ``rate`` (vLLM's), ``rate_other`` and ``ratio``; null where one is.
+        Columns ``by``, ``threshold``, ``pair``, ``rate`` (vLLM's), ``rate_other``, ``ratio``. Null if a rate is null.
     """
     lines = []
     for panel, rows in curves.groupby(by, sort=False):

@@ -1,4 +1,4 @@
-"""PagedAttention paper, Figure 19a: swapping and recomputation by page size; drawn where a GPU has measured both."""
+"""PagedAttention paper, Figure 19a: swapping and recomputation by page size, from rows of a GPU."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from bench.reports.figures.style import MARKERS, FigureSpec, move_legend_outside
 from bench.reports.paper.figures.rows import asked_for
 
 LAYERS: Final = 40
-"""OPT-13B's: times are measured of one layer."""
+"""Layers of OPT-13B. Times are measured for one layer."""
 
 BOUND: Final = 1.2
-"""Recomputation by swapping, at most: the paper's text, as far as others could confirm it."""
+"""Largest printed ratio of recomputation to swapping, as far as independent extractions confirm it."""
 
 LINES: Final = {"recompute_ms": "compute again", "swap_out_ms": "swap out", "swap_in_ms": "swap in",
                 "swap_ms": "swap out and in"}  # fmt: skip
 
-MOVES: Final = {"each": "a copy per page", "at_once": "pages at once"}
+MOVE_LABELS: Final = {"each": "a copy per page", "at_once": "pages at once"}
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
-    """Each way to swap beside computing the same tokens again with the same implementation and page size."""
+    """Return each way to swap beside recomputing the same tokens with the same implementation and page size."""
     rows = asked_for(table, "paper_fig19a", "paper_fig19a_recompute")
     rows = rows[rows["device"].eq("cuda")]
     swapped, computed = rows[rows["swap_out_us"].notna()], rows[rows["linear_us"].notna()]
@@ -53,7 +53,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
                   label=f"printed: computing again\nis at most here ({BOUND:g} × swap)")  # fmt: skip
         page_size_axis(axes, rows["pages"])
         axes.set_yscale("log")
-        axes.set_title(f"{name}, {MOVES[str(moves)]}")
+        axes.set_title(f"{name}, {MOVE_LABELS[str(moves)]}")
         axes.set_ylabel("all layers (ms)")
     move_legend_outside(figure, grid)
     tokens = int(frame["live_tokens"].iloc[0])

@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 
-from bench.config import ServingScenario
+from bench.config.serving import ServingScenario
 from bench.scenarios.serving.cost import StepCost
 from bench.scenarios.serving.groups import Beams, Group
 from bench.scenarios.serving.load import Load
 from bench.scenarios.serving.memory import Memory
 from bench.scenarios.serving.record import Record
-from impls.policies import PagePool
+from impls.policies import is_paged
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Engine(ABC):
     end_fs: int | None = None
 
     def __post_init__(self) -> None:
-        self.pool = self.memory.policy if isinstance(self.memory.policy, PagePool) else None
+        self.pool = self.memory.policy if is_paged(self.memory.policy) else None
         self.record = Record.of(len(self.load))
         self.now_fs = 0
         self.coming: deque[Group] = deque()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from bench.scenarios.serving.groups import Group
 from bench.scenarios.serving.memory import Memory
-from impls.policies import Family, Lockstep, PagePool
+from impls.policies import Family, Lockstep, is_paged
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Sizes:
     base: int = 0
 
 
-class Batch:
+class RunningBatch:
     """Running requests, in order of arrival.
 
     Args:
@@ -39,7 +39,7 @@ class Batch:
 
     def __init__(self, memory: Memory, *, crossing: bool = False) -> None:
         self.memory = memory
-        self.pool = memory.policy if isinstance(memory.policy, PagePool) else None
+        self.pool = memory.policy if is_paged(memory.policy) else None
         self.lockstep = Lockstep(memory.policy)
         self.clock = 0
         self.sizes = Sizes()

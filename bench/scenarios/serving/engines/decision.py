@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bench.scenarios.serving.cost import Work
+from bench.scenarios.serving.cost import StepWork
 from bench.scenarios.serving.groups import Group
 
 
 @dataclass(slots=True)
-class Step:
+class EngineStep:
     """What the scheduler decided for one step.
 
     Attributes:
@@ -36,6 +36,6 @@ class Step:
     context: int = 0
     may_admit: bool = False
 
-    def work(self, copied: int) -> Work:
+    def work(self, copied: int) -> StepWork:
         """All that the step computes and moves."""
-        return Work(self.seqs + self.tokens, self.context + self.found, self.pairs, copied, self.swapped_pages)
+        return StepWork(self.seqs + self.tokens, self.context + self.found, self.pairs, copied, self.swapped_pages)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 
 from bench.scenarios.serving.engines.base import Engine
-from bench.scenarios.serving.engines.batch import Batch
-from bench.scenarios.serving.engines.decision import Step
+from bench.scenarios.serving.engines.batch import RunningBatch
+from bench.scenarios.serving.engines.decision import EngineStep
 from bench.scenarios.serving.engines.runs import Run, evicted_slots, from_then_on
 from bench.scenarios.serving.groups import Beams, Entry, Group
 from bench.scenarios.serving.record import Gaps, Record
@@ -22,7 +22,7 @@ class EventReplay(Engine):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.batch = Batch(self.memory, crossing=self.beams is not None)
+        self.batch = RunningBatch(self.memory, crossing=self.beams is not None)
         self.swapped: deque[Group] = deque()  # in order of arrival
         self._decoded_fs = 0  # when the last step that decoded ended
         self._fresh: dict[int, Group] = {}  # prefill=first: those who got their first token since
@@ -83,9 +83,9 @@ class EventReplay(Engine):
         elif not finished and not step.may_admit and not self.batch.loose:
             self._go_on(split)
 
-    def _schedule(self) -> Step:
+    def _schedule(self) -> EngineStep:
         """Decide who is in the step, and take the memory for it."""
-        step, batch = Step(), self.batch
+        step, batch = EngineStep(), self.batch
         if self.scenario.prefill == "first":
             self._admit(step)
             if step.entries:
@@ -103,7 +103,7 @@ class EventReplay(Engine):
             self._admit(step)
         return step
 
-    def _make_room(self, step: Step) -> bool:
+    def _make_room(self, step: EngineStep) -> bool:
         """Throw out the latest until, oldest first, each has a free page per sequence; whether anybody was."""
         batch, pool = self.batch, self.pool
         if pool is None or not batch.needs_room():
@@ -133,7 +133,7 @@ class EventReplay(Engine):
         self.waiting.appendleft(group)
         return 0
 
-    def _swap_in(self, step: Step) -> None:
+    def _swap_in(self, step: EngineStep) -> None:
         """Bring back whom the pool holds above the watermark, with a page per sequence to spare."""
         pool = self.pool
         while self.swapped and pool is not None:
@@ -148,7 +148,7 @@ class EventReplay(Engine):
             self.batch.join(group)
             step.late.append(self.swapped.popleft())
 
-    def _admit(self, step: Step) -> None:
+    def _admit(self, step: EngineStep) -> None:
         """Admit from the queue's head until memory or a limit refuses it."""
         waiting, memory, batch, most_seqs = self.waiting, self.memory, self.batch, self.scenario.max_batch_seqs
         count = self.scenario.num_samples
@@ -179,7 +179,7 @@ class EventReplay(Engine):
             record.count["recomputed_tokens"] += entry.tokens
         record.count["prefix_hit_tokens"] += entry.context
 
-    def _give_tokens(self, step: Step) -> None:
+    def _give_tokens(self, step: EngineStep) -> None:
         """Everybody in the step has got a token by now."""
         now, gaps, count = self.now_fs, self.record.gaps, self.scenario.num_samples
         if step.decodes:
@@ -213,7 +213,7 @@ class EventReplay(Engine):
                 self.beams.forget(group)
         return bool(finished)
 
-    def _cross(self, beams: Beams, step: Step) -> None:
+    def _cross(self, beams: Beams, step: EngineStep) -> None:
         """Let beams cross of all who got a token in the step."""
         batch = self.batch
         groups = batch.groups.values() if step.decodes else [g for g in step.entries if g.index in batch.groups]

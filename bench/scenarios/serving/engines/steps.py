@@ -8,7 +8,7 @@ a token; (6) the finished leave, and beams cross.
 
 from __future__ import annotations
 
-from bench.scenarios.serving.cost import Work
+from bench.scenarios.serving.cost import StepWork
 from bench.scenarios.serving.engines.base import Engine
 from bench.scenarios.serving.groups import Entry, Group
 from bench.scenarios.serving.record import Gaps, Record
@@ -64,7 +64,7 @@ class PlainReplay(Engine):
                                   if self.pool else 0)  # fmt: skip
         self._crossed = 0
         step_fs = self.cost.step_fs(
-            Work(
+            StepWork(
                 tokens=sum(entry.tokens for _, entry in entries) + sum(len(group.seq_ids) for group in decoding),
                 context=sum(entry.context for _, entry in entries)
                 + sum(self.memory.policy.seq_len(seq_id) for group in decoding for seq_id in group.seq_ids),

@@ -11,33 +11,33 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
+    from bench.runner.execute import Job
     from bench.runner.process.server import Server
+    from bench.runner.session import Session
 
 
 class LocalLauncher(Launcher):
     """Runs the jobs of one run folder on this machine, each in a process of its own."""
 
-    server: Server | None = None  # the sweep's own fork server, for the first round
-
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra; everything that is needed stands in the jobs' overrides."""
+        """Do nothing: ``run`` gets all that is needed."""
+
+    def run(self, session: Session, jobs: Sequence[Job], server: Server | None) -> None:
+        """Run planned jobs; their rows go to the run folder.
+
+        Args:
+            session: the run.
+            jobs: those to run.
+            server: a fork server with tensors that runs already, for the first round.
+        """
+        from bench.runner.execute import run_jobs
+
+        run_jobs(session, jobs, server)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; the answers are the rows in the run folder."""
-        from bench.plan.points import read_plan
-        from bench.runner.execute import run_jobs
-        from bench.runner.job import LauncherJob
-        from bench.runner.session import Session
+        """Refuse the jobs of a sweeper that is not ours.
 
-        jobs = [LauncherJob.parse(overrides) for overrides in job_overrides]
-        first = jobs[0]
-        plan = read_plan(first.run_dir)
-        session = Session(
-            run_dir=first.run_dir,
-            plan=plan.with_present_code() if first.mixed else plan,
-            interleaved=True,
-            timeout_s=first.timeout_s,
-            mixed=first.mixed,
-        )
-        run_jobs(session, [job.name for job in jobs], self.server)
-        return []
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("hydra/launcher=local runs planned jobs only; leave hydra/sweeper=bench as it is")

@@ -39,8 +39,9 @@ class BenchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the whole sweep; raises ``SystemExit`` with its exit code."""
-        from bench.cli.launchers import Choice, require_plugin
-        from bench.cli.sweep import Request, sweep
+        from bench.cli.launchers import LauncherChoice, require_plugin
+        from bench.cli.request import SweepRequest
+        from bench.cli.sweep import sweep
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -48,12 +49,12 @@ class BenchSweeper(Sweeper):
         require_plugin(target)
         raise SystemExit(
             sweep(
-                Request(
+                SweepRequest(
                     loader=self.hydra_context.config_loader,
                     master=self.config,
                     params=self.params,
                     arguments=arguments,
-                    launcher=Choice(target=target, make=self.launcher_in, max_batch_size=self.max_batch_size),
+                    launcher=LauncherChoice(target=target, make=self.launcher_in, max_batch_size=self.max_batch_size),
                 )
             )
         )
