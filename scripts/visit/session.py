@@ -84,7 +84,7 @@ class Session:
         state: what earlier visits finished.
         small: every step in its small form.
         overrides: of every sweep, such as ``measure=visit``.
-        repeat: run steps that the state says are finished, too; of sweeps only the points that failed.
+        repeat: also run steps that are finished in the state. Of a sweep, only points without a final row run.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class Step:
         command: module and arguments, after ``python -m``; empty for a sweep.
         max_s: seconds after which it is cut.
         min_s: not begun with less time left.
-        first: it runs in every visit, also where the state says that it is done.
+        first: it runs in every visit, also where it is finished in the state.
         takes_times: nothing else may compute meanwhile.
     """
 
@@ -128,7 +128,7 @@ STEPS: tuple[Step, ...] = (
 
 
 def chosen(only: str | None, after: str | None) -> list[Step]:
-    """Return the steps that a command line asks for, in order.
+    """Return the steps that a command line chooses, in order.
 
     Args:
         only: names with commas between; ``None``: all.

@@ -1,4 +1,4 @@
-"""The process that runs all sweeps of a visit, seen from the session: started, asked, and killed if it hangs."""
+"""Starts the process that runs all sweeps of a visit, sends it requests, and kills it if it hangs."""
 
 from __future__ import annotations
 
