@@ -79,21 +79,21 @@ STEPS: tuple[Step, ...] = (
         small=("num_seqs=2", "page_size=16"),
     ),
     Step(
-        name="batch_length",
-        sweeps=(_experiment("gpu_batch_length"),),
-        small=("num_seqs=2", "workload.length=512"),
-        max_s=240,
-    ),
-    Step(
         name="fig19a",
-        sweeps=(_experiment("paper_fig19a"),),
-        small=("num_seqs=1", "workload.length=64", "page_size=16"),
+        sweeps=(_experiment("paper_fig19a", "impl=paged_triton"),),
+        small=("impl=paged_torch", "num_seqs=1", "workload.length=64", "page_size=16"),
         max_s=180,
     ),
     Step(
         name="fig19a_recompute",
-        sweeps=(_experiment("paper_fig19a_recompute"),),
-        small=("num_seqs=1", "workload.length=64", "page_size=16", "model.num_parameters=1000000"),
+        sweeps=(_experiment("paper_fig19a_recompute", "impl=paged_triton"),),
+        small=("impl=paged_torch", "num_seqs=1", "workload.length=64", "page_size=16", "model.num_parameters=1000000"),
+    ),
+    Step(
+        name="batch_length",
+        sweeps=(_experiment("gpu_batch_length"),),
+        small=("num_seqs=2", "workload.length=512"),
+        max_s=240,
     ),
     Step(
         name="prefill",
@@ -101,7 +101,7 @@ STEPS: tuple[Step, ...] = (
         small=("workload.length=256", "scenario.cached_tokens=0", "page_size=16",
                "impl=contiguous,paged_torch,paged_triton"),
     ),
-    Step(name="tests", takes_times=False, command=("scripts.visit.tests",), max_s=200, min_s=30),
+    Step(name="tests", command=("scripts.visit.tests",), max_s=200, min_s=30),
     Step(name="sanitizer", takes_times=False, command=("scripts.visit.sanitizer",), max_s=100, min_s=30),
     Step(name="calibration", command=("scripts.visit.calibration",), max_s=100, min_s=40),
     Step(

@@ -139,6 +139,23 @@ def test_a_folder_that_is_no_reference_is_left_alone(tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_a_reference_of_another_card_is_not_replaced(tmp_path: Path) -> None:
+    """Two cards of one name: the second one needs a name of its own."""
+    first = archive(tmp_path / "1.tar.gz", files(row("aa")))
+    second = archive(tmp_path / "2.tar.gz", files(row("bb"), gpu_uuid_hash="bbbb"))
+    assert merge([first], tmp_path / "out") == 0
+    with pytest.raises(ValueError, match=r"holds a reference of another card.*choose another --name"):
+        merge([second], tmp_path / "out")
+    assert merge([second], tmp_path / "out", "nvidia-h100-second") == 0
+    assert merge([first], tmp_path / "out") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"nvidia-h100-80gb-hbm3", "nvidia-h100-second"}
+
+
+def test_options_that_were_set_are_in_the_table() -> None:
+    made = row(repro_command="python bench/run.py -m impl=paged_triton +impl.options.kv_layout=HND page_size=16")
+    assert compared([("flagship", made)])[0][1] == "paged_triton kv_layout=HND"
+
+
 @pytest.mark.parametrize("content", [{}, {"facts/facts.json": b"{}"}])
 def test_an_archive_without_a_sweep_is_refused(content: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match="the archives hold no sweep"):
