@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from bench.rows.result import Answer
 from impls.interface import KVCache, QuantisedKVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.rows.record import RETRYABLE, complete, write_json
+from bench.rows.json_file import write_json
+from bench.rows.record import RETRYABLE, complete
 from bench.runner.job import RUN_CONTROL
 from scripts.visit.table import as_markdown, compared
 
