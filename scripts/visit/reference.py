@@ -16,7 +16,8 @@ from bench.rows.record import RETRYABLE, complete
 from bench.runner.job import RUN_CONTROL
 from scripts.visit.table import as_markdown, compared
 
-KEPT = ("facts/facts.json", "check/check.json", "tiles/tiles.json", "calibration/calibration.json")
+KEPT = ("facts/facts.json", "check/check.json", "kernels/checks.json", "kernels/timings.json", "tiles/tiles.json",
+        "calibration/calibration.json")  # fmt: skip
 """Files beside the sweeps that a reference keeps."""
 
 
