@@ -22,9 +22,9 @@ class Step:
 
     Attributes:
         name: of its folder and its log.
-        sweeps: overrides of each sweep; empty for a command.
+        sweeps: overrides of each sweep. Empty for a command.
         small: overrides that make the sweeps small enough to rehearse on a CPU.
-        command: module and arguments, after ``python -m``; empty for a sweep.
+        command: module and arguments, after ``python -m``. Empty for a sweep.
         max_s: seconds after which it is cut.
         min_s: not begun with less time left.
         first: it runs in every visit, also where it is finished in the state.
@@ -137,8 +137,8 @@ def chosen(only: str | None, after: str | None) -> list[Step]:
     """Return the steps that a command line chooses, in order.
 
     Args:
-        only: names with commas between; ``None``: all.
-        after: the step before the first one; ``None``: from the beginning.
+        only: names with commas between. ``None``: all.
+        after: the step before the first one. ``None``: from the beginning.
 
     Raises:
         ValueError: no step has that name.
