@@ -116,7 +116,7 @@ def test_requests_without_output_hold_their_memory_for_one_step() -> None:
     row = run("policy=paged", "workload=fixed", workload={"length": 32}, num_seqs=10, page_size=16,
               memory_budget=str(64 * TOKEN_BYTES)).values  # fmt: skip
     assert (row["steps"], row["most_running_seqs"], row["live_bytes"]) == (5, 2, row["pool_bytes"])
-    with pytest.raises(ValueError, match="request 1 of the workload has one token in all"):
+    with pytest.raises(ValueError, match="request 1 of the workload has only one token"):
         growing_requests(Requests(prompt_lens=_int([3, 1]), output_lens=_int([1, 0])))
 
 
