@@ -132,7 +132,7 @@ def problems(first: Path, second: Path) -> list[str]:
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Exit with a code of the list above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=os.environ.get(VARIABLE), help=f"interpreter; default: {VARIABLE}")
     parser.add_argument("--out", type=Path, help="where archives and the reference stay; default: nowhere")
@@ -149,7 +149,7 @@ def rehearse(asked: str | None, out: Path) -> int:
     """Run both commands and what follows; returns the exit code.
 
     Raises:
-        ValueError: the interpreter that is asked for has no torch, or a wheel cannot be had.
+        ValueError: the chosen interpreter has no torch, or a wheel is not available.
     """
     began = time.monotonic()
     candidates = [asked] if asked else sorted(str(p) for p in Path.home().glob(".pyenv/versions/3.12*/bin/python"))

@@ -16,13 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cli.main import ROOT
-from bench.cli.sweep import to_plain
+from bench import ROOT
+from bench.cli.request import to_plain
 from bench.config import build
-from bench.plan.expand import Composed, expand
-from bench.plan.points import Plan, make_plan
+from bench.plan.expand import expand
+from bench.plan.points import Composed, Plan, Point, make_plan
 from bench.plan.predict import extend_import_path
-from bench.rows.record import RETRYABLE, is_pending, read_row, row_path, write_json
+from bench.rows.json_file import write_json
+from bench.rows.record import RETRYABLE, is_pending, read_row, row_path
 from bench.rows.run_folder import create_run_folder, write_environment
 from bench.runner.machine.environment import record_environment
 from bench.runner.process.server import Server
@@ -155,19 +156,26 @@ class Visit:
         return {"name": request["name"], "points": len(plan.points), "left": left, "done": sorted(finished),
                 "statuses": _statuses(folder)}  # fmt: skip
 
-    def _run_jobs(self, session: Session, jobs: Sequence[tuple[Any, int]], deadline: float) -> int:
+    def _run_jobs(self, session: Session, jobs: Sequence[tuple[Point, int]], deadline: float) -> int:
         """Run jobs until the deadline; returns how many are left."""
         with Round(session, server=self._server(), measured=self.measured) as this_round:
-            for index, (point, replicate) in enumerate(jobs):
-                if time.monotonic() >= deadline:
-                    self.server = this_round.release_server()
-                    return len(jobs) - index
-                began = time.monotonic()
-                status = this_round.run(point, replicate)
-                print(f"[{index + 1}/{len(jobs)}] {label(point)}: {status} in {time.monotonic() - began:.1f} s",
-                      file=sys.stderr, flush=True)  # fmt: skip
-            self.server = this_round.release_server()
-        return 0
+            try:
+                return _run_until(deadline, this_round, jobs)
+            finally:
+                self.server = this_round.release_server()
+
+
+def _run_until(deadline: float, this_round: Round, jobs: Sequence[tuple[Point, int]]) -> int:
+    """Run jobs in order; returns how many are left."""
+    for index, (point, replicate) in enumerate(jobs):
+        if time.monotonic() >= deadline:
+            return len(jobs) - index
+        began = time.monotonic()
+        status = this_round.run(point, replicate)
+        took_s = time.monotonic() - began
+        print(f"[{index + 1}/{len(jobs)}] {label(point.question)}: {status} in {took_s:.1f} s",
+              file=sys.stderr, flush=True)  # fmt: skip
+    return 0
 
 
 def _yaml(content: Any) -> str:

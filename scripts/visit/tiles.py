@@ -19,7 +19,7 @@ from bench.measure.intervals import median_interval
 from bench.measure.stopping import StoppingRule
 from bench.measure.timers.choice import TimerChoice, copies_needed, is_cold
 from bench.measure.timers.work import Work
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from bench.rows.result import Answer
 from impls.interface import KVCache
 from scripts.visit.cases import BATCHES, SMALL_BATCHES, Shape, draw, make_cache, write

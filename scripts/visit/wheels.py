@@ -18,7 +18,7 @@ def collect(folder: Path, root: Path, needed: Sequence[str] = NEEDED) -> int:
     """Build or download the wheels, print the sum of sizes; returns it.
 
     Args:
-        folder: gets the wheels; those that lie there, in subfolders too, count as well.
+        folder: gets the wheels. Wheels that are there already, in subfolders too, count as well.
         root: the tree that travels.
         needed: requirements with exact versions; empty: only check the sizes.
 
