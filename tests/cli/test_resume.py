@@ -48,7 +48,7 @@ def edit_plan(run_dir: Path, **changes: Any) -> None:
 
 
 def kill_after_rows(run_dir: Path, arguments: list[str], count: int) -> int:
-    """Run, and kill −9 the parent once so many more rows are there; returns how many there are."""
+    """Run, and kill −9 the parent after that many more rows. Return the number of rows."""
     process = subprocess.Popen([sys.executable, "bench/run.py", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120

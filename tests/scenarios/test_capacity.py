@@ -1,4 +1,4 @@
-"""Scenario ``capacity``: the count is what arithmetic says, and the bytes are what the machine says."""
+"""Scenario ``capacity``: the count matches arithmetic, and the bytes match the machine."""
 
 from __future__ import annotations
 

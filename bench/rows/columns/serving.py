@@ -12,14 +12,14 @@ _exact = partial(_serving, kind="exact")
 _fewer = partial(_exact, better="lower")
 _more = partial(_exact, better="higher")
 
-PERCENTILES = ("p50", "p90", "p99")
+_PERCENTILES = ("p50", "p90", "p99")
 
 
 def _latency(name: str, heading: str, meaning: str, printed: str, place: int) -> tuple[Column, ...]:
     """Return mean and percentiles of one latency. ``printed`` names the statistic that is printed."""
     meanings = {"mean": f"{meaning}. Mean over all"}
     meanings |= {
-        which: f"{meaning}. {which[1:]}th percentile (linear between order statistics)" for which in PERCENTILES
+        which: f"{meaning}. {which[1:]}th percentile (linear between order statistics)" for which in _PERCENTILES
     }
     return tuple(
         _fewer(
@@ -123,7 +123,7 @@ SERVING = Topic(
                 name=f"normalized_latency_ms_per_token_{which}",
                 meaning=f"(last token − arrival) / output tokens. {which[1:]}th percentile over requests",
             )
-            for which in PERCENTILES
+            for which in _PERCENTILES
         ),
         _more(
             name="batched_requests_mean",

@@ -39,7 +39,7 @@ PAPERS = [figure for figure in all_figures() if figure.name.startswith(("paper_"
 
 
 def rows_of(experiment: str, *points: Composed) -> pd.DataFrame:
-    """Rows of some points, as if that experiment had asked for them."""
+    """Return rows of some points, as if they were of that experiment."""
     rows = []
     for point in plan_of(*points).points:
         answer: Answer = RUN[point.config.scenario.name]({"config": point.config.to_json()})
