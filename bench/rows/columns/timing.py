@@ -212,8 +212,8 @@ TIMING = Topic(
             name="ceiling_gbps",
             kind="timing",
             scenarios=("decode", "prefill"),
-            meaning="best bandwidth of several kernels that only read, in the same run, with the same timer. A property "
-            "of the machine, so that neither direction is better",
+            meaning="best bandwidth of several kernels that only read, in the same run, with the same timer. A "
+            "property of the machine, so that neither direction is better",
         ),
         _cache_record(
             name="max_rel_error",
