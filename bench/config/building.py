@@ -86,6 +86,8 @@ def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """The sentence for a key that does not exist, with the nearest that does, or those of its group."""
     known = list(known)
+    if key in known:  # of another option of its group
+        return f"{key} is not a key of the chosen option of {key.rpartition('.')[0]}"
     near = difflib.get_close_matches(key, known, n=1)
     group, _, _ = key.rpartition(".")
     siblings = [name for name in known if name.rpartition(".")[0] == group] or [n for n in known if "." not in n]

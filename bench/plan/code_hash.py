@@ -7,6 +7,7 @@ import closure of
 - the modules of ``scenario.processes``, and the class ``scenario.target`` of their parameters,
 - ``bench.measure.ceiling``, where the point is timed against a ceiling,
 - the module of ``impl.target``, where the point has tensors,
+- the module of ``policy.target``, where the policy is not one of this repository's and has an effect,
 
 restricted to ``bench``, ``impls`` and the folder of an implementation or scenario from elsewhere. Imports inside
 functions count, those under ``if TYPE_CHECKING:`` do not. A package's ``__init__`` counts for each of its modules.
@@ -85,6 +86,8 @@ def _names(config: Config) -> list[str]:
     if scenario.tensors:
         names += [CEILING] * ("measure" not in scenario.ignores)
         names.append(_colon(config.impl.target))
+    if config.policy.target and "policy" not in scenario.ignores:
+        names.append(_colon(config.policy.target))
     return names
 
 

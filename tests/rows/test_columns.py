@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,19 +20,7 @@ from bench.rows.record import read_row
 from bench.runner.round import WEIGHED
 from tests.conftest import ROOT
 
-ENTRY = """        Column(
-            name="merge_us",
-            kind="timing",
-            better="lower",
-            heading="merge",
-            tables=("times", "report"),
-            marks_best=True,
-            meaning="time to merge the splits of a decode step",
-        ),
-    ),
-)
-"""
-"""One entry at the end of a topic."""
+GUIDE = (ROOT / "docs" / "adding.md").read_text(encoding="utf-8")
 
 USES = """
 import io, json
@@ -68,14 +57,17 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a copy of the sources prints, judges and documents, with one more entry and no other edit."""
+    """What a copy of the sources prints, judges and documents, with the entry of the guide and no other edit."""
     copy = tmp_path_factory.mktemp("copy")
     for folder in ("bench", "impls", "scripts"):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
     topic = copy / "bench" / "rows" / "columns" / "timing.py"
     text = topic.read_text(encoding="utf-8")
     assert text.endswith("    ),\n)\n")
-    topic.write_text(text.removesuffix("    ),\n)\n") + ENTRY, encoding="utf-8")
+    entry = re.search(r"<!-- python: metric -->\n```python\n(.*?)```", GUIDE, re.S)
+    assert entry
+    end = "    ),\n)\n"
+    topic.write_text(text.removesuffix(end) + entry[1].rstrip() + ",\n" + end, encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", USES], cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

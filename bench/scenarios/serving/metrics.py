@@ -148,7 +148,7 @@ def memory_columns(config: Config, record: Record, pool_bytes: int) -> dict[str,
         **parts,
         "shared_saved_bytes": totals.saved_tokens * token_bytes // totals.time_fs,
     }
-    if config.policy.kind.has_pages:
+    if config.policy.has_pages:
         held = sum(totals.parts[:3])  # live, reserved and internal: what sequences hold
         saved = totals.saved_pages * config.page_size
         columns["pages_saved_ratio"] = saved / (held + saved)
