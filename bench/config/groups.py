@@ -14,11 +14,11 @@ TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
 
 @dataclass(frozen=True, kw_only=True)
 class ImplConfig:
-    """One line of the registry: where an implementation's class is and what it declares."""
+    """The entry of one implementation: the place of its class, and its declarations."""
 
     name: str
     target: str  # "package.module.Class"
-    policies: tuple[str, ...]  # those it can stand on; the first is its default
+    policies: tuple[str, ...]  # policies that it supports, the default first
     devices: tuple[str, ...] = ("cpu", "cuda")
     ignores: tuple[str, ...] = ()  # parameters without effect on it, null in its key
     requires: tuple[str, ...] = ()  # packages beside torch, by the names they are imported by
@@ -38,8 +38,8 @@ class PolicyConfig:
     """Which memory policy, and its parameters. ``auto`` is the implementation's own choice."""
 
     name: str
-    watermark: float = 0.0  # fraction of the pool that admission keeps free; paged policies only
-    arena: str = "first_fit"  # how a region is found; reserved policies only
+    watermark: float = 0.0  # fraction of the pool that admission keeps free, paged policies only
+    arena: str = "first_fit"  # how a region is found, reserved policies only
     ignores: tuple[str, ...] = ()
     target: str = ""  # "package.module.Class" of a policy that is not one of POLICY_KINDS
     kind: str = ""  # of such a policy: reserved, paged or prefix

@@ -1,6 +1,6 @@
 """The registry of columns: every column of a row, in the order of the table.
 
-A column's entry says everything about it. Printed tables, marks of the best rows, reports, ``docs/columns.md`` and
+The entry of a column is its full description. Printed tables, marks of the best rows, reports, ``docs/columns.md`` and
 comparisons read it, and no other list of columns exists. A later version can add columns. It never renames one.
 """
 

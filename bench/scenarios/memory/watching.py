@@ -13,7 +13,7 @@ from bench.scenarios.exact_statistics import TICKS, ticks
 from impls.policies import SaturatedQueue, is_reserved
 
 CHUNK_STEPS = 4096
-"""Steps that are kept until they are summed; a sum per step would cost as much as the step."""
+"""Steps that are kept until they are summed. A sum per step would cost as much as the step."""
 
 RUNNING, ROUNDING = len(PARTS), len(PARTS) + 1
 """Columns of the sequences running and of the slots that buddies add, after those of the parts."""
