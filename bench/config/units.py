@@ -1,4 +1,4 @@
-"""Read sizes such as ``4GiB``."""
+"""Read sizes with a unit, such as ``4GiB``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def parse_bytes(text: str | int, field: str) -> int:
     """Return the bytes of a size such as ``4GiB``, ``1.5 GB`` or ``4096``.
 
     Raises:
-        ValueError: not a size, or not positive. The sentence names ``field``.
+        ValueError: the text is not a size, or it is below one byte. The message names ``field``.
 
     >>> parse_bytes("1.5KiB", "memory_budget")
     1536

@@ -1,4 +1,4 @@
-"""Memory policies: the sequence that owns each slot. Bookkeeping only, without torch."""
+"""Memory policies assign slots to sequences. They do bookkeeping only, without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from impls.policies.saturated import SaturatedQueue
 from impls.spec import ModelSpec
 
 POLICIES: Final = tuple(POLICY_KINDS)
-"""Names that ``make_policy`` knows."""
+"""Names that ``make_policy`` accepts."""
 
 __all__ = [
     "POLICIES",
@@ -51,19 +51,18 @@ def make_policy(
     target: str = "",
     kind: str = "",
 ) -> Policy:
-    """Return an empty policy for a model and a memory budget.
+    """Create an empty policy for a model and a memory budget.
 
     Args:
         name: one of ``POLICIES``, or the name of a policy with a ``target``.
         model: gives bytes per token and the longest sequence.
-        budget_bytes: ``memory_budget`` in bytes: KV cache only, all layers; rounded down to whole
-            pages or, for a reserved policy, slots.
-        page_size: tokens per page; without effect on a reserved policy.
-        watermark: fraction of the pages that admission keeps free; no effect on a reserved policy.
-        arena: ``first_fit`` or ``buddy``, see ``Reserved``; no effect on a paged policy.
-        free_order: see ``PagePool``.
-        host_ratio: the host's pages, to which sequences can be swapped out, by the pool's; no effect on a reserved
-            policy.
+        budget_bytes: ``memory_budget`` in bytes, for the KV cache of all layers. It is rounded down to whole pages,
+            or to whole slots for a reserved policy.
+        page_size: tokens per page. No effect on a reserved policy.
+        watermark: fraction of the pages that admission keeps free. No effect on a reserved policy.
+        arena: ``first_fit`` or ``buddy`` (see ``Reserved``). No effect on a paged policy.
+        free_order: see ``PagePool``. No effect on a reserved policy.
+        host_ratio: pages of the swap pool on the host, divided by pages of the pool. No effect on a reserved policy.
         target: ``package.module.Class`` of a policy that is not one of ``POLICIES``. The class has the constructor
             of ``PagePool`` or, for ``kind="reserved"``, that of ``Reserved``.
         kind: value of the ``PolicyKind`` of the target.
@@ -125,6 +124,10 @@ def _units_in(budget_bytes: int, unit_bytes: int, unit: str) -> int:
     return budget_bytes // unit_bytes
 
 
+def _names_of(kind: PolicyKind) -> str:
+    return " or ".join(f"policy={name}" for name, found in POLICY_KINDS.items() if found is kind)
+
+
 def is_paged(policy: Policy) -> TypeGuard[PagePool]:
     """Return whether the policy takes memory in pages."""
     return policy.kind.has_pages
@@ -144,10 +147,10 @@ def require_pages(policy: Policy, implementation: str) -> PagePool:
     """Return the policy as a page pool.
 
     Raises:
-        Unsupported: it takes no pages; names the implementation and the policies that it requires.
+        Unsupported: the policy has no pages. The message names the implementation and the policies it requires.
     """
     if not is_paged(policy):
-        raise Unsupported(f"{implementation} requires policy=paged or policy=prefix, not a {policy.kind.value} one")
+        raise Unsupported(f"{implementation} requires policy=paged or policy=prefix (got a {policy.kind.value} policy)")
     return policy
 
 
@@ -155,8 +158,10 @@ def require_regions(policy: Policy, implementation: str) -> Reserved:
     """Return the policy as a reservation.
 
     Raises:
-        Unsupported: it reserves no regions; names the implementation and the policies that it requires.
+        Unsupported: the policy reserves no regions. The message names the implementation and the policies it requires.
     """
     if not is_reserved(policy):
-        raise Unsupported(f"{implementation} requires a reserved policy, not policy={policy.kind.value}")
+        raise Unsupported(
+            f"{implementation} requires {_names_of(PolicyKind.RESERVED)} (got policy={policy.kind.value})"
+        )
     return policy
