@@ -71,11 +71,20 @@ def test_the_implementation_is_right_and_timed(measured: pd.DataFrame) -> None:
 
 
 def test_every_other_command_runs(folder: Path, tmp_path: Path) -> None:
-    others = [text for text in blocks("run").values() if "impl=mine" not in text]
+    others = [text for text in blocks("run").values() if "impl=mine" not in text and "policy=pairs" not in text]
     assert others
     for number, command in enumerate(others):
         rows = run(command, folder, tmp_path / str(number), "draw=false")
         assert rows["status"].eq("ok").all(), command
+
+
+def test_the_policy_is_simulated_and_its_source_counts(folder: Path, tmp_path: Path) -> None:
+    command = next(text for text in blocks("run").values() if "policy=pairs" in text)
+    rows = run(command, folder, tmp_path / "run", "draw=false").set_index("policy")
+    assert rows["most_running_seqs"].to_dict() == {"pairs": 2, "paged": 20}
+    assert rows["frees"].eq(20).all()
+    assert rows["key"].is_unique
+    assert rows["code_hash"].is_unique
 
 
 def test_the_model_has_the_bytes_of_its_shape(folder: Path, tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: flo
             arena=config.policy.arena,
             free_order=free_order,
             host_ratio=host_ratio,
+            target=config.policy.target,
+            kind=config.policy.kind,
         )
     except ValueError as error:
         raise CannotRun(str(error)) from error
@@ -152,7 +154,7 @@ def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: flo
 
 def _prefix_tokens(config: Config) -> int:
     """Return the tokens in whole pages of the shared prefix."""
-    if config.page_layout != "shared_prefix" or not config.policy.kind.has_pages:
+    if config.page_layout != "shared_prefix" or not config.policy.has_pages:
         return 0
     assert isinstance(config.scenario, CacheScenario)
     asked = config.scenario.shared_prefix_tokens

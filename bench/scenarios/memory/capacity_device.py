@@ -7,7 +7,7 @@ import gc
 import torch
 
 from bench.config import Config
-from bench.config.units import mib
+from bench.config.numbers import size_text
 from bench.measure.memory.available import available_host_bytes
 from bench.measure.memory.probe import MemoryProbe, Reading, pids_on_gpus
 from bench.rows.result import Answer
@@ -37,7 +37,7 @@ def weigh(config: Config, filled: Filled) -> Answer:
     available = available_host_bytes() if config.device == "cpu" else None
     if available is not None and pool_bytes > available:
         # Linux grants more memory than it has, and kills the process that touches it.
-        reason = f"the pool needs {mib(pool_bytes)} and the host has {mib(available)} available"
+        reason = f"the pool needs {size_text(pool_bytes)} and the host has {size_text(available)} available"
         return Answer(status="oom", status_reason=reason)
     probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
     cache = allocate_touched(config, filled)

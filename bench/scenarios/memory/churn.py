@@ -80,8 +80,9 @@ def _means(config: Config, queue: SaturatedQueue, watched: Watched) -> dict[str,
 
 def _curves(watched: Watched, num_slots: int) -> dict[str, list[float]]:
     """Return the parts as shares of the pool, over time."""
-    shares = {part: [round(line[place] / num_slots, 4) for line in watched.lines] for place, part in enumerate(PARTS)}
-    return {"step": list(watched.sampled), "running": [line[RUNNING] for line in watched.lines], **shares}
+    lines = watched.curve.points
+    shares = {part: [round(line[place] / num_slots, 4) for line in lines] for place, part in enumerate(PARTS)}
+    return {"step": list(watched.curve.positions), "running": [line[RUNNING] for line in lines], **shares}
 
 
 def _count(answer: Answer, queue: SaturatedQueue) -> None:

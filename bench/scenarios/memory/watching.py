@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.scenarios.bookkeeping import PARTS
+from bench.scenarios.curve import Curve
 from bench.scenarios.exact_statistics import TICKS, ticks
 from impls.policies import SaturatedQueue, is_reserved
 
 CHUNK_STEPS = 4096
-"""Steps that are kept until they are summed, because a sum per step would cost as much as the step."""
-
-MOST_SAMPLES = 128
-"""Most points of a curve. Their distance doubles whenever there would be more."""
+"""Steps that are kept until they are summed. A sum per step would cost as much as the step."""
 
 RUNNING, ROUNDING = len(PARTS), len(PARTS) + 1
 """Columns of the running sequences and of the slots that buddies add, after those of the parts."""
@@ -32,15 +30,13 @@ class Watched:
         steps: number of steps in the sums.
         sums: int64 ``[8]``, lines summed over those steps.
         largest_free: ``largest_free_ratio`` in units of ``1 / TICKS``, summed over those steps.
-        sampled: steps of the curve, ascending.
-        lines: the lines at these steps.
+        curve: the lines at some of the steps.
     """
 
     steps: int = 0
     sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(ROUNDING + 1, dtype=np.int64))
     largest_free: int = 0
-    sampled: list[int] = field(default_factory=list)
-    lines: list[tuple[int, ...]] = field(default_factory=list)
+    curve: Curve = field(default_factory=Curve)
 
 
 def watch(queue: SaturatedQueue) -> Watched:
@@ -54,8 +50,8 @@ def watch(queue: SaturatedQueue) -> Watched:
     ratios: list[int] = []
     batch, policy = queue.batch, queue.batch.policy
     regions = policy if is_reserved(policy) else None  # all pages are equal
-    stride, was_loaded = 1, True
-    for step, split in enumerate(queue.steps()):
+    was_loaded = True
+    for split in queue.steps():
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
             _sum(loaded if was_loaded else draining, lines, ratios)
             was_loaded = queue.is_loaded
@@ -64,16 +60,11 @@ def watch(queue: SaturatedQueue) -> Watched:
         if regions is not None:
             unheld = split.free + split.external
             ratios.append(ticks(regions.largest_free_slots, unheld) if unheld else TICKS)
-        if step % stride == 0:
-            loaded.sampled.append(step)
-            loaded.lines.append(line)
-            if len(loaded.sampled) > MOST_SAMPLES:
-                del loaded.sampled[1::2], loaded.lines[1::2]
-                stride *= 2
+        loaded.curve.add(line)
     _sum(loaded if was_loaded else draining, lines, ratios)
     if loaded.steps:
         return loaded
-    draining.sampled, draining.lines = loaded.sampled, loaded.lines
+    draining.curve = loaded.curve
     return draining
 
 

@@ -148,7 +148,7 @@ def memory_columns(config: Config, record: Record, pool_bytes: int) -> dict[str,
         **parts,
         "shared_saved_bytes": totals.saved_tokens * token_bytes // totals.time_fs,
     }
-    if config.policy.kind.has_pages:
+    if config.policy.has_pages:
         held = sum(totals.parts[:3])  # live, reserved and internal: slots that sequences hold
         saved = totals.saved_pages * config.page_size
         columns["pages_saved_ratio"] = saved / (held + saved)
@@ -158,7 +158,7 @@ def memory_columns(config: Config, record: Record, pool_bytes: int) -> dict[str,
 def curves(record: Record, num_slots: int) -> str:
     """Return running and waiting requests, and the parts as shares of the pool, over time, as JSON."""
     names = ("time_s", "running", "waiting", *PARTS)
-    columns = list(zip(*record.samples, strict=True)) or [()] * len(names)
+    columns = list(zip(*record.curve.points, strict=True)) or [()] * len(names)
     scaled: Iterator[list[float]] = (
         [round(value / FS_PER_S, 6) for value in columns[0]] if place == 0
         else [round(value / num_slots, 4) for value in column] if place > 2

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bench.scenarios.bookkeeping import PARTS
+from bench.scenarios.curve import Curve
 from impls.policies import SlotSplit
-
-MOST_SAMPLES: Final = 128
-"""Most points of a curve. Their distance doubles whenever there would be more."""
 
 
 class Gaps(NamedTuple):
@@ -60,7 +58,7 @@ class Record:
         busy_fs: time of all steps.
         end_fs: end of the replay.
         count: exact counts, by name.
-        samples: time, running and waiting requests, and the pool's parts, at some steps.
+        curve: time, requests running and waiting, and the pool's parts, at some of the steps.
     """
 
     admitted_fs: list[int]
@@ -75,9 +73,7 @@ class Record:
     busy_fs: int = 0
     end_fs: int = 0
     count: Counter[str] = field(default_factory=Counter)
-    samples: list[tuple[int, ...]] = field(default_factory=list)
-    _stride: int = 1
-    _seen: int = 0
+    curve: Curve = field(default_factory=lambda: Curve(seen=1))
 
     @classmethod
     def of(cls, number: int) -> Record:
@@ -105,14 +101,8 @@ class Record:
         totals.seqs += seqs * step_fs
 
     def sample(self, now_fs: int, running: int, waiting: int, split: SlotSplit) -> None:
-        """Keep a point of the curves, unless there are enough."""
-        self._seen += 1
-        if self._seen % self._stride:
-            return
-        self.samples.append((now_fs, running, waiting, *split))
-        if len(self.samples) > MOST_SAMPLES:
-            del self.samples[::2]
-            self._stride *= 2
+        """Offer one step to the curves."""
+        self.curve.add((now_fs, running, waiting, *split))
 
     def add_token(self, index: int, now_fs: int) -> None:
         """Record a token of a request, and the time of its first."""
