@@ -89,6 +89,8 @@ def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
 def unknown_key(key: str, known: Iterable[str]) -> str:
     """Return the message for an unknown key. It suggests the most similar key, or lists the keys of the group."""
     known = list(known)
+    if key in known:  # of another option of its group
+        return f"{key} is not a key of the chosen option of {key.rpartition('.')[0]}"
     near = difflib.get_close_matches(key, known, n=1)
     group, _, _ = key.rpartition(".")
     siblings = [name for name in known if name.rpartition(".")[0] == group] or [n for n in known if "." not in n]

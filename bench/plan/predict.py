@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.config import Config
-from bench.config.units import mib
+from bench.config.numbers import size_text
 from bench.scenarios.filling import CannotRun, Filled
 
 
@@ -49,7 +49,7 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
         return Prediction()
     sizes = _sizes(config, filled)
     if config.plan.predict_oom and device_memory is not None and sizes["device_bytes"] > device_memory:
-        reason = f"requires at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
+        reason = f"requires at least {size_text(sizes['device_bytes'])} and the device has {size_text(device_memory)}"
         return Prediction(sizes=sizes, status="oom_predicted", reason=reason)
     return Prediction(sizes=sizes)
 

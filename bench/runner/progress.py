@@ -11,7 +11,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from bench.config.units import mib
+from bench.config.numbers import NO_VALUE, size_text
 from bench.plan.points import Plan, Point
 from bench.rows.record import FAILED, is_pending
 from bench.rows.run_folder import earlier_seconds
@@ -85,7 +85,7 @@ def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
         out.add_row(
             point.key,
             label(point.question),
-            mib(size) if size is not None else "–",
+            size_text(size) if size is not None else NO_VALUE,
             f"{took:.1f}" if took is not None else "unknown",
             _planned_status(point, plan.replicates, run_dir),
         )

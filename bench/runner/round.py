@@ -17,7 +17,7 @@ from bench.config import Config
 from bench.measure.turns import Visit, visit
 from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
-from bench.rows.columns.memory import MEMORY
+from bench.rows.columns import COLUMNS
 from bench.rows.json_file import write_json
 from bench.rows.record import write_row
 from bench.rows.result import Answer
@@ -31,9 +31,7 @@ PROBE = "bench.runner.machine.environment:probe_device"
 PROBE_TIMEOUT_S = 300.0
 MEMORY_PROCESS = ":weigh_point"
 NOT_WEIGHED = "measure.weigh=false: the memory process did not run"
-_WEIGHED_TOO = ("storage_bytes", "logical_bytes", "torch_alloc_retries", "process_memory_source",
-                "process_memory_confidence", "device_memory_source")  # fmt: skip
-WEIGHED = (*(column.name for column in MEMORY if column.name.endswith("_bytes")), *_WEIGHED_TOO)
+WEIGHED = tuple(column.name for column in COLUMNS if column.source == "memory")
 """Columns that only the memory process fills."""
 
 

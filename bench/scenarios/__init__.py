@@ -1,1 +1,1 @@
-"""What is done with a cache, one file each; ``conf/scenario/<name>.yaml`` names the module."""
+"""Scenarios: what is done with a cache or a policy. ``conf/scenario/<name>.yaml`` names the module of each."""

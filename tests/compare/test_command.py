@@ -70,7 +70,7 @@ def broken_row(folder: Path, change: Callable[[dict[str, Any]], object]) -> None
 
 BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "truncated": (lambda content: json.dumps(content)[:200], "is not a whole row"),
-    "newer": (lambda content: content.update(schema_version=7), "has schema version 7; this version reads up to 1"),
+    "newer": (lambda content: content.update(schema_version=7), "has schema version 7. This version reads up to 1"),
     "ancient": (lambda content: content.update(schema_version=0), "has schema version 0"),
     "unversioned": (lambda content: content.pop("schema_version") and None, "it has no schema_version"),
     "without a key": (lambda content: content.pop("key") and None, "it has no key"),
