@@ -18,7 +18,7 @@ from bench.runner.job import RUN_CONTROL
 from bench.runner.machine.environment import record_environment
 
 
-def resumed_folder(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
+def find_resumed_run(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
     """Return the run folder to resume, and its plan.
 
     Args:

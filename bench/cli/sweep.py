@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from bench.cli.exits import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
 from bench.cli.launchers import launch_with_plugin
 from bench.cli.request import SweepRequest, to_plain
-from bench.cli.resume import check_same_points, check_unchanged, resumed_folder
+from bench.cli.resume import check_same_points, check_unchanged, find_resumed_run
 from bench.config import Config, build
 from bench.plan.expand import expand
 from bench.plan.points import Plan, make_plan
 from bench.plan.predict import extend_import_path
-from bench.plan.warnings import last_cache_bytes, warnings
+from bench.plan.warnings import last_level_cache_bytes, warnings
 from bench.rows.json_file import write_json
 from bench.rows.run_folder import create_run_folder, point_latest_at, write_environment
 from bench.runner.execute import Job, pending_jobs
@@ -46,7 +46,7 @@ def sweep(request: SweepRequest) -> int:
     configs = [build(point.values) for point in composed]
     with _LocalDevice(request, configs) as local:
         plan = make_plan(composed, configs, local.device, local.memory_bytes(configs[0]))
-        notes = warnings(plan.points, last_cache_bytes(local.facts))
+        notes = warnings(plan.points, last_level_cache_bytes(local.facts))
         plan = dataclasses.replace(plan, config_dirs=request.config_dirs, warnings=notes)
         for sentence in notes:
             print(f"note: {sentence}", file=sys.stderr)
@@ -61,7 +61,7 @@ def _resume(request: SweepRequest) -> int:
     """Run the jobs of an existing run folder that are not finished."""
     config = request.without_axes
     assert config.resume is not None
-    run_dir, plan = resumed_folder(config.resume, config.run_dir)
+    run_dir, plan = find_resumed_run(config.resume, config.run_dir)
     with _LocalDevice(request, [point.config for point in plan.points]) as local:
         control = check_same_points(plan, request, local.device)
         mixed = check_unchanged(run_dir, plan, local.facts, allow=config.resume_mixed)

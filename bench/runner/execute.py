@@ -58,8 +58,8 @@ def run_jobs(session: Session, jobs: Sequence[Job], server: Server | None = None
     jobs = [job for job in jobs if is_pending(session.run_dir, job.name)]
     with Progress(len(jobs)) as progress:
         for batch in _rounds([job for job in jobs if not job.tensors]):
-            _run_light(batch, session, progress)
-        _run_tensors([job for job in jobs if job.tensors], session, progress, server)
+            _run_without_tensors(batch, session, progress)
+        _run_with_tensors([job for job in jobs if job.tensors], session, progress, server)
 
 
 def _rounds(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -67,7 +67,7 @@ def _rounds(jobs: Sequence[Job]) -> list[list[Job]]:
     return [[job for job in jobs if job.replicate == number] for number in sorted({job.replicate for job in jobs})]
 
 
-def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, server: Server | None) -> None:
+def _run_with_tensors(jobs: Sequence[Job], session: Session, progress: Progress, server: Server | None) -> None:
     """Run jobs with tensors one after the other, with a lock on the GPU if they use one."""
     if not jobs:
         return
@@ -84,7 +84,7 @@ def _run_tensors(jobs: Sequence[Job], session: Session, progress: Progress, serv
             server = None
 
 
-def _run_light(jobs: Sequence[Job], session: Session, progress: Progress) -> None:
+def _run_without_tensors(jobs: Sequence[Job], session: Session, progress: Progress) -> None:
     """Run one round of jobs without tensors: one worker per core, or one worker during A/B turns."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:

@@ -19,6 +19,8 @@ from pathlib import Path
 import filelock
 import psutil
 
+LEASES = "leases"
+"""Folder of the leases in a run folder."""
 BEAT_S = 5.0
 """Seconds between two touches of a lease."""
 MISSED_BEATS = 3
@@ -37,7 +39,7 @@ def lease_path(run_dir: Path, name: str) -> Path:
         run_dir: the run folder.
         name: ``<key>-<replicate>``.
     """
-    return run_dir / "leases" / f"{name}.json"
+    return run_dir / LEASES / f"{name}.json"
 
 
 @contextlib.contextmanager
@@ -87,7 +89,7 @@ def _acquire(path: Path) -> bool:
 
 def remove_finished_leases(run_dir: Path) -> None:
     """Remove leases of finished jobs. A process leaves one if it is killed between writing the row and the release."""
-    for path in lease_path(run_dir, "").parent.glob("*.json"):
+    for path in (run_dir / LEASES).glob("*.json"):
         if (run_dir / "points" / path.name).exists() and is_free(path):
             path.unlink(missing_ok=True)
 

@@ -89,19 +89,20 @@ class Round:
 
     def run(self, point: Point, replicate: int) -> str:
         """Run one job, write its row, and return the status of the row."""
-        config, log = point.config, Path("logs") / f"{point.key}-{replicate}.log"
+        log = Path("logs") / f"{point.key}-{replicate}.log"
         facts: dict[str, Any] = {"harness_s": 0.0, "measured_s": 0.0}
         answer = self._skipped(point)
         if answer is None:
-            answer, facts = self._run_point(point, config, log)
+            answer, facts = self._run_point(point, log)
         self.dominance.record(point, answer.status)
         for name, content in answer.artifacts.items():
             write_json(self.session.run_dir / self._artifact_name(name, point), content)
         self._store(point, replicate, answer, facts)
         return answer.status
 
-    def _run_point(self, point: Point, config: Config, log: Path) -> tuple[Answer, dict[str, Any]]:
+    def _run_point(self, point: Point, log: Path) -> tuple[Answer, dict[str, Any]]:
         """Run the processes of a point during its A/B turn. Return the result and the facts about the run."""
+        config = point.config
         fingerprint, server_id = self._fingerprint(config), self._server(config).server_id
         if config.scenario.tensors:
             self._measure_ceiling(config, self.session.run_dir / log)
@@ -141,9 +142,9 @@ class Round:
             "code_hash": point.code_hash,
             "rounds_interleaved": self.session.interleaved,
             "mixed": self.session.mixed,
-            "repro_command": repro_command(point, point.config, self.plan.config_dirs),
+            "repro_command": repro_command(point, self.plan.config_dirs),
         }
-        write_row(self.session.run_dir, make_row(point, point.config, replicate, answer, facts), answer.samples)
+        write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
 
     def _skipped(self, point: Point) -> Answer | None:
         """Return the result of a point that is skipped by the plan or after an out-of-memory error, else ``None``."""

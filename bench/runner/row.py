@@ -17,9 +17,9 @@ NO_EFFECT = "has no effect on this point"
 NO_EXPERIMENT = "the command named no experiment"
 
 
-def identity(point: Point, config: Config) -> tuple[dict[str, Any], dict[str, str]]:
+def identity(point: Point) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the identity columns of a point, and the reason for each that is null."""
-    question = point.question
+    question, config = point.question, point.config
     tensors = config.scenario.tensors
     columns: dict[str, Any] = {
         "key": point.key,
@@ -43,17 +43,16 @@ def _trace_name(config: Config) -> str | None:
     return Path(config.workload.path).name.partition(".")[0] if isinstance(config.workload, TraceWorkload) else None
 
 
-def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> dict[str, Any]:
+def make_row(point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return one row.
 
     Args:
         point: the point that was run.
-        config: its resolved configuration.
         replicate: number of the round.
         answer: merged results of its processes.
         facts: columns that the harness measures (``server_id``, ``harness_s``, …).
     """
-    columns, reasons = identity(point, config)
+    columns, reasons = identity(point)
     row = {
         **columns,
         **answer.values,
@@ -63,7 +62,7 @@ def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts
         "status": answer.status,
         "status_reason": answer.status_reason,
     }
-    reasons = {**_not_measured(row, config), "experiment": NO_EXPERIMENT, **reasons, **answer.null_reasons}
+    reasons = {**_not_measured(row, point.config), "experiment": NO_EXPERIMENT, **reasons, **answer.null_reasons}
     return {**row, "null_reasons": {name: reason for name, reason in reasons.items() if row.get(name) is None}}
 
 
@@ -81,10 +80,10 @@ def _not_measured(row: Mapping[str, Any], config: Config) -> dict[str, str]:
     return {name: reason for name in NAMES if name not in row and name not in MAY_BE_NULL}
 
 
-def repro_command(point: Point, config: Config, config_dirs: Sequence[str]) -> str:
+def repro_command(point: Point, config_dirs: Sequence[str]) -> str:
     """Return the command that runs exactly this point again, from the root of the repository."""
     left_out = ("device", *RUN_CONTROL)
     overrides = [override for override in point.overrides if override.partition("=")[0] not in left_out]
-    device = [f"device={config.device}"] if config.scenario.tensors else []
+    device = [f"device={point.config.device}"] if point.config.scenario.tensors else []
     folders = [f"--config-dir={folder}" for folder in config_dirs]
     return shlex.join(["python", "bench/run.py", "-m", *folders, *overrides, *device])

@@ -137,11 +137,11 @@ class Server:
         deadline, left_s = time.perf_counter() + timeout_s - waited_s(), timeout_s
         while left_s > 0:
             with contextlib.suppress(queue.Empty):
-                return int(self._messages_get(left_s)["exited"])
+                return int(self._next_message(left_s)["exited"])
             left_s = deadline + waited_s() - time.perf_counter()
         self._kill(pid)
         try:
-            self._messages_get(KILL_GRACE_S)
+            self._next_message(KILL_GRACE_S)
         except queue.Empty:
             raise ServerLost(f"process {pid} could not be killed. It may hang in a driver call") from None
         return None
@@ -166,11 +166,11 @@ class Server:
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
-            return self._messages_get(timeout_s)
+            return self._next_message(timeout_s)
         except queue.Empty:
             raise ServerLost(f"the fork server did not answer within {timeout_s:g} s") from None
 
-    def _messages_get(self, timeout_s: float) -> dict[str, Any]:
+    def _next_message(self, timeout_s: float) -> dict[str, Any]:
         message = self._messages.get(timeout=timeout_s)
         if message is None:
             self._messages.put(None)  # so that the next call raises at once, too
