@@ -42,7 +42,7 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
     if config.scenario.tensors and (problem := _implementation_problem(config)):
         return Prediction(status="unsupported", reason=problem)
     try:
-        filled = _fill(config)
+        filled = _call_predict(config)
     except CannotRun as error:
         return Prediction(status="unsupported", reason=str(error))
     if filled is None or not config.scenario.tensors:
@@ -54,7 +54,7 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
     return Prediction(sizes=sizes)
 
 
-def _fill(config: Config) -> Filled | None:
+def _call_predict(config: Config) -> Filled | None:
     """Call the function ``scenario.predict``. It fills a policy as the scenario will, or only checks the workload.
 
     Raises:

@@ -96,7 +96,7 @@ def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:
     return list(groups.values())
 
 
-def last_cache_bytes(facts: Mapping[str, Any]) -> int | None:
+def last_level_cache_bytes(facts: Mapping[str, Any]) -> int | None:
     """Return the size of the GPU's L2 cache, or of the processor's L3 cache if the system reports one."""
     if facts.get("gpu"):
         return int(facts["l2_cache_bytes"])

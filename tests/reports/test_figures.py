@@ -36,7 +36,7 @@ def table(*points: Composed) -> pd.DataFrame:
     rows = []
     for point in plan_of(*points).points:
         answer = SCENARIOS[point.config.scenario.name]({"config": point.config.to_json()})
-        rows.append(complete(make_row(point, point.config, 0, answer, FACTS)))
+        rows.append(complete(make_row(point, 0, answer, FACTS)))
     return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 
 

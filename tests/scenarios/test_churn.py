@@ -201,7 +201,7 @@ def test_a_row_says_why_a_column_is_null() -> None:
     for policy in ("reserved_max", "paged"):
         point = plan_of(Composed("scenario=churn", f"policy={policy}", **SMALL)).points[0]
         answer = run_churn({"config": point.config.to_json()})
-        rows[policy] = complete(make_row(point, point.config, 0, answer, dict.fromkeys(FACTS, "given")))
+        rows[policy] = complete(make_row(point, 0, answer, dict.fromkeys(FACTS, "given")))
     assert rows["reserved_max"]["null_reasons"]["preemptions"].startswith("a reservation")
     assert rows["reserved_max"]["arena"] == "first_fit"
     assert rows["paged"]["null_reasons"]["arena"] == "has no effect on this point"

@@ -163,7 +163,7 @@ def test_a_row_is_whole_and_both_engines_fill_it_alike(policy: str, samples: int
         plan = plan_of(Composed("scenario=serving", scenario=scenario, **changes))
         config = plan.points[0].config
         answer = run_serving({"config": config.to_json()})
-        rows.append(complete(make_row(plan.points[0], config, 0, answer, dict.fromkeys(FACTS, "")) | {
+        rows.append(complete(make_row(plan.points[0], 0, answer, dict.fromkeys(FACTS, "")) | {
             "rounds_interleaved": True}))  # fmt: skip
     by_events, by_steps = rows
     assert sum(by_events[f"{part}_bytes"] for part in PARTS) == by_events["pool_bytes"]

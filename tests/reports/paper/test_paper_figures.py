@@ -46,7 +46,7 @@ def rows_of(experiment: str, *points: Composed) -> pd.DataFrame:
         facts: dict[str, Any] = dict.fromkeys(
             ("server_id", "code_hash", "fingerprint", "log", "harness_s", "measured_s", "mixed", "interleaved"), 0
         )
-        row = {**make_row(point, point.config, 0, answer, facts), "experiment": experiment}
+        row = {**make_row(point, 0, answer, facts), "experiment": experiment}
         rows.append(complete({name: value for name, value in row.items() if name in NAMES}))
     return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 
