@@ -105,10 +105,11 @@ def _draw_fig03(frame: pd.DataFrame) -> Figure:
     axes.barh(names, frame["tokens"], label="tokens, at the end", color=sns.color_palette()[0], linewidth=0)
     axes.barh(names, frame["never_used"], left=frame["tokens"], label="never used", color=sns.color_palette()[3],
               linewidth=0)  # fmt: skip
-    for place, row in enumerate(frame.itertuples()):
-        text = f"{row.tokens} used, {number_text(row.never_used)} never used (printed: {number_text(row.printed)})"
+    for place, (_, row) in enumerate(frame.iterrows()):
+        never_used, printed = number_text(row["never_used"]), number_text(row["printed"])
+        text = f"{row['tokens']} used, {never_used} never used (printed: {printed})"
         axes.annotate(
-            text, (row.reserved, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
+            text, (row["reserved"], place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
         )
     axes.set_xscale("log")
     axes.set_xlim(1, 400 * frame["reserved"].max())
