@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.config.numbers import size_text
 from bench.config.serving import ServingScenario
+from bench.measure.machine.caches import last_level_cache_bytes as host_cache_bytes
 from bench.scenarios.filling import draw
 from bench.scenarios.serving.load import make_load
 
@@ -97,10 +97,5 @@ def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:
 
 
 def last_level_cache_bytes(facts: Mapping[str, Any]) -> int | None:
-    """Return the size of the GPU's L2 cache, or of the processor's L3 cache if the system reports one."""
-    if facts.get("gpu"):
-        return int(facts["l2_cache_bytes"])
-    try:
-        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or None
-    except (ValueError, OSError):
-        return None
+    """Return the size of the GPU's L2 cache, or of the processor's largest cache if the system reports one."""
+    return int(facts["l2_cache_bytes"]) if facts.get("gpu") else host_cache_bytes()
