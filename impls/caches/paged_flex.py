@@ -12,7 +12,7 @@ from impls.storage.slots import flag_option
 
 
 class PagedFlex(BorrowedPaged):
-    """``flex_attention`` with a page-mapped block mask; option ``compile``, on by default."""
+    """``flex_attention`` with a block mask made from the page table. The option ``compile`` is on by default."""
 
     NAME = "paged_flex"
     DTYPES = ("float16", "bfloat16", "float32")
@@ -24,7 +24,7 @@ class PagedFlex(BorrowedPaged):
         self._version = self._flex.description
 
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        """The block mask, and the inverse page table that tells which token a slot holds."""
+        """Return a plan with the block mask, and the inverse page table that maps a slot to its token."""
         table, page_size = paged.page_table, self.policy.page_size
         num_seqs, num_pages = len(table), self.policy.num_pages
         owned = table >= 0

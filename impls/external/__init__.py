@@ -1,1 +1,1 @@
-"""What the caches around other projects' kernels share."""
+"""Code shared by the caches that call kernels of other projects."""

@@ -89,9 +89,9 @@ def test_compiling_is_tried_by_large_steps_only(monkeypatch: pytest.MonkeyPatch)
     assert details_after(case)["sdpa_backend"] == "flash"
     read_bytes = (150 + 1 + 200 + 64) * case.setup.model.token_bytes_per_layer
     for least_bytes in (read_bytes + 1, read_bytes):
-        monkeypatch.setattr("impls.caches.paged_torch.FUSED_FROM_BYTES", least_bytes)
+        monkeypatch.setattr("impls.caches.paged_torch.FUSED_MIN_BYTES", least_bytes)
         assert details_after(ragged(PAGED, "paged"))["sdpa_backend"] == "flash"  # what else works is kept
-    monkeypatch.setattr("impls.caches.paged_torch.FUSED_FROM_BYTES", 1)
+    monkeypatch.setattr("impls.caches.paged_torch.FUSED_MIN_BYTES", 1)
     details_after(ragged(PAGED, "paged", options={"compile": False}))
     details_after(ragged(PAGED, "paged", options={"chunk_tokens": 64}))
     assert [sum("compiled" in choice for choice in choices) for choices in tried] == [0, 0, 1, 0, 0]  # type: ignore[operator]
