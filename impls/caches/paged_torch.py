@@ -77,7 +77,7 @@ class TorchBatch(OnPages):
 
 
 class PagedTorch(PrefillsWithSdpa, MovesPages):
-    """KV cache over a pool of pages, ``[num_pages, page_size, num_kv_heads, head_dim]`` per layer.
+    """KV cache over a pool of pages. Attention in plain torch, over chunks of gathered pages.
 
     Args:
         model: shapes and dtype.

@@ -41,7 +41,7 @@ class TritonBatch(OnPages):
 
 
 class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
-    """KV cache over a pool of pages, one pair of tensors per layer.
+    """KV cache over a pool of pages. Attention by our Triton kernels, which read pages in place.
 
     Args:
         model: shapes and dtype.

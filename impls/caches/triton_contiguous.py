@@ -51,7 +51,7 @@ class RegionBatch:
 
 
 class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
-    """KV cache over reserved regions, read by the kernel of ``paged_triton`` without a page table.
+    """KV cache over reserved regions. Attention by the kernels of ``paged_triton``, without a page table.
 
     The difference in time to ``paged_triton`` is the cost of looking up pages and of their order in memory.
 
