@@ -91,8 +91,9 @@ class ContiguousBatch:
 class Contiguous(PrefillsWithSdpa):
     """KV cache over reserved regions, as in systems before PagedAttention. Attention by torch's SDPA.
 
-    With the policy ``reserved_max`` the storage is ``[num_seqs, max_seq_len, num_kv_heads, head_dim]``, where
-    ``num_seqs`` is the number of sequences that the budget holds. A remainder stays unused.
+    Section 3 of the PagedAttention paper describes such systems. With the policy ``reserved_max`` the storage is
+    ``[num_seqs, max_seq_len, num_kv_heads, head_dim]``, where ``num_seqs`` is the number of sequences that the budget
+    holds. A remainder stays unused.
 
     Args:
         model: shapes and dtype.
