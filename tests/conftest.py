@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it; the tests' children inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it, and child processes inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -25,7 +25,7 @@ def root() -> Path:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Run:
-    """Run ``bench/run.py`` with overrides, rows under the test's own folder unless told otherwise."""
+    """Run ``bench/run.py`` with overrides, rows under the test's own folder unless given otherwise."""
 
     def run(
         *arguments: str,

@@ -132,7 +132,8 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
         """Return the page table of a batch of query tokens (see ``PrefillKVCache.prepare_prefill``)."""
         rows = self._find(seq_ids)
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
+        scales_bytes = self._storage.scales_bytes
+        return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Return facts about the last ``tune`` (``bytes_read``, tile and splits), and ``page_moves``."""

@@ -134,7 +134,8 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
         """Return the regions of a batch of query tokens (see ``PrefillKVCache.prepare_prefill``)."""
         rows = self._find(seq_ids)
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
+        scales_bytes = self._storage.scales_bytes
+        return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Return facts about the last ``tune``: ``bytes_read``, and the chosen tile and splits."""

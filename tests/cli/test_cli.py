@@ -61,8 +61,9 @@ def test_a_sweep_leaves_everything_that_is_promised(sweep: tuple[Any, Path], roo
 
 def test_the_printed_output_names_everything(sweep: tuple[Any, Path]) -> None:
     done, _ = sweep
-    for text in ("paged_torch", "contiguous", "unsupported: paged_triton page_size=4: paged_triton needs device=cuda",
-                 "rows", "table", "logs", "figures", "of harness per point"):  # fmt: skip
+    refused = "unsupported: paged_triton page_size=4: paged_triton requires device=cuda"
+    for text in ("paged_torch", "contiguous", refused, "rows",
+                 "table", "logs", "figures", "of harness per point"):  # fmt: skip
         assert text in done.stdout
     assert "[10/10]" in done.stderr
 
@@ -127,21 +128,21 @@ def test_it_runs_as_a_module_and_moves_latest(bench: Run, root: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("pagesize=4", "pagesize is not a configuration key; did you mean page_size?"),
+        ("pagesize=4", "pagesize is not a configuration key. Did you mean page_size?"),
         ("page_size=0", "page_size=0 must be between 1 and 1024 tokens"),
         ("page_size=-3", "page_size=-3 must be between 1 and 1024 tokens"),
         ("page_size=4,0", "page_size=0 must be between 1 and 1024 tokens"),
         ("page_size=big", "page_size=big must be a whole number"),
         ("memory_budget=4Gigs", "memory_budget=4Gigs is not a size"),
         ("memory_budget=600KiB", "cannot hold one sequence (NEVER)"),
-        ("impl=nope", "impl=nope is not known; choose one of contiguous, "),
+        ("impl=nope", "impl=nope is not known. Choose one of contiguous, "),
         ("workload=trace workload.path=missing.csv", "missing.csv does not exist"),
         ("workload=trace workload.path={tmp}/bad.csv", "bad.csv, line 3: prompt_len='x' must be a whole number"),
         ("workload=trace workload.path={tmp}/zero.csv", "line 2: prompt_len='0' must be a whole number of tokens, at"),
         ("workload=fixed workload.length=0", "workload.length=0 must be at least 1"),
         ("num_seqs=0", "num_seqs=0 must be at least 1"),
-        ("replicates=1,2", "replicates holds for the whole run"),
-        ("experiment=page_size,page_layout", "experiment holds for the whole run"),
+        ("replicates=1,2", "replicates must have one value for the whole run"),
+        ("experiment=page_size,page_layout", "experiment must have one value for the whole run"),
         ("page_size=1 page_size=", "page_size= must be a whole number"),
         ("+extra=1", "extra is not a configuration key"),
         ("--config-dir=missing impl=mine", "Additional config directory"),

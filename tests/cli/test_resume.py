@@ -48,7 +48,7 @@ def edit_plan(run_dir: Path, **changes: Any) -> None:
 
 
 def kill_after_rows(run_dir: Path, arguments: list[str], count: int) -> int:
-    """Run, and kill −9 the parent once so many more rows are there; returns how many there are."""
+    """Run, and kill −9 the parent after that many more rows. Return the number of rows."""
     process = subprocess.Popen([sys.executable, "bench/run.py", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120
@@ -151,8 +151,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(bench: Run, tmp_path: Path
         "-m", "dry_run=true", "page_size=4,16", "device=cpu", "memory_budget=1GiB,100GiB", f"run_dir={tmp_path / 'run'}"
     )
     assert done.returncode == 0, done.stderr
-    assert "unsupported: paged_triton needs device=cuda" in done.stdout
-    assert "oom_predicted: needs at least" in done.stdout
+    assert "unsupported: paged_triton requires device=cuda" in done.stdout
+    assert "oom_predicted: requires at least" in done.stdout
     assert "10 points × 1 replicates, 2 duplicates merged" in done.stdout
     assert not (tmp_path / "run").exists()
     assert "oom_predicted" not in bench("-m", "dry_run=true", "memory_budget=100GiB", "plan.predict_oom=false").stdout

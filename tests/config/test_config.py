@@ -1,4 +1,4 @@
-"""The configuration: what is wrong is said in one sentence that names the field and the value."""
+"""The configuration: bad input gives one sentence that names the field and the value."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def test_a_composed_point_becomes_a_config_and_back() -> None:
         ({"page_size": 1025}, "page_size=1025 must be between 1 and 1024"),
         ({"page_size": "big"}, "page_size=big must be a whole number"),
         ({"page_size": True}, "page_size=True must be a whole number"),
-        ({"page_size": None}, "page_size must not be null"),
+        ({"page_size": None}, "page_size=null is not allowed"),
         ({"num_seqs": 0}, "num_seqs=0 must be at least 1"),
         ({"memory_budget": "4Gigs"}, "memory_budget=4Gigs is not a size"),
         ({"page_layout": "shufled"}, "page_layout=shufled is not known \\(did you mean shuffled\\?\\)"),
-        ({"pagesize": 4}, "pagesize is not a configuration key; did you mean page_size\\?"),
+        ({"pagesize": 4}, "pagesize is not a configuration key. Did you mean page_size\\?"),
         ({"workload": {"name": "fixed", "length": 0}}, "workload.length=0 must be at least 1"),
         ({"workload": {"name": "fixed", "low": 3}}, "workload.low is not a configuration key"),
         ({"workload": {"name": "fixd"}}, "workload.name=fixd is not known \\(did you mean fixed\\?\\)"),
@@ -35,7 +35,7 @@ def test_a_composed_point_becomes_a_config_and_back() -> None:
         ({"workload": {"name": "trace"}}, "workload.path is empty"),
         ({"replicates": 0}, "replicates=0 must be at least 1"),
         ({"timeout_s": 0}, "timeout_s=0.0 must be above 0"),
-        ({"device": "tpu"}, "device=tpu is not known .*; choose one of auto, cpu, cuda"),
+        ({"device": "tpu"}, "device=tpu is not known .*. Choose one of auto, cpu, cuda"),
         ({"model": {"num_kv_heads": 3}}, "model.num_query_heads=8 must be a multiple of model.num_kv_heads=3"),
         ({"model": {"dtype": "int4"}}, "model.dtype='int4' must be one of float32"),
         ({"scenario": {"layers_allocated": 3}}, "scenario.layers_allocated=3 must be at most model.num_layers=2"),

@@ -66,7 +66,7 @@ def test_sequences_that_end_at_different_times_fragment_reservations_only() -> N
 
 
 def test_the_split_of_the_papers_figure_2() -> None:
-    """The paper prints 20.4, 26.8, 38.2 and 96.3 % with ShareGPT; log-normal lengths of its means come near."""
+    """The paper prints 20.4, 26.8, 38.2 and 96.3 % with ShareGPT. Log-normal lengths of its means come near."""
     changes = {"num_seqs": 700, "memory_budget": "12GiB"}
     live = {}
     for policy in ("reserved_max", "reserved_pow2", "reserved_oracle", "paged"):
@@ -151,10 +151,10 @@ def test_the_key_holds_what_has_an_effect() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"scenario": {"queue": "closed"}}, "scenario.queue=closed is not known; choose one of saturated, open"),
+        ({"scenario": {"queue": "closed"}}, "scenario.queue=closed is not known. Choose one of saturated, open"),
         ({"scenario": {"rate": 0}}, "scenario.rate=0.0 must be above 0 and finite"),
         ({"scenario": {"rate": float("nan")}}, "scenario.rate=nan must be above 0 and finite"),
-        ({"policy": {"arena": "slab"}}, "policy.arena=slab is not known; choose one of first_fit, buddy"),
+        ({"policy": {"arena": "slab"}}, "policy.arena=slab is not known. Choose one of first_fit, buddy"),
     ],
 )
 def test_a_wrong_parameter_is_one_sentence(change: dict[str, Any], sentence: str) -> None:

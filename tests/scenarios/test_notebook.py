@@ -99,7 +99,7 @@ def test_the_notebooks_own_cells_give_the_same(parameters: dict[str, Any]) -> No
 
 
 def _own_functions(path: Path) -> SimpleNamespace:
-    """The notebook's functions and its class, executed as they stand; plots and prints left out."""
+    """Return the notebook's functions and its class, executed unchanged, without plots and prints."""
     text = path.read_text(encoding="utf-8")
     definitions = re.findall(r"^(?:def|class) .*?(?=^\S)", text, flags=re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {"np": np}

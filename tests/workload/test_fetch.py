@@ -25,7 +25,7 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``content`` at every path but /absent; counts and remembers what it was asked."""
+    """Serves ``content`` at every path except /absent, and records the requests."""
 
     content = CONTENT
     honours_ranges = True
