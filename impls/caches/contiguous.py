@@ -198,7 +198,7 @@ class Contiguous(PrefillsWithSdpa):
 
     def _attend(self, call: Call, layer: int, query: Tensor, batch: ContiguousBatch) -> Tensor:
         rows = sdpa.as_rows(query, self._model.num_kv_heads, call.num_rows)
-        with sdpa.only(call.backend):
+        with sdpa.use_backend(call.backend):
             if call.kind == PADDED and batch.padding is not None:
                 out = self._padded(layer, rows, batch.padding)
             else:  # also for a batch without padding, after a tune that chose the padded call

@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.storage.paged_batch import PagedBatch
 
@@ -14,7 +14,7 @@ PAGE_MULTIPLE: Final = 256
 """Page sizes must be multiples of this (documentation of ``flash_attn_with_kvcache``)."""
 
 
-class PagedFlashAttn(BorrowedPaged):
+class PagedFlashAttn(ExternalPaged):
     """``flash_attn.flash_attn_with_kvcache`` with a block table. The page size is a multiple of 256 tokens."""
 
     NAME = "paged_flash_attn"
@@ -29,11 +29,11 @@ class PagedFlashAttn(BorrowedPaged):
 
         self._flash_attn_with_kvcache = flash_attn_with_kvcache
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
         paged.page_table.clamp_(min=0)  # for the reason given in _plan_queries
-        return BorrowedBatch(paged=paged)
+        return ExternalBatch(paged=paged)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         out: Tensor = self._flash_attn_with_kvcache(
             query[:, None],  # one query per sequence
             keys,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.launch.tuning import fastest
 from impls.storage.paged_batch import PagedBatch
@@ -28,7 +28,7 @@ class _Csr(NamedTuple):
     kv_last_page_len: Tensor  # on the host
 
 
-class PagedFlashInfer(BorrowedPaged):
+class PagedFlashInfer(ExternalPaged):
     """``flashinfer.BatchDecodeWithPagedKVCacheWrapper``. ``tune`` chooses the faster of tensor cores and CUDA cores."""
 
     NAME = "paged_flashinfer"
@@ -48,7 +48,7 @@ class PagedFlashInfer(BorrowedPaged):
         self._use_tensor_cores = self._model.group_size > 1
         self._planned: tuple[bool, _Csr] | None = None  # a wrapper holds the plan of one batch
 
-    def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
+    def tune(self, query: Tensor, batch: ExternalBatch) -> None:
         """Time the kernels that support this model, and keep the faster (see ``KVCache.tune``).
 
         Raises:
@@ -70,11 +70,11 @@ class PagedFlashInfer(BorrowedPaged):
         super().tune(query, batch)
         self._details["kernel_choice"] = f"{self._version}, tensor cores: {self._use_tensor_cores}"
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
         """Plan on the host, once per step."""
         csr = self._csr(paged)
         self._plan_for(self._use_tensor_cores, csr)
-        return BorrowedBatch(paged=paged, extra=csr, extra_bytes=sum(tensor.nbytes for tensor in csr))
+        return ExternalBatch(paged=paged, extra=csr, extra_bytes=sum(tensor.nbytes for tensor in csr))
 
     def _csr(self, paged: PagedBatch) -> _Csr:
         table, page_size = paged.host.page_table, paged.host.page_size
@@ -99,7 +99,7 @@ class PagedFlashInfer(BorrowedPaged):
             kv_data_type=dtype,
         )
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         if self._planned is None or self._planned[0] != self._use_tensor_cores or self._planned[1] is not batch.extra:
             self._plan_for(self._use_tensor_cores, batch.extra)  # another batch was prepared after this one
         return self._run(self._use_tensor_cores, query, keys, values)

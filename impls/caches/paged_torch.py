@@ -35,7 +35,7 @@ from impls.policies import require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover, copy_gathered
 from impls.storage.page_table import PageTable, build_page_table, unique_live_tokens
-from impls.storage.paged_batch import OnPages, to_device
+from impls.storage.paged_batch import PageTableBatch, to_device
 from impls.storage.slots import SlotStorage, check_options, check_plain, choice_option, flag_option, positive_option
 
 CHUNK_TOKENS: Final = (256, 64)
@@ -65,7 +65,7 @@ class GatherChoice(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class TorchBatch(OnPages):
+class TorchBatch(PageTableBatch):
     """Metadata of one decode step (``impls.interface.Batch``): the page table and a plan for reading the pages."""
 
     plan: GatherPlan
@@ -242,7 +242,7 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
     def _whole_sequences(self, layer: int, rows: Tensor, plan: GatherPlan, backend: str) -> Tensor:
         (piece,) = plan.pieces
         keys, values = piece.read(self._storage.keys[layer]), piece.read(self._storage.values[layer])
-        with sdpa.only(backend):
+        with sdpa.use_backend(backend):
             out = sdpa.attend(rows, keys, values, piece.mask)
         return out.index_select(0, plan.chunks[:, 0])
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.storage.paged_batch import PagedBatch
 
@@ -20,7 +20,7 @@ class _Starts(NamedTuple):
     keys: Tensor
 
 
-class PagedTorchVarlen(BorrowedPaged):
+class PagedTorchVarlen(ExternalPaged):
     """``torch.nn.attention.varlen.varlen_attn`` over pages: FlashAttention 2 as torch ships it.
 
     ``cu_seq_k`` may be ``None`` only in FlashAttention 3 and 4, which torch does not ship. FlashAttention 2 requires it
@@ -40,13 +40,13 @@ class PagedTorchVarlen(BorrowedPaged):
             )
         self._varlen_attn = varlen_attn
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
         batch = self._plan_queries(paged)
         keys = torch.nn.functional.pad(paged.seq_lens.cumsum(0, dtype=torch.int32), (1, 0))
         batch.extra, batch.extra_bytes = _Starts(batch.extra, keys), batch.extra_bytes + keys.nbytes
         return batch
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         paged = batch.paged
         out = self._varlen_attn(
             query,

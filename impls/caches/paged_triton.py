@@ -20,14 +20,14 @@ from impls.policies import PagePool, require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover
 from impls.storage.page_table import build_page_table, check_shared, unique_live_tokens
-from impls.storage.paged_batch import OnPages, PagedBatch, to_device
+from impls.storage.paged_batch import PagedBatch, PageTableBatch, to_device
 from impls.storage.slots import check_options, choice_option
 
 LAYOUTS = ("NHD", "HND")
 
 
 @dataclass(kw_only=True)
-class TritonBatch(OnPages):
+class TritonBatch(PageTableBatch):
     """Metadata of one decode step (``impls.interface.Batch``): the page table and the launch plan."""
 
     rows: Rows

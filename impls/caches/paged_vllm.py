@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.kernels.heuristics import next_power_of_2
 from impls.kernels.support import load_kernels
@@ -24,7 +24,7 @@ SEGMENTS: Final = 16  # vLLM cuts a sequence into so many segments if the batch 
 SMALL_GRID: Final = 128  # a batch with fewer programs is small
 
 
-class PagedVllm(BorrowedPaged):
+class PagedVllm(ExternalPaged):
     """``unified_attention`` of vLLM, called as the Triton back-end of vLLM calls it for decoding."""
 
     NAME = "paged_vllm"
@@ -68,10 +68,10 @@ class PagedVllm(BorrowedPaged):
             "softmax_segm_expsum": torch.empty(shape, device=self._device),
         }
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
         return self._plan_queries(paged)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         out = torch.empty_like(query)
         self._unified_attention(
             q=query,

@@ -55,13 +55,13 @@ def as_rows(query: Tensor, num_kv_heads: int, num_rows: int) -> Tensor:
     return rows.expand(-1, -1, max(num_rows, rows.shape[2]), -1)
 
 
-def only(backend: str) -> AbstractContextManager[object]:
+def use_backend(backend: str) -> AbstractContextManager[object]:
     """Return a context in which ``attend`` uses this key of ``BACKENDS`` or raises, in all threads of the process."""
     return sdpa_kernel(BACKENDS[backend])
 
 
 def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return attention computed by the back-end that ``only`` allows.
+    """Return attention computed by the back-end that ``use_backend`` allows.
 
     Args:
         rows: ``[n, num_kv_heads, num_rows, head_dim]``.
@@ -99,7 +99,7 @@ def causal_mask(num_queries: int, seq_len: int, dtype: torch.dtype, device: torc
 
 
 def attend_causally(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the causal attention of the newest tokens of one sequence, by the back-end that ``only`` allows.
+    """Return the causal attention of the newest tokens of one sequence, by the back-end that ``use_backend`` allows.
 
     KV heads are passed as the batch, and the query heads of each as its heads. K and V are neither copied nor repeated.
 

@@ -78,7 +78,7 @@ class PromptAttention:
         masks = {shape: sdpa.causal_mask(*shape, dtype, self._device) for shape in dict.fromkeys(shapes)}
         rows = [slice(*span) for span in pairwise(accumulate(num_queries, initial=0))]
         return TorchPrefillBatch(
-            slot_mapping=torch.tensor(slots, dtype=torch.int64).to(self._device),
+            slot_mapping=torch.from_numpy(slots).to(self._device),
             prompts=[
                 Prompt(tokens=piece, rows=span, mask=masks[shape])
                 for piece, span, shape in zip(tokens, rows, shapes, strict=True)
@@ -103,7 +103,7 @@ class PromptAttention:
     def _attend(self, backend: str, layer: int, query: Tensor, batch: TorchPrefillBatch) -> Tensor:
         keys, values = self._storage.keys[layer], self._storage.values[layer]
         out = torch.empty_like(query)
-        with sdpa.only(backend):
+        with sdpa.use_backend(backend):
             for prompt in batch.prompts:
                 held = prompt.tokens.read(keys)[0], prompt.tokens.read(values)[0]
                 out[prompt.rows] = sdpa.attend_causally(query[prompt.rows], *held, prompt.mask)

@@ -41,7 +41,7 @@ class PagedBatch:
 
 
 @dataclass(kw_only=True)
-class OnPages:
+class PageTableBatch:
     """Base of a batch with a page table. An implementation adds its own fields.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 If a requirement of an implementation is missing here, the test is skipped with the reason that the implementation
 gives. An implementation whose YAML file lists this device and has neither ``requires`` nor ``limits`` may not be
-skipped. ``TRITON_INTERPRET=1`` runs Triton here. ``flex_attention`` runs eagerly (see ``test_borrowed``).
+skipped. ``TRITON_INTERPRET=1`` runs Triton here. ``flex_attention`` runs eagerly (see ``test_external``).
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def test_the_check_sees_one_wrong_token_in_the_longest_sequence(
     impl: Mapping[str, Any], policy: str, dtype: str
 ) -> None:
     if "flex" in impl["name"] and dtype == "float32":
-        pytest.skip("eager flex_attention errs more than allowed here, 2.1e-6; test_borrowed runs it compiled")
+        pytest.skip("eager flex_attention errs more than allowed here, 2.1e-6; test_external runs it compiled")
     for mutate in (None, _drop_token, _swap_page, _leave_slot_stale):
         case = case_of(impl, policy=policy, dtype=dtype, heads=(8, 2), head_dim=64, max_seq_len=LONGEST, max_seqs=2)
         case.admit(LONG, LONGEST)

@@ -17,7 +17,7 @@ from impls.interface import Policy, Unsupported
 from impls.policies import require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_table import build_page_table, unique_live_tokens
-from impls.storage.paged_batch import OnPages, PagedBatch, to_device
+from impls.storage.paged_batch import PagedBatch, PageTableBatch, to_device
 from impls.storage.slots import SlotStorage, check_options, check_plain
 
 _Result = TypeVar("_Result")
@@ -25,7 +25,7 @@ HALF_PRECISION: Final = ("float16", "bfloat16")
 
 
 @dataclass(kw_only=True)
-class BorrowedBatch(OnPages):
+class ExternalBatch(PageTableBatch):
     """Metadata of one decode step (``impls.interface.Batch``), with additional data that the kernel requires.
 
     Attributes:
@@ -42,7 +42,7 @@ class BorrowedBatch(OnPages):
         return self.paged.metadata_bytes + self.extra_bytes
 
 
-class BorrowedPaged(ABC):
+class ExternalPaged(ABC):
     """KV cache over a pool of pages, ``[num_pages, page_size, num_kv_heads, head_dim]`` per layer.
 
     Args:
@@ -95,12 +95,12 @@ class BorrowedPaged(ABC):
         """Store K and V of some tokens (see ``KVCache.write``)."""
         self._storage.write(layer, slot_mapping, keys, values)
 
-    def prepare(self, seq_ids: Sequence[int]) -> BorrowedBatch:
+    def prepare(self, seq_ids: Sequence[int]) -> ExternalBatch:
         """Return the page table of a batch and the plan of the kernel (see ``KVCache.prepare``)."""
         paged = to_device(build_page_table(self.policy, seq_ids), self._device)
         return self._call(partial(self._plan, paged))
 
-    def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
+    def tune(self, query: Tensor, batch: ExternalBatch) -> None:
         """Run the kernel once, so that it is compiled. The kernel makes its own choices."""
         self.decode(0, query, batch)
         table = batch.paged.host
@@ -111,7 +111,7 @@ class BorrowedPaged(ABC):
             "bytes_read": live_bytes + 2 * query.nbytes + table.page_table.nbytes,
         }
 
-    def decode(self, layer: int, query: Tensor, batch: BorrowedBatch) -> Tensor:
+    def decode(self, layer: int, query: Tensor, batch: ExternalBatch) -> Tensor:
         """Return attention of one new token per sequence (see ``KVCache.decode``)."""
         return self._call(partial(self._attend, query, *self._layer(layer), batch))
 
@@ -120,7 +120,7 @@ class BorrowedPaged(ABC):
         return dict(self._details)
 
     @abstractmethod
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         """Return attention over the pages of one layer."""
 
     def _set_up(self) -> None:
@@ -135,10 +135,10 @@ class BorrowedPaged(ABC):
         """Return whether the kernel runs on this kind of device."""
         return kind in self.DEVICES
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        return BorrowedBatch(paged=paged)
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
+        return ExternalBatch(paged=paged)
 
-    def _plan_queries(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan_queries(self, paged: PagedBatch) -> ExternalBatch:
         """Return a plan for kernels of ragged queries: ``extra`` is the start of each query, int32 ``[num_seqs + 1]``.
 
         Past the end of a sequence the page table on the device has page 0 instead of -1, because such kernels may
@@ -146,7 +146,7 @@ class BorrowedPaged(ABC):
         """
         paged.page_table.clamp_(min=0)
         starts = torch.arange(len(paged.host.seq_lens) + 1, dtype=torch.int32, device=self._device)
-        return BorrowedBatch(paged=paged, extra=starts, extra_bytes=starts.nbytes)
+        return ExternalBatch(paged=paged, extra=starts, extra_bytes=starts.nbytes)
 
     def _call(self, call: Callable[[], _Result]) -> _Result:
         """Return the result of a call of the kernel. Errors of the kernel become ``Unsupported``.

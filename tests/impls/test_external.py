@@ -15,7 +15,7 @@ from torch.nn.attention import varlen
 from impls.caches.paged_flash_attn import PagedFlashAttn
 from impls.caches.paged_flashinfer import PagedFlashInfer
 from impls.caches.paged_torch_varlen import PagedTorchVarlen
-from impls.external.borrowed import BorrowedPaged
+from impls.external.paged import ExternalPaged
 from impls.interface import Unsupported
 from tests.support import stand_ins
 from tests.support.cache_case import DEVICE, CacheCase, Setup, implementations
@@ -65,7 +65,7 @@ def test_a_refusal_contains_the_message_of_the_kernel() -> None:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand-ins for the packages of the kernels, so that their caches run here."""
-    monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
+    monkeypatch.setattr(ExternalPaged, "_require", lambda self, model, device: "a stand-in")
     for name in ("flashinfer", "flash_attn"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setattr(
@@ -87,7 +87,7 @@ CALLED = [(PagedFlashInfer, 4), (PagedFlashAttn, 256), (PagedTorchVarlen, 256)] 
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (7, 1)], ids=lambda heads: f"{heads[0]}on{heads[1]}")
 @pytest.mark.parametrize(("implementation", "page_size"), CALLED)
 def test_a_kernel_gets_the_arguments_that_it_requires(
-    implementation: type[BorrowedPaged], page_size: int, heads: tuple[int, int]
+    implementation: type[ExternalPaged], page_size: int, heads: tuple[int, int]
 ) -> None:
     target = f"{implementation.__module__}.{implementation.__name__}"
     setup = Setup(target=target, policy="paged", page_size=page_size, heads=heads, dtype="float16", num_layers=2,
@@ -121,7 +121,7 @@ def test_torch_has_the_arguments_that_are_passed() -> None:
 
 def test_a_package_that_cannot_be_imported_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """For example because it was built for another torch."""
-    monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
+    monkeypatch.setattr(ExternalPaged, "_require", lambda self, model, device: "a stand-in")
     monkeypatch.setitem(sys.modules, "flashinfer", None)
     assert refusal("paged_flashinfer", dtype="float16").startswith("paged_flashinfer cannot import its package: ")
 
