@@ -41,7 +41,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, root: Path) -> tuple[subproc
 def test_a_sweep_leaves_everything_that_is_promised(sweep: tuple[Any, Path], root: Path) -> None:
     done, run_dir = sweep
     assert done.returncode == 0, done.stderr
-    parts = {"points", "samples", "claims", "logs", "figures", "plan.json", "environment.json", "config.yaml",
+    parts = {"points", "samples", "leases", "logs", "figures", "plan.json", "environment.json", "config.yaml",
              "table.csv", "table.parquet"}  # fmt: skip
     assert {path.name for path in run_dir.iterdir()} == parts
     plan = json.loads((run_dir / "plan.json").read_text())
@@ -141,6 +141,7 @@ def test_it_runs_as_a_module_and_moves_latest(bench: Run, root: Path) -> None:
         ("workload=trace workload.path={tmp}/zero.csv", "line 2: prompt_len='0' must be a whole number of tokens, at"),
         ("workload=fixed workload.length=0", "workload.length=0 must be at least 1"),
         ("num_seqs=0", "num_seqs=0 must be at least 1"),
+        ("job=0-0", "job=0-0 must not be set"),
         ("replicates=1,2", "replicates must have one value for the whole run"),
         ("experiment=page_size,page_layout", "experiment must have one value for the whole run"),
         ("page_size=1 page_size=", "page_size= must be a whole number"),
@@ -172,7 +173,7 @@ def test_a_plan_for_a_gpu_that_is_not_here_is_made_and_nothing_more(bench: Run, 
     arguments = ("-m", "device=cuda", "hardware=h100-80gb", "impl=paged_triton", f"run_dir={tmp_path / 'run'}")
     done = bench(*arguments, "dry_run=true", env={"CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stderr
-    assert "1 points × 1 replicates, 0 duplicates merged, 0 not to be run" in done.stdout
+    assert "1 points × 1 replicates, 0 duplicates merged, 0 points will not run" in done.stdout
     assert bench(*arguments, env={"CUDA_VISIBLE_DEVICES": ""}).returncode == 2
     too_large = bench(*arguments, "dry_run=true", "memory_budget=1000GiB", env={"CUDA_VISIBLE_DEVICES": ""})
     assert "oom_predicted" in too_large.stdout

@@ -6,9 +6,9 @@ power      this machine, in the same way: 5 % and 10 % more work planted into pa
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
-aa and power take one point: the default sweep's of paged_torch, with 8 sequences and measure=gate, timed but not
-weighed, each side of a round under a fork server of its own; other points may stand behind --. They go on where they
-were cut off, if given the same --pool.
+aa and power use one point: that of paged_torch in the default sweep, with 8 sequences and measure=gate, without its
+memory process. Each side of a round runs under its own fork server. Overrides after -- choose another point. With the
+same --pool, an interrupted proof continues.
 """
 
 from __future__ import annotations
