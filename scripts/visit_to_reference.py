@@ -1,7 +1,7 @@
 """Merge the archives of a visit: ``python scripts/visit_to_reference.py visit.tar.gz [second.tar.gz]``.
 
 Writes ``results/reference/<gpu>/`` with a run folder per sweep, a README with one table, and the
-claims that need a GPU judged anew. Exit codes: 0 written; 2 bad input; 4 written, but rows were refused.
+claims that need a GPU judged anew. Exit codes: 0 written. 2 bad input. 4 written, but rows were refused.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def main() -> int:
 
 
 def merge(paths: list[Path], out: Path, name: str | None = None) -> int:
-    """Write the reference; returns the exit code.
+    """Write the reference. Returns the exit code.
 
     Args:
         paths: archives, the earliest first.
         out: gets the folder.
-        name: of the folder; ``None``: the device's name.
+        name: of the folder. ``None``: the device's name.
 
     Raises:
         ValueError: an archive is not whole or not ours, or holds rows of two different cards.

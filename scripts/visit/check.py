@@ -115,7 +115,7 @@ def _finite(value: float) -> float | str:
 
 
 def compile_point(argument: Mapping[str, Any]) -> Answer:
-    """Compile what one point of a sweep will launch; its tiles are timed into a cache that is thrown away.
+    """Compile what one point of a sweep will launch. Its tiles are timed into a cache that is thrown away.
 
     Args:
         argument: ``config`` of the point.

@@ -66,7 +66,7 @@ def check_decode(argument: Mapping[str, Any]) -> Answer:
     """Compare one decode step and its log-sum-exp with the reference.
 
     Args:
-        argument: ``name``, one of ``DECODES``; ``small``: short lengths, and no merge that overlaps.
+        argument: ``name``, one of ``DECODES``, and ``small``: short lengths, no merge that overlaps.
     """
     cases = importlib.import_module("tests.kernels.attention_case")
     changes, small = dict(DECODES[argument["name"]]), argument["small"]
@@ -85,7 +85,7 @@ def check_prefill(argument: Mapping[str, Any]) -> Answer:
     """Check one prefill step.
 
     Args:
-        argument: ``name``, one of ``PREFILLS``; ``small``: short lengths.
+        argument: ``name``, one of ``PREFILLS``, and ``small``: short lengths.
     """
     case = importlib.import_module("tests.kernels.attention_case").Case
     steps = importlib.import_module("tests.kernels.prefill_case")
@@ -115,7 +115,7 @@ def compile_timing(argument: Mapping[str, Any]) -> Answer:
     """Compile and run what one timing will launch, all option sets of a batch.
 
     Args:
-        argument: ``batch``, an index of ``TIMED``; ``device``.
+        argument: ``batch``, an index of ``TIMED``, and ``device``.
     """
     for options in SETS:
         step(TIMED[argument["batch"]], options, argument["device"])[0]()
@@ -123,7 +123,7 @@ def compile_timing(argument: Mapping[str, Any]) -> Answer:
 
 
 def step(shape: Shape, options: Mapping[str, object], device: str) -> tuple[Any, Any, Any]:
-    """Return a call that decodes one batch, its cache and its metadata; without options the cache is tuned."""
+    """Return a call that decodes one batch, its cache and its metadata. Without options the cache is tuned."""
     cache = make_cache(replace(shape, options=options), "paged_triton", device)
     for tensor in cache.tensors:
         tensor.normal_()
@@ -157,7 +157,7 @@ def time_step(shape: Shape, options: Mapping[str, object], device: str) -> dict[
 
 
 def time_all(device: str, deadline: float, save: Any) -> None:
-    """Time every batch with every option set; what fails is a result, too."""
+    """Time every batch with every option set. What fails is a result, too."""
     results: list[dict[str, Any]] = []
     for shape, options in itertools.product(TIMED, SETS):
         if options == {"num_splits": 1} and len(set(shape.lens)) > 1:
@@ -176,7 +176,7 @@ def time_all(device: str, deadline: float, save: Any) -> None:
 
 
 def main() -> int:
-    """Write kernels.json; exit 0 if every check is right, 4 if not."""
+    """Write checks.json and timings.json. Exit 0 if every check is right, 4 if not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of checks.json and timings.json")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")

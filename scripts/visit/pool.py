@@ -24,7 +24,7 @@ class Pool:
     Args:
         size: children at a time.
         folder: for logs, and for the tile cache that is thrown away.
-        deadline: of ``time.monotonic``; a call that would begin later does not run.
+        deadline: of ``time.monotonic``. A call that would begin later does not run.
     """
 
     def __init__(self, size: int, folder: Path, deadline: float) -> None:
@@ -35,7 +35,7 @@ class Pool:
             thread.start()
 
     def submit(self, name: str, call: str, argument: Any, then: Then) -> None:
-        """Queue one call; ``then`` gets its name, its answer and its seconds."""
+        """Queue one call. ``then`` gets its name, its answer and its seconds."""
         self.waiting.put((name, call, argument, then))
 
     def join(self) -> None:

@@ -39,7 +39,7 @@ class Sweep:
 
 
 def read_sweeps(archives: Sequence[Mapping[str, bytes]]) -> dict[str, Sweep]:
-    """Return the sweeps of some archives by name; of a job in two archives, the later row that is final.
+    """Return the sweeps of some archives by name. A job in two archives keeps its later final row.
 
     Args:
         archives: files by name, of ``read_archive``, earliest first.
@@ -191,7 +191,7 @@ def readme(sweeps: Mapping[str, Sweep], facts: Mapping[str, Any], claims: str) -
 
     Args:
         sweeps: by name.
-        facts: ``facts.json``; empty if there is none.
+        facts: ``facts.json``. Empty if there is none.
         claims: a Markdown table.
     """
     environment = next(iter(sweeps.values())).environment

@@ -33,8 +33,8 @@ LOG_END = 3000
 class Outcome:
     """What became of a step.
 
-    ``ok``; ``failed``; ``cut``: its time was up, what it wrote is whole; ``absent``: what it needs is not here;
-    ``done earlier``; ``not run``: no time was left.
+    ``ok``, ``failed``, ``cut`` (its time was up, and what it wrote is whole), ``absent`` (what it needs is not
+    installed), ``done earlier`` or ``not run`` (no time was left).
     """
 
     name: str
@@ -76,7 +76,7 @@ class Session:
 
     Args:
         steps: what to run, in order.
-        work: temporary folder; everything under it goes into the archive.
+        work: temporary folder. Everything under it goes into the archive.
         out: gets ``visit.tar.gz`` and ``session.json``.
         device: ``cuda`` or ``cpu``.
         deadline: of ``time.monotonic``.
@@ -134,7 +134,7 @@ class Session:
         return [(path.parts[-3], json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def start_background(self, name: str, command: Sequence[str]) -> None:
-        """Run a command beside the steps that time nothing; the step of that name waits for its end."""
+        """Run a command beside the steps that time nothing. The step of that name waits for its end."""
         with (self.logs / f"{name}-background.log").open("wb") as log:
             self.background[name] = subprocess.Popen(
                 ["nice", "-n", "10", *command], cwd=ROOT, env=self.env, stdout=log, stderr=subprocess.STDOUT,
@@ -142,7 +142,7 @@ class Session:
             )  # fmt: skip
 
     def save(self) -> None:
-        """Write both files; a failure to write one is printed and does not end the visit."""
+        """Write both files. A failure to write one is printed and does not end the visit."""
         try:
             self.packed = pack(self.work, self.out / "visit.tar.gz")
         except (OSError, ValueError) as error:

@@ -22,9 +22,9 @@ class Step:
 
     Attributes:
         name: of its folder and its log.
-        sweeps: overrides of each sweep; empty for a command.
+        sweeps: overrides of each sweep. Empty for a command.
         small: overrides that make the sweeps small enough to rehearse on a CPU.
-        command: module and arguments, after ``python -m``; empty for a sweep.
+        command: module and arguments, after ``python -m``. Empty for a sweep.
         max_s: seconds after which it is cut.
         min_s: not begun with less time left.
         first: it runs in every visit, also where it is finished in the state.
@@ -66,6 +66,11 @@ STEPS: tuple[Step, ...] = (
         small=("workload.length=64", "page_size=16"),
         max_s=90,
     ),
+    Step(  # the memory process runs only here: NVML and torch beside what the policy counts
+        name="memory",
+        sweeps=((*FLAGSHIP, "impl=contiguous,paged_triton,paged_torch", "page_size=16", "measure.weigh=true"),),
+        small=("workload.length=64",),
+    ),
     Step(
         name="ragged",
         sweeps=((*RAGGED, "impl=contiguous,triton_contiguous,paged_triton", "num_seqs=64,256"),),
@@ -83,6 +88,7 @@ STEPS: tuple[Step, ...] = (
         small=("num_seqs=2", "workload.length=512"),
         max_s=240,
     ),
+    Step(name="tests", command=("scripts.visit.tests",), max_s=75, min_s=30),
     Step(
         name="fig19a",
         sweeps=(_experiment("paper_fig19a", "impl=paged_triton"),),
@@ -119,7 +125,6 @@ STEPS: tuple[Step, ...] = (
         small=("num_seqs=2", "workload.length=64", "page_size=16"),
         max_s=240,
     ),
-    Step(name="tests", command=("scripts.visit.tests",), max_s=200, min_s=30),
     Step(name="sanitizer", takes_times=False, command=("scripts.visit.sanitizer",), max_s=100, min_s=30),
     Step(name="calibration", command=("scripts.visit.calibration",), max_s=100, min_s=40),
     Step(name="tiles", command=("scripts.visit.tiles",), max_s=80, min_s=25),
@@ -132,8 +137,8 @@ def chosen(only: str | None, after: str | None) -> list[Step]:
     """Return the steps that a command line chooses, in order.
 
     Args:
-        only: names with commas between; ``None``: all.
-        after: the step before the first one; ``None``: from the beginning.
+        only: names with commas between. ``None``: all.
+        after: the step before the first one. ``None``: from the beginning.
 
     Raises:
         ValueError: no step has that name.

@@ -21,7 +21,7 @@ GRACE_S = 10.0
 
 
 class SweepProcess:
-    """The process that runs all sweeps; started again after it had to be killed."""
+    """The process that runs all sweeps. It is started again after it had to be killed."""
 
     def __init__(self, work: Path, device: str, env: Mapping[str, str], log: Path) -> None:
         self.command = [sys.executable, "-m", "scripts.visit.sweeps", "--work", str(work), "--device", device]
@@ -42,7 +42,7 @@ class SweepProcess:
         self.listener.start()
 
     def run(self, request: Mapping[str, Any], wait_s: float, meanwhile: Callable[[], None]) -> dict[str, Any]:
-        """Send a request and return its answer; kill the process after ``wait_s``."""
+        """Send a request and return its answer. Kill the process after ``wait_s``."""
         self.start()
         assert self.process is not None
         assert self.process.stdin is not None

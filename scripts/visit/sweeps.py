@@ -39,13 +39,13 @@ PRELOADED = (
     "bench.measure.ceiling",
     *(f"bench.measure.timers.{name}" for name in ("graph", "events")),
 )
-"""Modules that every child would import; none of them touches a device."""
+"""Modules that every child would import. None of them touches a device."""
 ASSUMED_BYTES: Mapping[str, int] = {"h100": 85_017_493_504, "h200": 150_754_820_096}
 """Memory of the device that a dry run assumes."""
 
 
 def preloadable(names: Iterable[str]) -> list[str]:
-    """Return the modules that are here; the others are printed, because the server would end at one that is not."""
+    """Return the modules that are here. The others are printed, because the server would end at one that is not."""
     found = []
     for name in names:
         try:
@@ -97,7 +97,7 @@ class Planner:
 
 
 class Visit:
-    """Runs the sweeps of a visit on this machine; use as a context manager.
+    """Runs the sweeps of a visit on this machine. Use as a context manager.
 
     Args:
         work: gets a run folder per sweep.
@@ -157,7 +157,7 @@ class Visit:
                 "statuses": _statuses(folder)}  # fmt: skip
 
     def _run_jobs(self, session: Session, jobs: Sequence[tuple[Point, int]], deadline: float) -> int:
-        """Run jobs until the deadline; returns how many are left."""
+        """Run jobs until the deadline. Returns how many are left."""
         with Round(session, server=self._server(), measured=self.measured) as this_round:
             try:
                 return _run_until(deadline, this_round, jobs)
@@ -166,7 +166,7 @@ class Visit:
 
 
 def _run_until(deadline: float, this_round: Round, jobs: Sequence[tuple[Point, int]]) -> int:
-    """Run jobs in order; returns how many are left."""
+    """Run jobs in order. Returns how many are left."""
     for index, (point, replicate) in enumerate(jobs):
         if time.monotonic() >= deadline:
             return len(jobs) - index
@@ -198,7 +198,7 @@ def _statuses(folder: Path) -> dict[str, int]:
 
 
 def serve(work: Path, device: str) -> None:
-    """Answer requests until the standard input ends; an exception is an answer too."""
+    """Answer requests until the standard input ends. An exception is an answer too."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # what the sweeps print goes to the log
     with Visit(work, device) as visit:
@@ -213,7 +213,7 @@ def serve(work: Path, device: str) -> None:
 
 
 def dry_run(device: str, requests: Iterable[Mapping[str, Any]], assume: str | None) -> int:
-    """Print the plan of every sweep; no device is needed. Returns the number of points."""
+    """Print the plan of every sweep. No device is needed. Returns the number of points."""
     planner, points = Planner(), 0
     memory = ASSUMED_BYTES[assume] if assume else None
     for request in requests:

@@ -75,7 +75,7 @@ def _text(value: Any) -> str:
 
 
 def as_markdown(lines: Iterable[tuple[str, ...]]) -> str:
-    """The lines as a Markdown table; ``None.`` without lines."""
+    """The lines as a Markdown table. ``None.`` without lines."""
     lines = list(lines)
     if not lines:
         return "None.\n"

@@ -18,7 +18,7 @@ GRACE_S = 8.0
 
 
 def command(out: Path, tests: tuple[str, ...], *, workers: int) -> list[str]:
-    """One pytest run; it ends after ten failures."""
+    """One pytest run. It ends after ten failures."""
     marks = "not slow and not perf and not cluster"
     parallel = ["-n", str(workers)] if workers > 1 else ["-p", "no:xdist"]
     return [sys.executable, "-m", "pytest", "-q", "--maxfail=10", "-o", "addopts=--import-mode=importlib", *parallel,
@@ -27,7 +27,7 @@ def command(out: Path, tests: tuple[str, ...], *, workers: int) -> list[str]:
 
 
 def run(words: list[str], left_s: float) -> int:
-    """Run a command; after ``left_s`` it is interrupted, so that it prints what it has found."""
+    """Run a command. After ``left_s`` it is interrupted, so that it prints what it has found."""
     process = subprocess.Popen(words)
     try:
         return process.wait(max(left_s, 1.0))

@@ -23,7 +23,7 @@ def session(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_worth_most_comes_first() -> None:
     names = [step.name for step in STEPS]
-    assert names[:9] == ["facts", "check", "kernels", "flagship", "flashinfer", "ragged", "fig18a", "fig18b",
+    assert names[:10] == ["facts", "check", "kernels", "flagship", "flashinfer", "memory", "ragged", "fig18a", "fig18b",
                          "batch_length"]  # fmt: skip
     assert set(names[9:]) >= {"fig19a", "prefill", "calibration", "sanitizer", "tests", "tiles", "ncu"}
 
@@ -50,7 +50,7 @@ def test_a_module_that_is_not_there_is_not_preloaded(capsys: pytest.CaptureFixtu
 
 def test_steps_are_chosen_by_name_and_keep_their_order() -> None:
     assert [step.name for step in chosen("tiles,facts", None)] == ["facts", "tiles"]
-    assert chosen(None, "flashinfer")[0].name == "ragged"
+    assert chosen(None, "flashinfer")[0].name == "memory"
     assert [step.name for step in chosen("facts,prefill", "fig18a")] == ["prefill"]
 
 
