@@ -16,7 +16,7 @@ from tests.support.commands import bench_in_process
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it; the tests' children inherit it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it, and child processes inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

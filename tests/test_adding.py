@@ -31,7 +31,7 @@ SMALL = ("measure=quick", "num_seqs=2", "model.max_seq_len=1024", "draw=false")
 
 
 def blocks(kind: str) -> dict[str, str]:
-    """Return the marked code blocks of one kind by name; unnamed ones are numbered."""
+    """Return the marked code blocks of one kind by name. Unnamed ones are numbered."""
     found = [match for match in BLOCK.finditer(GUIDE) if match["kind"] == kind]
     return {match["name"] or str(number): match["text"] for number, match in enumerate(found)}
 
@@ -84,6 +84,16 @@ def test_the_model_has_the_bytes_of_its_shape(folder: Path, tmp_path: Path) -> N
     token_bytes = 2 * 4 * 64 * 2 * 4  # K and V, KV heads, head_dim, float16, layers
     assert (rows["live_bytes"] % token_bytes).eq(0).all()
     assert rows["admitted_seqs"].gt(0).all()
+
+
+def test_the_scenario_counts_what_fits(folder: Path, tmp_path: Path) -> None:
+    command = next(text for text in blocks("run").values() if "scenario=fit" in text)
+    rows = run(command, folder, tmp_path / "run", "draw=false")
+    token_bytes, budget = 2 * 2 * 8 * 64 * 4, 64 * 2**20  # model=tiny: K and V, layers, heads, head_dim, float32
+    reserved = rows[rows["policy"].eq("reserved_max")]
+    assert set(reserved["admitted_seqs"]) == {budget // token_bytes // 1024}, "max_seq_len slots per sequence"
+    paged = rows[rows["policy"].eq("paged")]
+    assert set(paged["admitted_seqs"]) == {budget // token_bytes // slots for slots in (112, 1008)}, "whole pages of 16"
 
 
 def test_the_trace_format_reads_its_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Every YAML of conf/ composes, says how it is run, and every experiment runs in its smallest form."""
+"""Every YAML of conf/ composes and names its command, and every experiment runs in its smallest form."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def room(module: str) -> str:
 
 
 def upward(order: tuple[str, ...], pairs: list[tuple[str, str, str]]) -> list[str]:
-    """Pairs whose second place comes after the first in ``order``; each pair with its words."""
+    """Return pairs whose second place comes after the first in ``order``, each with its words."""
     return sorted(words for source, target, words in pairs if order.index(target) > order.index(source))
 
 

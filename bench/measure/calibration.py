@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from bench.config import MeasureConfig
+from bench.measure.ceiling import FLOAT_BYTES, gbps, read_bytes, time_reads
 from bench.measure.intervals import median_interval
 from bench.measure.samples import Samples
 from bench.measure.timers.choice import TimerChoice
@@ -84,14 +85,14 @@ def resolution_us(timer: str) -> float | None:
 
 
 def measure_ceilings(device: torch.device, measure: MeasureConfig) -> dict[str, float]:
-    """Return read and copy bandwidth over ``ceiling_bytes`` in 10⁹ bytes/s. A copy counts bytes read and written."""
-    data = torch.ones(measure.ceiling_bytes // 4, dtype=torch.float32, device=device)
+    """Return the bandwidth in 10⁹ bytes/s of the best reading kernel, and of a copy (bytes read and written)."""
+    data = torch.ones(read_bytes(measure, device) // FLOAT_BYTES, dtype=torch.float32, device=device)
     timer = _timer("events" if device.type == "cuda" else "perf_counter", device, measure)
-    read_us = _median_us(timer.device_work(Work.of_one(data.sum, data)))
+    read_gbps = max(gbps(data, samples) for samples in time_reads(data, measure).values())
     half = len(data) // 2
     copy = Work.of_one(lambda: data[:half].copy_(data[half : 2 * half]), data)
     copy_us = _median_us(timer.device_work(copy))
-    return {"read_gbps": data.nbytes / read_us / 1000, "copy_gbps": 2 * half * 4 / copy_us / 1000}
+    return {"read_gbps": read_gbps, "copy_gbps": 2 * half * FLOAT_BYTES / copy_us / 1000}
 
 
 def works_of(device: torch.device, read_gbps: float) -> Iterator[tuple[float, Work]]:

@@ -1,7 +1,7 @@
-"""Attention over chunks of tokens as one loop that torch's compiler makes: K and V are read where they lie.
+"""Attention over chunks of tokens as one loop compiled by torch, which reads K and V in place.
 
-A gather writes K and V once more before attention reads them. The compiled loop has the look-up of a
-token's slot inside it, so that a step reads as many bytes as over contiguous memory.
+A gather writes K and V once more before attention reads them. The compiled loop looks up the slot of
+each token, so that a step reads as many bytes as over contiguous memory.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 def attend_chunks(
     rows: Tensor, keys: Tensor, values: Tensor, slots: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention over each chunk, and what is needed to merge them; eager, it would copy K and V several times.
+    """Return attention over each chunk, and the values that merging needs. Eager, it would copy K and V several times.
 
     Args:
         rows: ``[num_chunks, num_kv_heads, group_size, head_dim]``, the query of each chunk's sequence.
         keys: ``[num_slots, num_kv_heads, head_dim]``.
         values: as ``keys``.
-        slots: int32 ``[num_chunks * width]``, the slot of each token; past a chunk's end any that is finite.
+        slots: int32 ``[num_chunks * width]``, the slot of each token. Past a chunk, any slot with finite values.
         mask: added to the scores, ``[num_chunks, 1, 1, width]``, or ``None``.
 
     Returns:
@@ -39,7 +39,7 @@ def attend_chunks(
 
 
 class FusedChunks:
-    """``attend_chunks``, compiled when it is first called, for any number of chunks."""
+    """``attend_chunks``, compiled on the first call, for any number of chunks."""
 
     def __init__(self) -> None:
         self._attend = torch.compile(attend_chunks)
@@ -50,7 +50,7 @@ class FusedChunks:
         """See ``attend_chunks``.
 
         Raises:
-            RuntimeError: the compiler does not work here; without a C++ compiler it cannot.
+            RuntimeError: torch cannot compile here, for example without a C++ compiler.
         """
         for tensor in (rows, slots, mask):
             if tensor is not None:

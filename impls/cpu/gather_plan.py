@@ -1,4 +1,4 @@
-"""How the chunks of a batch are read from storage: in place where they lie in a row, else gathered."""
+"""Plan how the chunks of a batch are read from storage: in place if their slots are adjacent, else gathered."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Piece:
     """A group of chunks, on the device (see ``ChunkGroup``).
 
     Attributes:
-        slots: which rows of the storage: int32 ``[num_chunks * width]``, or one run of them.
-        num_chunks: chunks of the group.
+        slots: rows of the storage, int32 ``[num_chunks * width]``, or one range of them.
+        num_chunks: number of chunks of the group.
         width: tokens of its longest chunk.
-        mask: ``[num_chunks, 1, 1, width]``, -inf past a chunk's end; ``None`` if none is shorter.
+        mask: ``[num_chunks, 1, 1, width]``, -inf past the end of a chunk. ``None`` if no chunk is shorter.
     """
 
     slots: Tensor | slice
@@ -30,7 +30,7 @@ class Piece:
 
     @property
     def num_slots(self) -> int:
-        """Rows of the storage that are read."""
+        """Number of rows of the storage that are read."""
         return self.num_chunks * self.width
 
     @property
@@ -39,11 +39,11 @@ class Piece:
         return sum(tensor.nbytes for tensor in (self.slots, self.mask) if isinstance(tensor, Tensor))
 
     def read(self, storage: Tensor, buffer: Tensor | None = None) -> Tensor:
-        """K or V of the group.
+        """Return K or V of the group.
 
         Args:
             storage: ``[num_slots, num_kv_heads, head_dim]``.
-            buffer: what a gather overwrites, ``[at least num_slots, num_kv_heads, head_dim]``;
+            buffer: target of a gather, ``[at least num_slots, num_kv_heads, head_dim]``.
                 ``None``: a new tensor.
 
         Returns:
@@ -60,7 +60,7 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class GatherPlan:
-    """How a batch is computed.
+    """Plan of the computation of a batch.
 
     Attributes:
         pieces: one call of attention each.
@@ -80,7 +80,7 @@ class GatherPlan:
 
     @property
     def gathered_slots(self) -> int:
-        """The most rows of storage that one piece gathers."""
+        """Most rows of storage that one piece gathers."""
         return max((piece.num_slots for piece in self.pieces if isinstance(piece.slots, Tensor)), default=0)
 
     @property
@@ -96,11 +96,11 @@ def make_plan(
     """Copy a batch's chunks to the device.
 
     Args:
-        groups: what ``token_chunks.cut`` returned.
+        groups: result of ``token_chunks.cut``.
         num_seqs: rows of the batch.
-        dtype: of the masks, which is that of the scores they are added to.
-        device: where attention runs.
-        in_place: whether slots that are one run become a slice; else they are always listed.
+        dtype: dtype of the masks, which equals that of the scores.
+        device: device of the attention.
+        in_place: whether adjacent slots become a slice. Otherwise they are always listed.
     """
     return GatherPlan(
         pieces=[_piece(group, dtype, device, in_place) for group in groups],

@@ -1,7 +1,7 @@
-"""torch's scaled dot product attention, by named back-end: of one new token per sequence, or of a prompt.
+"""Call torch's scaled dot product attention by named back-end, for one new token per sequence or a prompt.
 
-The query heads that share a KV head stand as query *length*: no copy of K and V per query head,
-and no ``enable_gqa``, which on a CPU was 2 to 8 times slower.
+The query heads that share a KV head become the query *length*. This needs no copy of K and V per query
+head, and no ``enable_gqa``, which on a CPU was 2 to 8 times slower.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ BACKENDS: Final = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
-"""Back-ends by the name that rows record. The math back-end is none: it writes the scores to memory."""
+"""Back-ends by the name in rows. The math back-end is left out, because it writes the scores to memory."""
 
 
 def backends_on(device: torch.device) -> tuple[str, ...]:
-    """Back-ends worth trying on a device; the first takes every dtype, and a mask."""
+    """Candidate back-ends of a device. The first supports every dtype, and a mask."""
     return ("flash",) if device.type == "cpu" else ("efficient", "flash", "cudnn")
 
 
 def row_counts(model: ModelSpec, device: torch.device) -> tuple[int, ...]:
-    """Query rows per KV head that are worth trying.
+    """Return candidate numbers of query rows per KV head.
 
-    A single row is a matrix-vector product, for which torch's bfloat16 path on a CPU is slow:
-    computing the same row twice took 0.4 of the time. In float32 it took longer.
+    A single row is a matrix-vector product, for which torch's bfloat16 path on a CPU is slow.
+    Computing the same row twice took 0.4 of the time. In float32 it took longer.
     """
     if model.group_size == 1 and model.dtype == "bfloat16" and device.type == "cpu":
         return (1, 2)
@@ -46,7 +46,7 @@ def as_rows(query: Tensor, num_kv_heads: int, num_rows: int) -> Tensor:
     Args:
         query: ``[num_seqs, num_query_heads, head_dim]``.
         num_kv_heads: KV heads.
-        num_rows: the group size, or 2 where the group size is 1: the row twice.
+        num_rows: the group size, or 2 if the group size is 1 (the row twice).
 
     Returns:
         ``[num_seqs, num_kv_heads, num_rows, head_dim]``.
@@ -56,12 +56,12 @@ def as_rows(query: Tensor, num_kv_heads: int, num_rows: int) -> Tensor:
 
 
 def only(backend: str) -> AbstractContextManager[object]:
-    """Within it ``attend`` uses this key of ``BACKENDS`` or raises; in every thread of the process."""
+    """Make ``attend`` use this key of ``BACKENDS``, or raise, in every thread of the process."""
     return sdpa_kernel(BACKENDS[backend])
 
 
 def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention by the back-end that ``only`` allows.
+    """Return attention by the back-end that ``only`` allows.
 
     Args:
         rows: ``[n, num_kv_heads, num_rows, head_dim]``.
@@ -79,17 +79,17 @@ def attend(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> T
 
 
 def causal_mask(num_queries: int, seq_len: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
-    """What hides from a sequence's newest tokens those after each, as ``attend_causally`` takes it.
+    """Return the causal mask of a sequence's newest tokens, for ``attend_causally``.
 
-    A GPU's kernels draw the line themselves; on a CPU the mask lies in memory, ``[num_queries, seq_len]``.
+    Kernels on a GPU mask without a tensor. On a CPU the mask is a tensor, ``[num_queries, seq_len]``.
 
     Returns:
-        ``None`` where no mask is needed: the whole sequence asks, or its last token alone.
+        ``None`` if no mask is needed: the query tokens are the whole sequence, or its last token.
     """
     if num_queries in (1, seq_len):
         return None
     if device.type != "cpu":
-        # It loads torch's compiler: 2 s and more, which no process pays that has no prompt on a GPU.
+        # It loads torch's compiler, which takes 2 s and more. Only a process with a prompt on a GPU needs it.
         from torch.nn.attention.bias import causal_lower_right
 
         lower_right: Tensor = causal_lower_right(num_queries, seq_len)
@@ -99,16 +99,16 @@ def causal_mask(num_queries: int, seq_len: int, dtype: torch.dtype, device: torc
 
 
 def attend_causally(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Causal attention of one sequence's newest tokens by the back-end that ``only`` allows.
+    """Return causal attention of one sequence's newest tokens by the back-end that ``only`` allows.
 
-    KV heads stand as the batch and the query heads of each as its heads, so that K and V are
+    KV heads become the batch, and the query heads of each become its heads, so that K and V are
     neither copied nor repeated.
 
     Args:
         query: ``[num_queries, num_query_heads, head_dim]``.
         keys: ``[seq_len, num_kv_heads, head_dim]``.
         values: as ``keys``.
-        mask: of ``causal_mask``.
+        mask: result of ``causal_mask``.
 
     Returns:
         As ``query``.
@@ -127,10 +127,10 @@ def attend_causally(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | 
 
 
 def attend_with_lse(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attention on a CPU by the flash back-end, with what is needed to merge results.
+    """Return attention on a CPU by the flash back-end, with the log-sum-exp that merging needs.
 
-    ``scaled_dot_product_attention`` computes the second result and keeps it for its gradient only,
-    so this calls the operator beneath it.
+    ``scaled_dot_product_attention`` computes the log-sum-exp and keeps it for its gradient only, so
+    this calls the operator below it.
 
     Args:
         rows: as for ``attend``.

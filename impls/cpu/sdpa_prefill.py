@@ -23,8 +23,8 @@ class Prompt:
     """One sequence of a step.
 
     Attributes:
-        tokens: where its K and V are, all of them.
-        rows: its rows of the step's queries.
+        tokens: place of all of its K and V.
+        rows: its rows in the queries of the step.
         mask: see ``sdpa.causal_mask``.
     """
 
@@ -42,7 +42,7 @@ class TorchPrefillBatch:
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes of the slot mapping, of the slots to gather and of the masks, one of each shape."""
+        """Device bytes of the slot mapping, of the slots to gather, and of one mask per shape."""
         masks = {id(prompt.mask): prompt.mask.nbytes for prompt in self.prompts if prompt.mask is not None}
         gathers = sum(prompt.tokens.nbytes for prompt in self.prompts)
         return self.slot_mapping.nbytes + gathers + sum(masks.values())
@@ -53,7 +53,7 @@ class PromptAttention:
 
     Args:
         storage: K and V.
-        device: where it lies.
+        device: device of the storage.
     """
 
     def __init__(self, storage: SlotStorage, device: torch.device) -> None:
@@ -64,7 +64,7 @@ class PromptAttention:
     def prepare(
         self, policy: Policy, seq_ids: Sequence[int], num_queries: Sequence[int], tokens: Sequence[Piece]
     ) -> TorchPrefillBatch:
-        """See ``PrefillKVCache.prepare_prefill``; ``tokens`` are the K and V of each sequence."""
+        """See ``PrefillKVCache.prepare_prefill``. ``tokens`` are the K and V of each sequence."""
         slots = newest_slots(policy, seq_ids, num_queries)
         shapes = [(count, piece.width) for count, piece in zip(num_queries, tokens, strict=True)]
         dtype = self._storage.keys[0].dtype
@@ -79,10 +79,10 @@ class PromptAttention:
         )
 
     def tune(self, query: Tensor, batch: TorchPrefillBatch) -> Mapping[str, str | None]:
-        """Time every back-end of this device and keep the fastest; returns what the row says of it.
+        """Time every back-end of this device and keep the fastest. Return its facts for the row.
 
         Raises:
-            Unsupported: none works but SDPA's math back-end, which is no contender.
+            Unsupported: only SDPA's math back-end works, which is not a candidate.
         """
         backends = sdpa.backends_on(self._device)
         calls = {backend: partial(self._attend, backend, 0, query, batch) for backend in backends}
@@ -104,15 +104,15 @@ class PromptAttention:
 
 
 class PrefillsWithSdpa:
-    """What ``PrefillKVCache`` adds, but for ``prepare_prefill``, in a cache that has its K and V in slots."""
+    """The members of ``PrefillKVCache`` except ``prepare_prefill``, for a cache with K and V in slots."""
 
     _prompts: PromptAttention
     _details: dict[str, str | int | float | None]
 
     def tune_prefill(self, query: Tensor, batch: TorchPrefillBatch) -> None:
-        """Time SDPA's back-ends and keep the fastest; see ``PrefillKVCache.tune_prefill``."""
+        """Time SDPA's back-ends and keep the fastest. See ``PrefillKVCache.tune_prefill``."""
         self._details = dict(self._prompts.tune(query, batch))
 
     def prefill(self, layer: int, query: Tensor, batch: TorchPrefillBatch) -> Tensor:
-        """Causal attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
+        """Return causal attention of each sequence's newest tokens. See ``PrefillKVCache.prefill``."""
         return self._prompts.attend(layer, query, batch)

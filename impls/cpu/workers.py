@@ -1,4 +1,4 @@
-"""Threads that each run torch's operators on one processor, with memory of their own to gather into."""
+"""Threads that each run torch operators on one processor, with a gather buffer of their own."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _Result = TypeVar("_Result")
 class Workers:
     """As many threads as torch uses for one operator.
 
-    torch splits each operator over all processors and waits for the slowest: with a hundred small
-    operators in a row the waiting was most of the time on a busy machine. Here each thread runs
-    its share of the work from the first operator to the last, and is waited for once.
+    torch splits each operator over all processors and waits for the slowest. With a hundred small
+    operators in sequence, waiting took most of the time on a busy machine. Here each thread runs its
+    share of the work from the first operator to the last, and there is one wait at the end.
 
     Attributes:
-        num_threads: how many there are.
+        num_threads: number of threads.
     """
 
     def __init__(self) -> None:
         self.num_threads = torch.get_num_threads()
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(self.num_threads)
-        everyone = threading.Barrier(self.num_threads)  # so that each thread takes one of the calls below
+        everyone = threading.Barrier(self.num_threads)  # so that each thread runs one of the calls below
         list(self._pool.map(_use_one_processor, [everyone] * self.num_threads))
         torch.set_num_threads(self.num_threads)  # the workers' setting became the default of all other new threads
 
     def map(self, function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-        """Call a function once per item, in any order; the results are in the order of the items."""
+        """Call a function once per item, in any order. Return the results in the order of the items."""
         return list(self._pool.map(function, items))
 
     def buffers(self, num_rows: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Two tensors of the calling thread, ``[at least num_rows, *like.shape[1:]]``.
+        """Return two tensors of the calling thread, ``[at least num_rows, *like.shape[1:]]``.
 
-        They live as long as the thread: new memory would be cold, and cleared by the system first.
+        They are kept as long as the thread, because new memory is cold, and the system clears it first.
         """
         held: tuple[Tensor, Tensor] | None = getattr(self._own, "buffers", None)
         if held is None or len(held[0]) < num_rows:
@@ -50,6 +50,6 @@ class Workers:
 
 
 def _use_one_processor(everyone: threading.Barrier) -> None:
-    torch.get_num_threads()  # the first call in a thread takes over the default, later ones keep what is set
+    torch.get_num_threads()  # the first call in a thread reads the default, later calls keep the setting
     torch.set_num_threads(1)
     everyone.wait()

@@ -1,1 +1,1 @@
-"""What the caches around other projects' kernels share."""
+"""Shared parts of the caches around kernels of other projects."""

@@ -1,4 +1,4 @@
-"""The paged caches around attention kernels that others wrote: all but the attention itself."""
+"""Base of the paged caches around kernels of other projects: everything except the attention."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ HALF_PRECISION: Final = ("float16", "bfloat16")
 
 @dataclass(kw_only=True)
 class BorrowedBatch(OnPages):
-    """One decode step's metadata (``impls.interface.Batch``), and what the kernel wants beside it.
+    """One decode step's metadata (``impls.interface.Batch``), and further input of the kernel.
 
     Attributes:
-        extra: of the implementation's own making.
-        extra_bytes: device bytes of that.
+        extra: further input, made by the implementation.
+        extra_bytes: device bytes of ``extra``.
     """
 
     extra: Any = None
@@ -38,7 +38,7 @@ class BorrowedBatch(OnPages):
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes of the page table, the lengths, the slot mapping and what the kernel wants beside them."""
+        """Device bytes of the page table, the lengths, the slot mapping and the further input."""
         return self.paged.metadata_bytes + self.extra_bytes
 
 
@@ -48,18 +48,18 @@ class BorrowedPaged(ABC):
     Args:
         model: shapes and dtype.
         policy: a ``PagePool``.
-        device: where the storage lies.
-        num_layers: layers that get storage.
-        options: those that ``OPTIONS`` names.
+        device: device of the storage.
+        num_layers: layers with storage.
+        options: options by the names in ``OPTIONS``.
 
     Raises:
-        Unsupported: the package, the device, the dtype or the page size is not served, or the
+        Unsupported: the package is missing, the device, dtype or page size is not supported, or the
             model's attention is not plain.
         ValueError: an unknown option.
     """
 
     NAME: ClassVar[str]
-    PACKAGE: ClassVar[str | None] = None  # what must be installed beside torch
+    PACKAGE: ClassVar[str | None] = None  # package that must be installed besides torch
     DTYPES: ClassVar[Sequence[str]] = HALF_PRECISION
     DEVICES: ClassVar[Sequence[str]] = ("cuda",)
     OPTIONS: ClassVar[Sequence[str]] = ()
@@ -78,8 +78,8 @@ class BorrowedPaged(ABC):
         self._details: dict[str, str | int | float | None] = {"sdpa_backend": None, "bytes_read": None}
         try:
             self._set_up()
-        except ImportError as error:  # a package that was built for another torch, or a part of it alone
-            raise Unsupported(f"{self.NAME} cannot import what it needs: {_first_line(error)}") from error
+        except ImportError as error:  # a package that was built for another torch, or is incomplete
+            raise Unsupported(f"{self.NAME} cannot import its package: {_first_line(error)}") from error
 
     @property
     def tensors(self) -> Sequence[Tensor]:
@@ -88,20 +88,20 @@ class BorrowedPaged(ABC):
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors."""
         return self._storage.nbytes
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens. See ``KVCache.write``."""
         self._storage.write(layer, slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> BorrowedBatch:
-        """Look up the pages of a batch and plan for it; see ``KVCache.prepare``."""
+        """Look up the pages of a batch and plan it. See ``KVCache.prepare``."""
         paged = to_device(build_page_table(self.policy, seq_ids), self._device)
         return self._refusing(partial(self._plan, paged))
 
     def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
-        """Run the kernel once, so that whatever it compiles is compiled; it chooses for itself."""
+        """Run the kernel once, so that it compiles. It makes its own choices."""
         self.decode(0, query, batch)
         table = batch.paged.host
         live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
@@ -112,54 +112,54 @@ class BorrowedPaged(ABC):
         }
 
     def decode(self, layer: int, query: Tensor, batch: BorrowedBatch) -> Tensor:
-        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        """Return attention of one new token per sequence. See ``KVCache.decode``."""
         return self._refusing(partial(self._attend, query, *self._of(layer), batch))
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``bytes_read``, and whose kernel in which version."""
+        """Return facts about the last ``tune``: ``bytes_read``, and name and version of the kernel."""
         return dict(self._details)
 
     @abstractmethod
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
-        """Attention over one layer's pages."""
+        """Return attention over the pages of one layer."""
 
     def _set_up(self) -> None:
-        """Import what must be imported; refuse what the kernel does not take.
+        """Import the package, and refuse what the kernel does not support.
 
         Raises:
-            Unsupported: a shape that the kernel is known not to take.
+            Unsupported: the kernel does not support the shape.
         """
         return
 
     def _runs_on(self, kind: str) -> bool:
-        """Whether it does so on this kind of device."""
+        """Return whether the kernel supports this kind of device."""
         return kind in self.DEVICES
 
     def _plan(self, paged: PagedBatch) -> BorrowedBatch:
         return BorrowedBatch(paged=paged)
 
     def _plan_queries(self, paged: PagedBatch) -> BorrowedBatch:
-        """A plan with where each sequence's one query begins, int32 ``[num_seqs + 1]``, for kernels of ragged queries.
+        """Return a plan with the start of each sequence's query, int32 ``[num_seqs + 1]``, for ragged kernels.
 
-        Past a sequence's end the device's page table holds page 0 instead of -1: such kernels may compute
-        addresses there, though they load nothing.
+        Past the end of a sequence the page table on the device holds page 0 instead of -1. Such kernels may
+        compute addresses there, although they load nothing.
         """
         paged.page_table.clamp_(min=0)
         starts = torch.arange(len(paged.host.seq_lens) + 1, dtype=torch.int32, device=self._device)
         return BorrowedBatch(paged=paged, extra=starts, extra_bytes=starts.nbytes)
 
     def _refusing(self, call: Callable[[], _Result]) -> _Result:
-        """A call, with what the kernel refuses as ``Unsupported``.
+        """Make a call, and turn a refusal of the kernel into ``Unsupported``.
 
         Raises:
-            Unsupported: the kernel does not take this; in its own words.
+            Unsupported: the kernel refuses the input. The message is its own.
         """
         try:
             return call()
         except torch.OutOfMemoryError:
-            raise  # not a lack of ability: the caller has a status for it
+            raise  # not a refusal: the caller has a status for it
         except (RuntimeError, ValueError, AssertionError, NotImplementedError) as error:
-            said = f"{self.NAME} does not take page_size={self.policy.page_size} here: {_first_line(error)}"
+            said = f"{self.NAME} does not support page_size={self.policy.page_size} here: {_first_line(error)}"
             raise Unsupported(said) from error
 
     def _of(self, layer: int) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,7 @@ class BorrowedPaged(ABC):
         return rows.view(self.policy.num_pages, self.policy.page_size, *rows.shape[1:])
 
     def _require(self, model: ModelSpec, device: str) -> str:
-        """Name and version of whose kernel it is."""
+        """Return name and version of the package of the kernel."""
         package = self.PACKAGE or "torch"
         if importlib.util.find_spec(package) is None:
             raise Unsupported(f"{self.NAME} needs the package {package}, which is not installed")
@@ -184,4 +184,4 @@ class BorrowedPaged(ABC):
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or ["it does not say why"])[0]
+    return (str(error).splitlines() or ["without a message"])[0]

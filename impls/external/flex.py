@@ -1,4 +1,4 @@
-"""PyTorch's flex_attention, eager or compiled, as two caches use it."""
+"""PyTorch's flex_attention, eager or compiled, for two caches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Blocks(NamedTuple):
     """Blocks of slots, by sequence.
 
     Attributes:
-        indices: int32 ``[num_seqs, most blocks]``, in any order, as many as ``counts`` says.
+        indices: int32 ``[num_seqs, most blocks]``, in any order. ``counts`` gives how many.
         counts: int32 ``[num_seqs]``.
     """
 
@@ -28,11 +28,11 @@ class Blocks(NamedTuple):
 
 
 class Flex:
-    """One query per sequence over K and V of any slots.
+    """Attention of one query per sequence over K and V of any slots.
 
     Args:
-        compiled: whether ``torch.compile`` makes a kernel of it; else torch computes and masks the
-            scores of every slot, which is a definition, not a contender.
+        compiled: whether ``torch.compile`` makes a kernel. Otherwise torch computes and masks the
+            scores of every slot, which is slow and serves as a definition.
 
     Raises:
         Unsupported: this torch has no flex_attention.
@@ -49,14 +49,14 @@ class Flex:
         self.description = f"torch {torch.__version__}, {'compiled' if compiled else 'eager'}"
 
     def block_mask(self, full: Blocks, partial: Blocks, *, block_size: int, num_slots: int, sees: Sees) -> Any:
-        """Which blocks of slots each sequence reads.
+        """Return the blocks of slots that each sequence reads.
 
         Args:
-            full: blocks whose every slot is seen.
-            partial: blocks of which ``sees`` decides.
+            full: blocks of which every slot is visible.
+            partial: blocks whose slots are checked by ``sees``.
             block_size: slots per block.
-            num_slots: of the whole storage.
-            sees: whether sequence, head and query see a slot.
+            num_slots: slots of the whole storage.
+            sees: returns whether a slot is visible to sequence, head and query.
         """
         num_blocks = ceil_div(num_slots, block_size)
         (full_indices, full_counts), (indices, counts) = (_padded(one, num_blocks) for one in (full, partial))
@@ -72,16 +72,16 @@ class Flex:
         )
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, block_mask: Any) -> Tensor:
-        """Attention over slots in a row.
+        """Return attention over adjacent slots.
 
         Args:
             query: ``[num_seqs, num_query_heads, head_dim]``.
             keys: ``[num_slots, num_kv_heads, head_dim]``.
             values: as ``keys``.
-            block_mask: of ``block_mask``.
+            block_mask: result of ``block_mask``.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch advises to compile it, and warns of its own internals
+            warnings.simplefilter("ignore")  # torch advises compiling, and warns about its own internals
             out: Tensor = self._attention(
                 query[:, :, None],
                 keys.transpose(0, 1)[None],
@@ -93,7 +93,7 @@ class Flex:
 
 
 def _padded(blocks: Blocks, num_blocks: int) -> tuple[Tensor, Tensor]:
-    """int32 ``[num_seqs, 1, 1, num_blocks]`` and ``[num_seqs, 1, 1]``, as a block mask wants them."""
+    """Return int32 ``[num_seqs, 1, 1, num_blocks]`` and ``[num_seqs, 1, 1]``, the format of a block mask."""
     num_seqs, most = blocks.indices.shape
     padded = torch.zeros((num_seqs, 1, 1, num_blocks), dtype=torch.int32, device=blocks.indices.device)
     padded[:, 0, 0, :most] = blocks.indices

@@ -1,4 +1,4 @@
-"""Which of a batch's tokens ask in a prefill step: the newest of each sequence. No torch."""
+"""Find the query tokens of a prefill step: the newest tokens of each sequence. No torch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from impls.interface import Policy
 
 
 def newest_slots(policy: Policy, seq_ids: Sequence[int], num_queries: Sequence[int]) -> list[int]:
-    """The slots of each sequence's newest tokens, one sequence after another.
+    """Return the slots of each sequence's newest tokens, one sequence after another.
 
     Args:
-        policy: owns the slots.
+        policy: owner of the slots.
         seq_ids: the batch.
-        num_queries: of each sequence, how many of its newest tokens.
+        num_queries: number of query tokens of each sequence.
 
     Raises:
-        ValueError: there is not one number per sequence, from 1 to its length.
+        ValueError: ``num_queries`` must have one number per sequence, from 1 to its length.
     """
     if len(num_queries) != len(seq_ids):
-        raise ValueError(f"num_queries has {len(num_queries)} entries; the batch has {len(seq_ids)} sequences")
+        raise ValueError(f"num_queries has {len(num_queries)} entries, and the batch has {len(seq_ids)} sequences")
     slots: list[int] = []
     for seq_id, count in zip(seq_ids, num_queries, strict=True):
         seq_len = policy.seq_len(seq_id)

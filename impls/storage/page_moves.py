@@ -1,4 +1,4 @@
-"""Moves pages as a policy asks: copies for copy-on-write, to the host and back for swapping."""
+"""Move pages for a policy: copy-on-write within the pool, and swapping to the host and back."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from torch import Tensor
 from impls.interface import PageCopy
 
 MOVES: Final = ("at_once", "each")
-"""Values of ``impl.options.page_moves``: as few operations as the implementation can, or a copy per page and tensor."""
+"""Values of ``impl.options.page_moves``: as few operations as possible, or one copy per page and tensor."""
 
 Move = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[PageCopy]], None]
-"""Copies pages of the first tensors to those of the second, one by one; each is ``[pages, ...]``, wherever it lies."""
+"""Copies pages of the first tensors to the second, tensor by tensor. Each is ``[pages, ...]`` on any device."""
 
 
 class PageMover:
-    """Copies whole pages of all layers, within the pool or between it and the host's.
+    """Copies whole pages of all layers, within the pool or between it and the host's pool.
 
-    The host's pool is pinned where the device is CUDA, so that the device reads and writes it itself.
+    The host's pool is pinned if the device is CUDA, so that the device reads and writes it directly.
 
     Args:
         pool: K of each layer, then V of each layer, ``[num_pages, page_size, num_kv_heads, head_dim]`` of any strides.
-        host_pages: pages of the host's pool, as many as the policy has there.
+        host_pages: pages of the host's pool, as many as the policy has on the host.
         way: one of ``MOVES``.
-        at_once: makes the copies, if that is the way.
+        at_once: makes the copies if ``way`` is ``at_once``.
 
     Attributes:
-        way: as given.
+        way: one of ``MOVES``.
     """
 
     def __init__(self, pool: Sequence[Tensor], host_pages: int, *, way: str, at_once: Move) -> None:
@@ -45,7 +45,7 @@ class PageMover:
         return sum(tensor.nbytes for tensor in self._host)
 
     def copy(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages within the pool: the targets are no other's sources."""
+        """Copy pages within the pool. No target is the source of another copy."""
         if copies:
             self._move(self._pool, self._pool, copies)
 
@@ -76,32 +76,32 @@ class PageMover:
 
 
 class MovesPages:
-    """What ``MovingKVCache`` adds, in a cache that has a ``PageMover``."""
+    """The members of ``MovingKVCache``, for a cache with a ``PageMover``."""
 
     _mover: PageMover
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages within the pool; see ``MovingKVCache.copy_pages``."""
+        """Copy pages within the pool. See ``MovingKVCache.copy_pages``."""
         self._mover.copy(copies)
 
     def swap_out(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the pool to the host's; see ``MovingKVCache.swap_out``."""
+        """Copy pages of the pool to the host. See ``MovingKVCache.swap_out``."""
         self._mover.swap_out(copies)
 
     def swap_in(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the host's pool into the pool; see ``MovingKVCache.swap_in``."""
+        """Copy pages of the host into the pool. See ``MovingKVCache.swap_in``."""
         self._mover.swap_in(copies)
 
 
 def copy_each(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
-    """A copy per page and tensor: what makes small pages dear to swap (PagedAttention paper, section 7.3)."""
+    """Make one copy per page and tensor, which makes small pages expensive to swap (PagedAttention paper, 7.3)."""
     for source, target in zip(sources, targets, strict=True):
         for page, other in copies:
             target[other].copy_(source[page], non_blocking=True)
 
 
 def copy_gathered(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
-    """Per tensor a gather, one transfer where the two are not on one device, and a scatter."""
+    """Make per tensor a gather, one transfer if the devices differ, and a scatter."""
     pages, others = torch.tensor(copies, dtype=torch.int64).unbind(1)
     pages, others = pages.to(sources[0].device), others.to(targets[0].device)
     for source, target in zip(sources, targets, strict=True):
@@ -109,7 +109,7 @@ def copy_gathered(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: 
 
 
 def _gathered(source: Tensor, pages: Tensor, device: torch.device) -> Tensor:
-    """Some pages on a device, by way of pinned memory if it is another."""
+    """Return some pages on a device, through pinned memory if it is another device."""
     if source.device == device:
         return source.index_select(0, pages)
     pinned = torch.empty((len(pages), *source.shape[1:]), dtype=source.dtype, pin_memory=True)
@@ -119,6 +119,6 @@ def _gathered(source: Tensor, pages: Tensor, device: torch.device) -> Tensor:
 
 
 def _on_host(tensor: Tensor, num_pages: int) -> Tensor:
-    """A tensor of as many pages, laid out as those of ``tensor``."""
+    """Return a tensor of that many pages with the layout of ``tensor``."""
     shape = (num_pages, *tensor.shape[1:])
     return torch.empty_strided(shape, tensor.stride(), dtype=tensor.dtype, pin_memory=tensor.is_cuda)

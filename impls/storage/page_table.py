@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class PageOwner(Protocol):
-    """What the page table needs to know of a memory policy."""
+    """The part of a memory policy that the page table uses."""
 
     @property
     def page_size(self) -> int:
@@ -27,7 +27,7 @@ class PageOwner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PageTable:
-    """Which pages each sequence of a batch reads, and where its newest token is written.
+    """The pages that each sequence of a batch reads, and the slot of its newest token.
 
     Attributes:
         page_table: int32 ``[num_seqs, max_pages_per_seq]``, -1 past a sequence's last page.
@@ -48,15 +48,15 @@ class PageTable:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all sequences together; a shared page counts once per sequence."""
+        """Tokens of all sequences together. A shared page counts once per sequence."""
         return int(self.seq_lens.sum(dtype=np.int64))
 
 
 def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
     """Look up the pages, the length and the newest token's slot of each sequence.
 
-    The Python loop runs over sequences; the pages of each are converted at once (at one token per
-    page they are as many as the tokens) and scattered by NumPy.
+    The Python loop runs over sequences. The pages of each are converted at once (with one token per
+    page there are as many as tokens) and scattered by NumPy.
 
     Args:
         policy: owner of the pages.
@@ -64,7 +64,7 @@ def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
 
     Raises:
         ValueError: an empty batch.
-        KeyError: the policy does not know a sequence.
+        KeyError: the policy has no such sequence.
     """
     if not seq_ids:
         raise ValueError("seq_ids=[] must name at least one sequence")
@@ -91,12 +91,12 @@ def check_shared(table: PageTable, shared_tokens: int) -> None:
     """Check that all sequences share the pages of their first tokens.
 
     Args:
-        table: of the batch.
-        shared_tokens: tokens that they should share.
+        table: table of the batch.
+        shared_tokens: number of tokens that they should share.
 
     Raises:
-        ValueError: the number is no multiple of the page size from one page to the shortest sequence,
-            or a page is not shared.
+        ValueError: the number must be a multiple of the page size, from one page to the shortest sequence,
+            and every page must be shared.
     """
     shortest = int(table.seq_lens.min())
     if shared_tokens % table.page_size or not table.page_size <= shared_tokens <= shortest:
@@ -111,15 +111,15 @@ def check_shared(table: PageTable, shared_tokens: int) -> None:
 
 
 def unique_live_tokens(table: PageTable, window: int | None = None) -> int:
-    """Tokens that the batch's queries read, those on a shared page counted once.
+    """Return the number of tokens that the batch's queries read, with shared pages counted once.
 
     Args:
-        table: of the batch.
-        window: newest tokens that a query sees; all if ``None``.
+        table: table of the batch.
+        window: newest tokens that a query sees. All if ``None``.
     """
     if window is not None:
         return np.unique(_slots_in_window(table, window)).size
-    # Of a page that several sequences share, the one that fills it furthest counts.
+    # For a page that several sequences share, the sequence that fills it furthest counts.
     first_token = np.arange(table.page_table.shape[1]) * table.page_size
     filled = np.clip(table.seq_lens[:, None] - first_token, 0, table.page_size)
     live = filled > 0
@@ -129,7 +129,7 @@ def unique_live_tokens(table: PageTable, window: int | None = None) -> int:
 
 
 def _slots_in_window(table: PageTable, window: int) -> NDArray[np.int64]:
-    """Slots that the queries see, one after another, shared ones as often as they are shared."""
+    """Return the slots that the queries see, one after another, with shared slots repeated."""
     spans = [np.arange(max(seq_len - window, 0), seq_len, dtype=np.int64) for seq_len in table.seq_lens.tolist()]
     return np.concatenate(
         [

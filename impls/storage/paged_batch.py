@@ -1,4 +1,4 @@
-"""The metadata of one decode step on the device, as every paged implementation takes it."""
+"""The metadata of one decode step on the device, for every paged implementation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from impls.spec import ceil_div
 from impls.storage.page_table import PageTable
 
-_ALIGNMENT_BYTES = 16  # what kernels may assume of every tensor's first byte
+_ALIGNMENT_BYTES = 16  # alignment of the first byte of every tensor, which kernels may assume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class PagedBatch:
         page_table: int32 ``[num_seqs, max_pages_per_seq]``, -1 past a sequence's last page.
         seq_lens: int32 ``[num_seqs]``, tokens per sequence, the newest included.
         slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
-        host: the same in NumPy, so that nobody reads back from the device.
+        host: the table in NumPy, so that it need not be read back from the device.
     """
 
     page_table: Tensor
@@ -36,13 +36,13 @@ class PagedBatch:
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes that the three tensors take."""
+        """Device bytes of the three tensors."""
         return self.page_table.nbytes + self.seq_lens.nbytes + self.slot_mapping.nbytes
 
 
 @dataclass(kw_only=True)
 class OnPages:
-    """A batch that stands on a page table; what an implementation needs beside it, it adds.
+    """A batch with a page table. An implementation adds what it needs.
 
     Attributes:
         paged: page table, lengths and slot mapping.
@@ -52,12 +52,12 @@ class OnPages:
 
     @property
     def slot_mapping(self) -> Tensor:
-        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
+        """The slot of each sequence's newest token, int64 ``[num_seqs]``."""
         return self.paged.slot_mapping
 
     @property
     def seq_lens(self) -> Tensor:
-        """int32 ``[num_seqs]``, the newest token included."""
+        """Tokens of each sequence, the newest included, int32 ``[num_seqs]``."""
         return self.paged.seq_lens
 
 
@@ -78,7 +78,7 @@ def to_device(host: PageTable, device: torch.device) -> PagedBatch:
 
 
 def _pack(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[int]]:
-    """All arrays in one buffer, and the aligned byte at which each starts."""
+    """Return all arrays in one buffer, and the aligned byte at which each starts."""
     sizes = [ceil_div(array.nbytes, _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES for array in arrays]
     starts = [0, *accumulate(sizes)]
     packed = np.empty(starts[-1], dtype=np.uint8)

@@ -15,21 +15,21 @@ _Default = TypeVar("_Default", int, None)
 
 
 def check_options(options: Mapping[str, object], allowed: Collection[str]) -> None:
-    """Refuse a misspelt option.
+    """Refuse an unknown option.
 
     Raises:
-        ValueError: a key of ``options`` is not allowed; names it and what is.
+        ValueError: a key of ``options`` is not allowed. Names it and the allowed keys.
     """
     for name in options:
         if name not in allowed:
-            raise ValueError(f"impl.options.{name} is not known; allowed: {', '.join(allowed) or 'none'}")
+            raise ValueError(f"impl.options.{name} is not known. Allowed: {', '.join(allowed) or 'none'}")
 
 
 def positive_option(options: Mapping[str, object], name: str, default: _Default) -> int | _Default:
-    """An option that is a positive integer, or the default.
+    """Return an option that is a positive integer, or the default.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is no positive integer.
     """
     value = options.get(name)
     if value is None:
@@ -40,10 +40,10 @@ def positive_option(options: Mapping[str, object], name: str, default: _Default)
 
 
 def choice_option(options: Mapping[str, object], name: str, allowed: Sequence[str]) -> str:
-    """An option that is one of a few words; the first if it is not given.
+    """Return an option that is one of several words, or the first if it is not given.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is another word.
     """
     value = options.get(name, allowed[0])
     if value not in allowed:
@@ -52,10 +52,10 @@ def choice_option(options: Mapping[str, object], name: str, allowed: Sequence[st
 
 
 def flag_option(options: Mapping[str, object], name: str, default: bool) -> bool:
-    """An option that is true or false, or the default.
+    """Return an option that is true or false, or the default.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is neither.
     """
     value = options.get(name, default)
     if not isinstance(value, bool):
@@ -64,21 +64,21 @@ def flag_option(options: Mapping[str, object], name: str, default: bool) -> bool
 
 
 def check_plain(model: ModelSpec, name: str) -> None:
-    """Refuse a model whose attention is more than softmax(q kᵀ / √head_dim) v over K and V as they come.
+    """Refuse a model whose attention is not plain softmax(q kᵀ / √head_dim) v over K and V in the model's dtype.
 
     Raises:
         Unsupported: the model has a quantised cache, a window or a soft cap.
     """
     for field in ("kv_dtype", "sliding_window", "soft_cap"):
         if getattr(model, field) is not None:
-            raise Unsupported(f"{name} does not do model.{field}={getattr(model, field)}")
+            raise Unsupported(f"{name} does not support model.{field}={getattr(model, field)}")
 
 
 class SlotStorage:
     """K and V of some layers, one row per slot.
 
-    Each tensor has one row more than the policy has slots. A ``slot_mapping`` of -1 indexes that
-    last row, so that a skipped token costs neither a branch nor a wait for the device.
+    Each tensor has one row more than the policy has slots. A ``slot_mapping`` of -1 indexes this last
+    row, so that a skipped token needs neither a branch nor a wait for the device.
 
     Attributes:
         keys: per layer ``[num_slots, num_kv_heads, head_dim]``, zero at first.
@@ -94,10 +94,10 @@ class SlotStorage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tensors take, the rows of skipped tokens included."""
+        """Bytes of the tensors, including the rows of skipped tokens."""
         return sum(rows.nbytes for rows in self._rows)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens. See ``KVCache.write``."""
         self._rows[layer][slot_mapping] = keys
         self._rows[layer + len(self.keys)][slot_mapping] = values

@@ -1,4 +1,4 @@
-"""Every row says how to make it again, and that makes the same question and the same counters."""
+"""The repro command of every row gives the same question and the same counters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of the cluster tests: a small sweep without tensors, and what its rows must be whoever runs it."""
+"""Parts of the cluster tests: a small sweep without tensors, and the rows that every launcher must give."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Sweep = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def require(extra: str) -> None:
-    """Skip, saying how to install it, where a launcher's plugin is absent."""
+    """Skip with the install command if the plugin of a launcher is absent."""
     if find_spec(f"hydra_plugins.hydra_{extra}_launcher") is None:
         pytest.skip(f"needs: python -m pip install --editable '.[{extra}]'")
 
@@ -61,7 +61,7 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 600) -> tuple[int,
 
 
 def finish_whole(process: subprocess.Popen[str], run_dir: Path, expected: list[dict[str, Any]]) -> str:
-    """As ``finish``, of a sweep that must end well with these rows; returns what it printed."""
+    """Run ``finish`` on a sweep that must succeed with these rows. Return its output."""
     code, printed = finish(process)
     assert code == 0, printed
     assert_whole(run_dir)
@@ -70,7 +70,7 @@ def finish_whole(process: subprocess.Popen[str], run_dir: Path, expected: list[d
 
 
 def interrupt(process: subprocess.Popen[str], run_dir: Path) -> None:
-    """Ctrl-C; the sweep says how to go on."""
+    """Send Ctrl-C, after which the sweep prints the resume command."""
     os.kill(process.pid, signal.SIGINT)
     code, printed = finish(process)
     assert code == 130, printed
@@ -91,7 +91,7 @@ def assert_kept(before: Mapping[str, bytes], run_dir: Path) -> None:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
-    """Run the sweep, or what the arguments say, from an empty folder."""
+    """Run the sweep, or the given arguments, from an empty folder."""
     caller = tmp_path / "caller"
     caller.mkdir()
 

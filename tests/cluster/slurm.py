@@ -71,10 +71,10 @@ def missing() -> list[str]:
 
 
 class Cluster:
-    """The daemons, their folder, and the environment of whoever speaks to them.
+    """The daemons, their folder, and the environment of their clients.
 
     Args:
-        folder: state, logs and sockets; its path must be short (a socket's name is at most 107 bytes).
+        folder: state, logs and sockets. Its path must be short (a socket's name is at most 107 bytes).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -110,7 +110,7 @@ class Cluster:
         self._daemon(node, ["slurmd", "-D", "-c", "-N", node])
 
     def kill_node(self, node: str) -> int:
-        """As if its power had failed: the daemon and every process of its jobs, at once; returns how many of those."""
+        """Kill the daemon and every process of its jobs at once, like a power failure. Return their number."""
         mine = self._processes_of(node)
         self.daemons[node].kill()
         self.daemons.pop(node).wait()
@@ -120,7 +120,7 @@ class Cluster:
         return len(mine)
 
     def jobs(self, *options: str) -> list[str]:
-        """What ``squeue`` says, a line per job."""
+        """Return the output of ``squeue``, a line per job."""
         return self.call("squeue", "--noheader", *options).split("\n")[:-1]
 
     def cancel_all(self) -> None:
@@ -154,7 +154,7 @@ class Cluster:
 
     def _daemon(self, name: str, command: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
-            # The controller waits for munge; a daemon that a signal of the terminal reaches would end with the test.
+            # The controller waits for munge. A daemon that receives signals of the terminal would end with the test.
             self.daemons[name] = subprocess.Popen(command, env=self.env, stdin=subprocess.DEVNULL, stdout=out,
                                                   stderr=out, start_new_session=True)  # fmt: skip
         if name == "munged":

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 class Cluster:
-    """Two nodes of one CPU each; each is its own raylet, with the processes below it."""
+    """Two nodes of one CPU each. Each is its own raylet, with the processes below it."""
 
     def __init__(self) -> None:
         import ray.cluster_utils

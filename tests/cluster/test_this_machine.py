@@ -43,7 +43,7 @@ def test_one_bad_job_does_not_end_the_batch(sweep: Sweep, tmp_path: Path, launch
     assert sweep("-m", *SWEEP, f"run_dir={run_dir}").returncode == 0
     bad = read_plan(run_dir).points[1]
     plan = json.loads((run_dir / "plan.json").read_text())
-    plan["points"][1]["key"] = "0" * 16  # as if conf/ had been edited: its overrides ask something else
+    plan["points"][1]["key"] = "0" * 16  # as if conf/ had been edited: its overrides give another key
     (run_dir / "plan.json").write_text(json.dumps(plan))
     for path in (run_dir / "points").iterdir():
         if path.name > f"{read_plan(run_dir).points[4].key}" or path.name.startswith(bad.key):

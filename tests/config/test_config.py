@@ -1,4 +1,4 @@
-"""The configuration: what is wrong is said in one sentence that names the field and the value."""
+"""The configuration: bad input gives one sentence that names the field and the value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Caches around other people's kernels: what is absent or not taken is said, in one sentence."""
+"""Caches around kernels of other projects: missing packages and unsupported cases give one sentence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_device_that_is_not_served_is_named() -> None:
 @pytest.mark.parametrize(("field", "value"), [("kv_dtype", "float8_e4m3fn"), ("sliding_window", 8), ("soft_cap", 3.0)])
 def test_attention_that_is_not_plain_is_refused(name: str, field: str, value: Any) -> None:
     impl = BY_NAME[name]
-    with pytest.raises(Unsupported, match=rf"{name} does not do model\.{field}={value}"):
+    with pytest.raises(Unsupported, match=rf"{name} does not support model\.{field}={value}"):
         CacheCase(Setup(target=impl["target"], policy=impl["policies"][0], semantics={field: value}))
 
 
@@ -58,7 +58,7 @@ def test_what_a_kernel_refuses_is_said_in_its_own_words() -> None:
     setup = Setup(target="impls.caches.paged_flex.PagedFlex", policy="paged", options={"compile": False}, dead=5.0)
     case = CacheCase(setup)
     case.admit(0, 20)
-    with pytest.raises(Unsupported, match=r"paged_flex does not take page_size=16 here: .+"):
+    with pytest.raises(Unsupported, match=r"paged_flex does not support page_size=16 here: .+"):
         case.cache.decode(0, torch.ones(1, 3, 32), case.cache.prepare([0]))  # three query heads for two KV heads
 
 
@@ -109,7 +109,7 @@ def test_pages_that_flash_attention_refuses() -> None:
     assert refusal("paged_flash_attn", dtype="float16").endswith("pages of a multiple of 256 tokens, not page_size=16")
     case = CacheCase(Setup(target=BY_NAME["paged_torch_varlen"]["target"], policy="paged", dtype="float16"))
     case.admit(0, 20)
-    with pytest.raises(Unsupported, match=r"does not take page_size=16 here: .+ must be divisible by 256"):
+    with pytest.raises(Unsupported, match=r"does not support page_size=16 here: .+ must be divisible by 256"):
         case.cache.decode(0, case.query(1), case.cache.prepare([0]))
 
 
@@ -123,7 +123,7 @@ def test_a_package_that_cannot_be_imported_is_a_refusal(monkeypatch: pytest.Monk
     """Built for another torch, for example."""
     monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
     monkeypatch.setitem(sys.modules, "flashinfer", None)
-    assert refusal("paged_flashinfer", dtype="float16").startswith("paged_flashinfer cannot import what it needs: ")
+    assert refusal("paged_flashinfer", dtype="float16").startswith("paged_flashinfer cannot import its package: ")
 
 
 @pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex", "paged_torch"])

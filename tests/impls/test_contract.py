@@ -1,8 +1,8 @@
 """One contract for every implementation of ``conf/impl/``, on every policy that it names (flex: on the first).
 
 On a machine without what an implementation needs it is skipped with the implementation's own
-reason; one whose YAML names this device, requires no package and knows no limits may not be skipped.
-``TRITON_INTERPRET=1`` runs Triton here; ``flex_attention`` runs eagerly (see ``test_borrowed``).
+reason. One whose YAML names this device, requires no package and has no limits must not be skipped.
+``TRITON_INTERPRET=1`` runs Triton here. ``flex_attention`` runs eagerly (see ``test_borrowed``).
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ ARMS_WITH_PAGE_SIZES = [  # or with one of them, where page size has no effect
 
 
 def case_of(impl: Mapping[str, Any], **setup: Any) -> CacheCase:
-    """The implementation, or a skip that says what is missing here."""
+    """Return the implementation, or skip with the reason."""
     try:
         options = {**EAGER, **setup.pop("options", {})} if "flex" in impl["name"] else setup.pop("options", {})
         dead = LEFT_BY_ANOTHER if impl.get("loads_dead_slots") else math.nan
         whole = Setup(target=impl["target"], options=options, dead=dead, **setup)
         case = CacheCase(whole)
-        if impl.get("limits"):  # a kernel of somebody else's refuses when it is called
+        if impl.get("limits"):  # a kernel of another project refuses when it is called
             trial = CacheCase(whole)
             trial.admit(0, 1)
             trial.cache.decode(0, trial.query(1), trial.cache.prepare([0]))
@@ -157,7 +157,7 @@ def test_prompts_whole_and_in_chunks(impl: Mapping[str, Any], policy: str, dtype
 @pytest.mark.parametrize(("impl", "policy"), [arm for arm in ARMS if arm.values[0]["name"] in MOVE_PAGES])
 @pytest.mark.parametrize("page_moves", ["at_once", "each"])
 def test_pages_that_move(impl: Mapping[str, Any], policy: str, page_moves: str) -> None:
-    """Out to the host, the pool poisoned, and back to other pages; then a fork writes to a copy of the shared page."""
+    """Swap out, poison the pool, and swap in to other pages. Then a fork writes to a copy of the shared page."""
     case = case_of(impl, policy=policy, page_size=3, num_layers=2, host_ratio=0.5, options={"page_moves": page_moves})
     for seq_id, num_tokens in enumerate((37, 20)):
         case.admit(seq_id, num_tokens)
@@ -174,7 +174,7 @@ def test_pages_that_move(impl: Mapping[str, Any], policy: str, page_moves: str) 
 @pytest.mark.parametrize(("impl", "policy"), ARMS)
 def test_an_unknown_option_is_named(impl: Mapping[str, Any], policy: str) -> None:
     case_of(impl, policy=policy)  # or it cannot be built here at all
-    with pytest.raises(ValueError, match=r"impl\.options\.no_such is not known; allowed: "):
+    with pytest.raises(ValueError, match=r"impl\.options\.no_such is not known\. Allowed: "):
         case_of(impl, policy=policy, options={"no_such": 1})
 
 
@@ -190,7 +190,7 @@ def _drop_token(case: CacheCase) -> None:
 
 
 def _swap_page(case: CacheCase) -> None:
-    """A page's worth of each sequence lies where the other's should be."""
+    """Each sequence has one page of the other."""
     start = LONGEST // 2
     for seq_id, other in ((LONG, OTHER), (OTHER, LONG)):
         keys, values = (tensor[start : start + MUTATED_TOKENS] for tensor in case.truth[other][0])

@@ -52,7 +52,7 @@ def test_each_call_of_contiguous(
 
 
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop that torch's compiler is given, run as it stands: the compiler itself takes seconds."""
+    """Run the loop that torch's compiler receives, without the compiler, which takes seconds."""
     monkeypatch.setattr("impls.cpu.fused_chunks.torch.compile", lambda function: function)
 
 

@@ -130,7 +130,7 @@ def test_unsupported_shapes(kernels: ProcessPoolExecutor, case: Case, reason: st
         (
             {"splits": 2},
             (
-                "splits is not known; allowed: "
+                "splits is not known. Allowed: "
                 "block_tokens, num_warps, num_stages, num_splits, merge, kv_layout, page_moves"
             ),
         ),

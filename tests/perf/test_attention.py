@@ -2,7 +2,7 @@
 
 python -m pytest tests/perf/test_attention.py -m perf -s -p no:xdist
 
-`compiled` is what `paged_torch` chooses where a compiler is there; `gathered` is what it did before, and does
+`compiled` is what `paged_torch` chooses if a compiler exists. `gathered` is what it did before, and does
 without one. A single loop over whole sequences instead of chunks was compiled, too, and was no faster than gathering.
 """
 

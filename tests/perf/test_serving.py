@@ -1,4 +1,4 @@
-"""Speed of scenario ``serving``; printed, and asserted only as a ratio within one run.
+"""Speed of scenario ``serving``. It is printed, and asserted only as a ratio within one run.
 
 python -m pytest tests/perf/test_serving.py -m perf -s -p no:xdist
 """

@@ -26,7 +26,7 @@ BATCHES = {
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_planning_on_the_host(benchmark: Any, name: str) -> None:
-    """Prints the least time; asserts nothing but that there is a list for each batch."""
+    """Print the least time. Assert only that there is a list for each batch."""
     lens, cost = BATCHES[name].astype(np.int32), cost_model()
 
     def plan() -> WorkList:

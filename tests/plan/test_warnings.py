@@ -1,4 +1,4 @@
-"""The sweep says when an axis cannot matter, and is silent when it can."""
+"""The sweep warns if an axis cannot matter, and only then."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def pool_of_beams(size: int, width: int, prompt: int, final_len: int, num_pages:
 
 
 def sharing(pool: PagePool, width: int) -> list[list[int]]:
-    """Page tables by the order in which pages first appear: who shares what with whom, whatever the pages."""
+    """Number pages by their first appearance, so that only the sharing between sequences matters."""
     seen: dict[int, int] = {}
     return [[seen.setdefault(page, len(seen)) for page in pool.page_ids(beam)] for beam in range(width)]
 

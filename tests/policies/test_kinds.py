@@ -1,4 +1,4 @@
-"""A policy's kind: declared once by name, and all that tells policies apart."""
+"""The kind of a policy is declared once by name, and alone distinguishes policies."""
 
 from __future__ import annotations
 

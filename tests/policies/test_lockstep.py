@@ -167,7 +167,7 @@ def test_who_cannot_decode_in_lockstep_is_refused() -> None:
     refused(batch, KeyError, lambda: batch.join(1))
     refused(batch, KeyError, lambda: batch.leave(1))
     pool.admit(1, 5)
-    refused(batch, ValueError, lambda: batch.join(1))  # nobody knows when it ends
+    refused(batch, ValueError, lambda: batch.join(1))  # its final length is unknown
     pool.admit(2, 5, 5)
     refused(batch, ValueError, lambda: batch.join(2))  # it has ended
     pool.admit(3, 5, 9)

@@ -22,7 +22,7 @@ PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=14)
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Drives a pool beside a storage of tokens that makes the copies it asks for."""
+    """Drives a pool beside a storage of tokens that makes its page copies."""
 
     pool: Any
     cls: type[PagePool] = PagePool

@@ -1,4 +1,4 @@
-"""The page pool, case by case; that its books always balance is proved by the state machine."""
+"""The page pool, case by case. The state machine proves that its parts always sum to the pool."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_parts_of_one_sequence() -> None:
     assert pool.split() == (7, 0, 1, 0, 0, 24)
     pool.append(0, 1)  # longer than was foretold
     assert pool.split() == (8, 0, 0, 0, 0, 24)
-    pool.admit(1, 1)  # nobody knows how long it will be
+    pool.admit(1, 1)  # its final length is unknown
     assert pool.split() == (9, 0, 3, 0, 0, 20)
     pool.admit(2, 2, 100)
     assert pool.split() == (11, 2, 3, 0, 0, 16)

@@ -1,6 +1,6 @@
 """How often the comparison cries wolf, and how often it finds what is there: ``python scripts/prove_gate.py aa``.
 
-aa         this machine, the same code on both sides, taking turns: 20 disjoint comparisons of 10 pairs, and of 5; then
+aa         this machine, the same code on both sides, taking turns: 20 disjoint comparisons of 10 pairs, and of 5. Then
            the candidate's times multiplied: what can be found under this machine's own noise
 power      this machine, in the same way: 5 % and 10 % more work planted into paged_torch's decode step
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
@@ -41,7 +41,7 @@ LINE = "{:<14}{:>7}{:>10}{:>10}{:>10}{:>10}{:>12}"
 
 
 def main() -> int:
-    """Exit 0 when the table is printed; the judgement is the reader's."""
+    """Return 0 when the table is printed. The reader judges it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("proof", choices=["aa", "power", "synthetic", "speed"])
     parser.add_argument("--comparisons", type=int, default=20, metavar="N", help="of 10 pairs (aa, power; default 20)")
@@ -67,7 +67,7 @@ def prove_aa(arguments: argparse.Namespace) -> int:
 
 
 def prove_power(arguments: argparse.Namespace) -> int:
-    """paged_torch as it is against itself with 10 % and with 5 % more work; decode steps only."""
+    """Compare paged_torch with itself with 10 % and with 5 % more work, decode steps only."""
     pool, plan = _pool(arguments)
     base = side_plan(plan, None, PLANTED)
     for more, target in (("+10 %", "planted.TenPercentMore"), ("+5 %", "planted.FivePercentMore")):
@@ -79,7 +79,7 @@ def prove_power(arguments: argparse.Namespace) -> int:
 
 
 def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
-    """The folder of the rounds, and the plan that one short run makes of the sweep; it warms caches, too."""
+    """Return the folder of the rounds, and the plan from one short run, which also warms caches."""
     pool = arguments.pool or ROOT / "results" / "runs" / time.strftime(f"prove-{arguments.proof}-%Y%m%d-%H%M%S")
     first = pool / "first"
     if not (first / "plan.json").exists():

@@ -106,7 +106,9 @@ def assemble(launch: Launch, capability: int) -> MachineCode:
 def _type_of(value: object) -> str:
     if isinstance(value, Tensor):
         return _POINTERS[value.dtype]
-    return "fp32" if isinstance(value, float) else "i32"
+    if isinstance(value, float):
+        return "fp32"
+    return "i64" if isinstance(value, int) and value >= 2**31 else "i32"
 
 
 def _is_aligned(value: object) -> bool:

@@ -1,6 +1,6 @@
 """Real rounds of two sides that take turns, and comparisons cut out of them.
 
-One fresh fork server per round and side, as everywhere; but the command line, the plan and the
+One fresh fork server per round and side, as in every run. But the command line, the plan and the
 figures are paid once for all rounds, which is what makes hundreds of rounds affordable.
 """
 
@@ -50,11 +50,11 @@ def side_plan(plan: Plan, target: str | None, config_dir: Path) -> Plan:
 
 
 def run_pool(plans: Mapping[str, Plan], pool: Path, rounds: int) -> None:
-    """Run both sides ``rounds`` times, in turn, another one first each time; goes on where it was cut off.
+    """Run both sides ``rounds`` times with turns, alternating which is first. Continue an interrupted pool.
 
     Args:
-        plans: of ``base`` and ``candidate``, which ask the same points.
-        pool: one run folder per side lies here.
+        plans: plans of ``base`` and ``candidate``, with the same points.
+        pool: folder of one run folder per side.
         rounds: of each side.
     """
     for side, plan in plans.items():
@@ -71,14 +71,14 @@ def run_pool(plans: Mapping[str, Plan], pool: Path, rounds: int) -> None:
 
 @dataclasses.dataclass
 class _Known:
-    """What the first round asked of the machine; the others need not ask again."""
+    """Facts about the machine from the first round, for the other rounds."""
 
     fingerprints: dict[bool, str] = dataclasses.field(default_factory=dict)
     ceilings: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
 
 def _pending(plans: Mapping[str, Plan], pool: Path, number: int) -> set[str]:
-    """Keys of a round that one of the sides has not answered; then both are asked again."""
+    """Return keys of a round without an answer of one side. Both sides run them again."""
     return {
         point.key
         for side, plan in plans.items()
@@ -88,7 +88,7 @@ def _pending(plans: Mapping[str, Plan], pool: Path, number: int) -> set[str]:
 
 
 def _run_batch(plans: Mapping[str, Plan], pool: Path, numbers: Sequence[int], known: _Known) -> None:
-    """Some rounds one after the other, each side under a server of its own; the servers start together, and wait."""
+    """Run some rounds one after another, each side under its own server. The servers start together and wait."""
     keys = dict.fromkeys(point.key for plan in plans.values() for point in plan.points)
     order = {key: place for place, key in enumerate(keys)}
     with contextlib.ExitStack() as stack:
@@ -159,6 +159,6 @@ def rates(made: Sequence[Comparison], metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def flagged_ratio(shares: pd.DataFrame) -> float:
-    """Of all verdicts, those that say that something changed."""
+    """Return the verdicts that report a change."""
     flagged = shares["regressed"].sum() + shares["improved"].sum()
     return float(flagged / shares["verdicts"].sum()) if len(shares) else float(np.nan)

@@ -97,7 +97,7 @@ def promises(
     change: float = 0.10,
     seed: int = 0,
 ) -> Kept:
-    """Compare again and again; a fifth of the points take ``change`` longer."""
+    """Compare repeatedly, with a fifth of the points taking ``change`` longer."""
     rng, rules = np.random.default_rng(seed), Rules()
     truth = np.where(np.arange(points) < points // 5, np.log1p(change), 0.0)
     ratios, inside, flags = [], [], []
@@ -122,7 +122,7 @@ def promises(
 
 
 def made_side(values: Floats, metric: str = "decode_us") -> Side:
-    """A side whose runs nobody had to make.
+    """A side with synthetic runs.
 
     Args:
         values: ``[points, runs]`` of a metric.

@@ -15,7 +15,7 @@ from bench.rows import run_folder
 from bench.rows.record import read_row
 from tests.conftest import ROOT, Run
 
-LIGHT = ("scenario=notebook", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]")
+LIGHT = ("scenario=notebook", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]", "draw=false")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def test_a_job_runs_in_a_child_of_the_server_and_is_logged(server: Server, tmp_p
 
 
 def test_a_server_imports_what_its_own_checkout_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the caller stands in another checkout, as where two revisions are compared, that one is not asked."""
+    """A caller in the folder of another checkout, as in an A/B run, does not get that checkout's code."""
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "__init__.py").write_text("raise RuntimeError('another revision')")
     monkeypatch.chdir(tmp_path)

@@ -66,7 +66,7 @@ def test_sequences_that_end_at_different_times_fragment_reservations_only() -> N
 
 
 def test_the_split_of_the_papers_figure_2() -> None:
-    """The paper prints 20.4, 26.8, 38.2 and 96.3 % with ShareGPT; log-normal lengths of its means come near."""
+    """The paper prints 20.4, 26.8, 38.2 and 96.3 % with ShareGPT. Log-normal lengths of its means come near."""
     changes = {"num_seqs": 700, "memory_budget": "12GiB"}
     live = {}
     for policy in ("reserved_max", "reserved_pow2", "reserved_oracle", "paged"):

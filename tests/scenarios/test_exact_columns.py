@@ -56,7 +56,7 @@ def on_this_processor() -> list[dict[str, Any]]:
 
 
 def instructions() -> set[str]:
-    """What this processor has, as far as NumPy tells."""
+    """Return the features of this processor that NumPy reports."""
     found = set(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
     found |= {"SSE3"} | ({"AVX", "AVX2"} if found & {"AVX2", "X86_V3"} else set())
     return found | ({"AVX512F"} if "X86_V4" in found else set())

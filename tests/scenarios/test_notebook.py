@@ -99,7 +99,7 @@ def test_the_notebooks_own_cells_give_the_same(parameters: dict[str, Any]) -> No
 
 
 def _own_functions(path: Path) -> SimpleNamespace:
-    """The notebook's functions and its class, executed as they stand; plots and prints left out."""
+    """Return the notebook's functions and its class, executed unchanged, without plots and prints."""
     text = path.read_text(encoding="utf-8")
     definitions = re.findall(r"^(?:def|class) .*?(?=^\S)", text, flags=re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {"np": np}
@@ -180,7 +180,9 @@ def test_the_legacy_generator_bounds_the_seed() -> None:
 
 
 def test_the_command_writes_the_file_next_to_the_rows(bench: Any, tmp_path: Path) -> None:
-    done = bench("scenario=notebook", "seed=7", "scenario.page_sizes=[4,16]", f"run_dir={tmp_path / 'run'}")
+    done = bench(
+        "scenario=notebook", "seed=7", "scenario.page_sizes=[4,16]", "draw=false", f"run_dir={tmp_path / 'run'}"
+    )
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "run" / "notebook.json").read_text())
     assert same_with_types(written, expected(notebook_code, 7, {"page_sizes": [4, 16]}))

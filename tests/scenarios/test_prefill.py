@@ -1,4 +1,4 @@
-"""Scenario ``prefill``: what asks in a step, what is checked before it is timed, and what its columns say."""
+"""Scenario ``prefill``: its query tokens, the check before timing, and its columns."""
 
 from __future__ import annotations
 

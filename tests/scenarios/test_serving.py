@@ -60,7 +60,7 @@ class Watched(PlainReplay):
             )
 
     def _work_is_conserved(self) -> None:
-        """Nobody waits whom memory and limits would let in, unless somebody was just thrown out or is swapped."""
+        """No request waits that memory and limits admit, unless one was just preempted or is swapped out."""
         if not self.waiting or self.thrown_out or self.swapped or self.scenario.prefill == "first":
             return
         head = self.waiting[0]

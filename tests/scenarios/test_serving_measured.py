@@ -95,11 +95,23 @@ def test_rows_that_do_not_fit_are_named(tmp_path: Path, rows: Any, columns: Any,
 
 def test_rows_of_a_real_run_are_taken(bench: Run, tmp_path: Path) -> None:
     timed = bench(
-        "-m", "scenario=decode", "impl=paged_torch", "num_seqs=2,4", "measure=quick", f"run_dir={tmp_path / 'decode'}"
+        "-m",
+        "scenario=decode",
+        "impl=paged_torch",
+        "num_seqs=2,4",
+        "measure=quick",
+        "measure.weigh=false",
+        "draw=false",
+        f"run_dir={tmp_path / 'decode'}",
     )
     assert timed.returncode == 0, timed.stderr
     served = bench(
-        "-m", "scenario=serving", "num_seqs=5", f"cost.rows={tmp_path / 'decode'}", f"run_dir={tmp_path / 'run'}"
+        "-m",
+        "scenario=serving",
+        "num_seqs=5",
+        "draw=false",
+        f"cost.rows={tmp_path / 'decode'}",
+        f"run_dir={tmp_path / 'run'}",
     )
     assert served.returncode == 0, served.stderr
     row = json.loads(next((tmp_path / "run" / "points").glob("*.json")).read_text())

@@ -1,4 +1,4 @@
-"""Scenario ``swap``: which pages move, that every byte is compared, and what its columns say."""
+"""Scenario ``swap``: the moved pages, the comparison of every byte, and its columns."""
 
 from __future__ import annotations
 

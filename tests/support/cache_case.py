@@ -32,7 +32,7 @@ def implementations() -> list[Mapping[str, Any]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What to build; lengths in tokens."""
+    """What to build. Lengths are tokens."""
 
     target: str
     policy: str
@@ -125,7 +125,7 @@ class CacheCase:
         return batch
 
     def free(self, seq_id: int) -> None:
-        """Let a sequence go; nobody may read its slots from now on."""
+        """Free a sequence. Its slots must not be read from now on."""
         if hasattr(self.policy, "region"):
             slots = range_of(*self.policy.region(seq_id))
         else:
@@ -157,7 +157,7 @@ class CacheCase:
         self._compare(query, self.cache.prepare(seq_ids), seq_ids)
 
     def check_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> None:
-        """Let the newest tokens of each sequence ask, before and after ``tune_prefill``, in every layer."""
+        """Prefill the newest tokens of each sequence, before and after ``tune_prefill``, in every layer."""
         cache = self.cache
         assert isinstance(cache, PrefillKVCache)
         queries = [self.query(count) for count in num_queries]
@@ -177,7 +177,7 @@ class CacheCase:
                 assert max_rel_error(out, reference) <= allowed_error(queries, keys, values, reference)
 
     def move(self, way: str, copies: Sequence[PageCopy]) -> None:
-        """Make the copies of ``swap_out``, ``swap_in`` or ``copy_pages``; what went out is gone from the pool."""
+        """Make the copies of ``swap_out``, ``swap_in`` or ``copy_pages``. Swapped-out pages are cleared in the pool."""
         assert isinstance(self.cache, MovingKVCache)
         getattr(self.cache, way)(copies)
         for tensor in self.cache.tensors if way == "swap_out" else ():

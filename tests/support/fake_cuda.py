@@ -11,7 +11,7 @@ from bench.measure.timers.cuda import CYCLES_PER_US
 
 @dataclass
 class FakeCuda:
-    """A device that works through a queue; times in microseconds.
+    """A device that works through a queue. Times are microseconds.
 
     Attributes:
         busy_until: when the device will have done all that is enqueued.

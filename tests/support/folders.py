@@ -1,4 +1,4 @@
-"""Run folders as a run leaves them, made of rows that nobody measured."""
+"""Run folders with synthetic rows, in the format of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that misbehave, for the isolation tests; run inside a child."""
+"""Jobs that misbehave inside a child, for the isolation tests."""
 
 from __future__ import annotations
 

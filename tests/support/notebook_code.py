@@ -1,7 +1,7 @@
 """What the notebook computes, written out again operation by operation, for comparison.
 
 Same draws in the same order from NumPy's global legacy generator, same arithmetic on the same
-types; ``test_notebook.py`` checks it against the notebook's own cells where those are at hand.
+types. ``test_notebook.py`` checks it against the notebook's own cells if they are available.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def ask(libraries: dict[str, Path], tmp_path: Path) -> Ask:
-    """Run a piece of Python under a scripted NVML; its ``answer`` comes back through JSON.
+    """Run a piece of Python under a scripted NVML, and return its ``answer`` through JSON.
 
-    In the code, ``script(**changes)`` changes the script; dots in keys are written as ``__``.
+    In the code, ``script(**changes)`` changes the script. Dots in keys are written as ``__``.
     """
 
     def run(code: str, script: dict[str, Any], *, driver: str | None = "new", env: dict[str, str] | None = None) -> Any:

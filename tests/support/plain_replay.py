@@ -16,7 +16,7 @@ PARTS = ("live", "reserved", "internal_fragmentation", "external_fragmentation",
 
 
 def replay(policy: Policy, requests: Sequence[Request], arrivals: Sequence[int]) -> dict[str, Any]:
-    """Serve requests that arrive in given steps; the sums are over the steps before the last admission."""
+    """Serve requests that arrive in given steps. The sums cover the steps before the last admission."""
     waiting: deque[Request] = deque()
     coming = deque(zip(arrivals, requests, strict=True))
     running: dict[int, int] = {}  # final lengths, oldest first

@@ -30,7 +30,7 @@ def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
 
 
 def values(*overrides: str, **changes: Any) -> dict[str, Any]:
-    """A composed configuration as plain containers, with changes; a group's change is merged into it."""
+    """Return a composed configuration as plain containers, with changes merged into its groups."""
     composed = copy.deepcopy(_composed(overrides))
     for name, change in changes.items():
         same_member = isinstance(change, dict) and change.get("name", composed[name]["name"]) == composed[name]["name"]

@@ -17,7 +17,7 @@ TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 
 
 def trace_file(name: str) -> Path:
-    """A published trace, or a skip that says what is missing."""
+    """Return a published trace, or skip with the reason."""
     path = TRACES / name
     if not path.exists():
         pytest.skip(f"the trace file {name} is not in ../shared/traces")
@@ -55,13 +55,13 @@ class PlainReplay:
         self.page_size = page_size
         self.free = list(reversed(range(num_pages)))
         self.queue = deque(requests)
-        self.running: list[tuple[Request, list[int]]] = []  # oldest first; a request holds its current length
+        self.running: list[tuple[Request, list[int]]] = []  # oldest first, with the current length of each request
         names = "admissions appends pages_taken_admit pages_taken_append pages_freed frees preemptions steps"
         self.counters = dict.fromkeys([*names.split(), "most_running", "peak_pages"], 0)
         self.num_pages = num_pages
 
     def steps(self) -> Iterator[SlotSplit]:
-        """Run to the end; yields the split before the finished are freed."""
+        """Run to the end. Yield the split before finished requests are freed."""
         while self.queue or self.running:
             self._admit()
             self._append()

@@ -75,7 +75,7 @@ class Case:
 
 
 def comparable(record: Record) -> dict[str, Any]:
-    """All that both engines must agree on; gaps as a bag, +x dropping counts of zero."""
+    """Return everything that both engines must agree on. Gaps are a bag, and +x drops counts of zero."""
     return {
         "admitted": record.admitted_fs,
         "first": record.first_fs,
@@ -141,7 +141,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def crowded_case(rng: random.Random) -> Case:
-    """More requests at once than the pool holds to their end: somebody must be thrown out again and again."""
+    """Return more requests than the pool holds to their end, so that some are preempted repeatedly."""
     samples = rng.choice([1, 1, 2, 3])
     count, page_size = rng.randint(6, 14), rng.choice([2, 3, 4])
     lengths = [(rng.randint(1, 12), rng.randint(8, 24)) for _ in range(count)]

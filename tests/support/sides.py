@@ -1,4 +1,4 @@
-"""Sides made of arrays: what a comparison sees of runs that nobody had to make."""
+"""Sides made of arrays, in place of real runs."""
 
 from __future__ import annotations
 

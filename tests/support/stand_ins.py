@@ -1,7 +1,7 @@
-"""Stand-ins for the field's kernels: their documented arguments and refusals; what they compute is the reference.
+"""Stand-ins for kernels of other projects: documented arguments and refusals, with results of the reference.
 
 Argument names, layouts and refusals are those of flashinfer-python 0.7.2.post1, flash-attn 2.8.3.post2 and
-torch 2.13.0 (FlashAttention 2), read in their sources. Shown with them: what we hand over is what they ask for.
+torch 2.13.0 (FlashAttention 2), read in their sources. They show that our arguments match the documented ones.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class BatchDecodeWithPagedKVCacheWrapper:
 
 def flash_attn_with_kvcache(q: Tensor, k_cache: Tensor, v_cache: Tensor, *, cache_seqlens: Tensor,
                             block_table: Tensor, causal: bool = False) -> Tensor:  # fmt: skip
-    """FlashAttention 2's; ``q`` is ``[num_seqs, 1, num_query_heads, head_dim]``."""
+    """FlashAttention 2's function. ``q`` is ``[num_seqs, 1, num_query_heads, head_dim]``."""
     assert q.shape[1] == 1
     check_table(block_table, cache_seqlens, k_cache)
     return attend(q[:, 0], k_cache, v_cache, block_table.unbind(), cache_seqlens.tolist())[:, None]

@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import http.server
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,13 +17,14 @@ from bench.workload.published.catalogue import TRACES, PublishedTrace
 from bench.workload.published.fetch import FetchError, fetch
 from bench.workload.published.matched import first_turns, match_paper, matching_weights
 from bench.workload.request_columns import Requests
-from tests.conftest import ROOT
+from scripts import fetch_traces
+from tests.support.commands import script_in_process
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves ``content`` at every path but /absent; counts and remembers what it was asked."""
+    """Serves ``content`` at every path except /absent, and records the requests."""
 
     content = CONTENT
     honours_ranges = True
@@ -139,12 +138,11 @@ def test_what_the_server_does_not_have(server: Server, tmp_path: Path) -> None:
 
 def test_the_command_fetches_from_a_mirror_and_verifies(server: Server, tmp_path: Path) -> None:
     server.content = bytes(TRACES[0].size_bytes)
-    command = [sys.executable, str(ROOT / "scripts" / "fetch_traces.py"), "--dir", str(tmp_path)]
-    done = subprocess.run([*command, "--mirror", server.address, "--only", TRACES[0].name],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    into = ("--dir", str(tmp_path))
+    done = script_in_process(fetch_traces, *into, "--mirror", server.address, "--only", TRACES[0].name)
     assert done.returncode == 4, "the mirror's content is another"
     assert "were published" in done.stderr
-    unknown = subprocess.run([*command, "--only", "no.csv"], capture_output=True, text=True, check=False)
+    unknown = script_in_process(fetch_traces, *into, "--only", "no.csv")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "AzureLLMInferenceTrace_conv.csv" in unknown.stderr
 

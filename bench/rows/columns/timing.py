@@ -60,7 +60,7 @@ TIMING: tuple[Column, ...] = (
         "higher",
         achieved_gbps="(K and V that must be read, shared ones once, those outside a window not + queries + output + "
         "metadata_bytes, of one layer) / decode_us (prefill_us), 10⁹ bytes/s",
-        ceiling_gbps="read bandwidth of a reduction over measure.ceiling_bytes, same run, same timer",
+        ceiling_gbps="best bandwidth of several kernels that only read, same run, same timer",
     ),
     *columns(
         "record",

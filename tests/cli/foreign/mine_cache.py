@@ -1,4 +1,4 @@
-"""An implementation from outside the repository, beside its YAML; it can be told to misbehave."""
+"""An implementation from outside the repository, beside its YAML. An option makes it misbehave."""
 
 from __future__ import annotations
 

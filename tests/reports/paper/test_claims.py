@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from bench.reports.paper.judge import CLAIM_VERDICTS, judge, judge_all
 from bench.reports.paper.registry import CLAIMS, STAND_IN, AnswerCells, Claim, Tolerance, load_claims
 from bench.reports.paper.render import as_json, as_markdown, difference, summary
 from bench.rows.columns import COLUMNS, NAMES
-from tests.conftest import ROOT
+from scripts import check_claims
+from tests.conftest import ROOT, Run
+from tests.support.commands import script_in_process
 
 EMPTY = pd.DataFrame(columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 HALF = Tolerance(within=0.5, of="absolute", why="half a digit")
@@ -154,13 +155,12 @@ def test_json_markdown_and_differences() -> None:
     assert "- F, A sentence. *differs*" in text
 
 
-def test_the_command_prints_one_list_and_exits_as_asked(bench, tmp_path: Path) -> None:
+def test_the_command_prints_one_list_and_exits_as_asked(bench: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert bench("-m", "experiment=paper_fig03", f"run_dir={run}").returncode == 0
+    assert bench("-m", "experiment=paper_fig03", "draw=false", f"run_dir={run}").returncode == 0
 
     def check(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, str(ROOT / "scripts" / "check_claims.py"), *words],
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        return script_in_process(check_claims, *words)
 
     done = check(str(run), "--json")
     listed = {one["id"]: one for one in json.loads(done.stdout)}

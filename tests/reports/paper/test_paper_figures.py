@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,9 @@ from bench.scenarios.memory.capacity import fill_to_capacity
 from bench.scenarios.memory.churn import run_churn
 from bench.scenarios.memory.lengths import describe_lengths
 from bench.scenarios.serving.scenario import run_serving
+from scripts import paper as paper_script
 from tests.conftest import ROOT
+from tests.support.commands import script_in_process
 from tests.support.points import Composed, plan_of
 
 RUN = {"capacity": fill_to_capacity, "churn": run_churn, "lengths": describe_lengths, "serving": run_serving}
@@ -39,7 +40,7 @@ PAPERS = [figure for figure in all_figures() if figure.name.startswith(("paper_"
 
 
 def rows_of(experiment: str, *points: Composed) -> pd.DataFrame:
-    """Rows of some points, as if that experiment had asked for them."""
+    """Return rows of some points, as if they were of that experiment."""
     rows = []
     for point in plan_of(*points).points:
         answer: Answer = RUN[point.config.scenario.name]({"config": point.config.to_json()})
@@ -261,8 +262,7 @@ def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
 
 
 def paper(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/paper.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return script_in_process(paper_script, *arguments)
 
 
 def test_an_assumption_is_overridden_behind_dashes(tmp_path: Path) -> None:
