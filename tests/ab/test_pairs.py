@@ -17,7 +17,8 @@ from bench.compare.verdicts.noise import read_floor
 from scripts import aa, ab
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("scenario=churn", "policy=paged", "num_seqs=20", "workload=fixed", "workload.length=40", "memory_budget=16MiB")
+SMALL = ("scenario=churn", "policy=paged", "num_seqs=20", "workload=fixed", "workload.length=40", "memory_budget=16MiB",
+         "draw=false")  # fmt: skip
 DECODE = (
     "device=cpu",
     "impl=paged_torch",
@@ -26,6 +27,8 @@ DECODE = (
     "workload=fixed",
     "workload.length=40",
     "measure=quick",
+    "measure.weigh=false",
+    "draw=false",
 )
 Command = Callable[..., int]
 
@@ -74,8 +77,8 @@ def test_decode_steps_of_both_sides(
     monkeypatch.setattr(rounds, "one_at_a_time", lambda *_: None if in_turn else "a test says so")
     runs = tmp_path / "runs"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--", *DECODE) == 0
-    told = capsys.readouterr().err
-    assert ("one sweep after the other, A B B A: a test says so" in told) is not in_turn
+    printed = capsys.readouterr().err
+    assert ("one sweep after the other, A B B A: a test says so" in printed) is not in_turn
     for name in ("base", "candidate"):
         assert load_side(runs / name).table["took_turns"].tolist() == [in_turn]
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.measure.machine.fitness import ADVICE, doubts, fitness_columns, sample_doubts
-from bench.measure.machine.host_state import HeavyProcesses, cores_of_others, host_state, usable_cores
+from bench.measure.machine.host_state import (
+    HeavyProcesses,
+    _processor_seconds,
+    cores_of_others,
+    host_state,
+    usable_cores,
+)
 from bench.measure.machine.telemetry import Telemetry
 from tests.support.nvml import TWO_GPUS, Ask
 
@@ -41,7 +49,7 @@ def test_an_old_driver_has_another_name_for_clock_events(ask: Ask) -> None:
     assert not throttled
 
 
-def test_a_device_that_tells_nothing_is_null_throughout(ask: Ask) -> None:
+def test_a_device_without_readings_is_null_throughout(ask: Ask) -> None:
     silent = TWO_GPUS | {"error.nvmlDeviceGetComputeRunningProcesses_v3": 3}
     state = ask(f"{READ}answer = watch.read()", silent)
     assert set(state["gpu"].values()) == {None}
@@ -111,10 +119,10 @@ def test_each_doubt_about_a_host(host: dict[str, Any], heavy: int, code: str) ->
 )
 def test_each_doubt_about_a_gpu(gpu: dict[str, Any], code: str) -> None:
     assert judged(gpu=gpu, on_cuda=True) == [code]
-    assert judged(gpu=gpu) == [], "a CPU's times do not mind"
+    assert judged(gpu=gpu) == [], "the times of a CPU do not depend on it"
 
 
-def test_a_gpu_that_nobody_watches_is_doubted() -> None:
+def test_a_gpu_without_readings_is_doubted() -> None:
     block = {"before": {"host": HOST, "gpu_problem": "no_library: x"}, "after": {"host": HOST, "gpu_problem": "y"}}
     assert list(doubts([block], usable_cores=2, heavy_processes=0, on_cuda=True)) == ["unwatched"]
 
@@ -141,17 +149,29 @@ def test_the_time_of_others_is_not_ours() -> None:
     assert usable_cores() >= 1
 
 
-def test_a_process_that_computes_is_heavy() -> None:
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        time.sleep(0.3)
-        heavy = HeavyProcesses()
-        time.sleep(1.0)
-        assert heavy.count() >= 1
-        assert heavy.count({busy.pid}) < heavy.count(), "one that is meant to compute is none"
-    finally:
-        busy.kill()
-        busy.wait()
+def test_a_process_that_computed_is_heavy_unless_it_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([{7: 5.0, 8: 1.0}, *[{7: 7.0, 8: 1.01, 9: 2.0}] * 3])
+    clock = iter([100.0, *[102.0] * 3])
+    module = "bench.measure.machine.host_state"
+    monkeypatch.setattr(f"{module}._processor_seconds", lambda: next(readings))
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    heavy = HeavyProcesses()
+    assert heavy.count() == 2, "one that ran before, and one that began since"
+    assert heavy.count({7}) == 1
+    assert heavy.count({7, 9}) == 0
+
+
+def test_the_processor_time_of_another_process_is_read() -> None:
+    """The process reports when it has computed for long enough, so that busy neighbours only delay the test."""
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdin is not None
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        seconds = _processor_seconds()
+        busy.stdin.write(b"\n")
+    assert seconds[busy.pid] >= 0.25
+    assert os.getpid() not in seconds
 
 
 def test_a_cpu_needs_no_nvml() -> None:

@@ -179,7 +179,7 @@ def test_the_legacy_generator_bounds_the_seed() -> None:
         build(values("scenario=notebook", seed=2**32))
 
 
-def test_the_command_writes_the_file_next_to_the_rows(bench: Any, tmp_path: Path) -> None:
+def test_the_command_writes_its_file_next_to_the_rows(bench: Any, tmp_path: Path) -> None:
     done = bench(
         "scenario=notebook", "seed=7", "scenario.page_sizes=[4,16]", "draw=false", f"run_dir={tmp_path / 'run'}"
     )
