@@ -11,7 +11,7 @@ import torch
 from bench.measure.machine.nvml import Quantity
 from bench.measure.memory import resident
 from bench.measure.memory.polling import Poller
-from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference, pids_on_gpus
+from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference
 from bench.rows.columns import BY_NAME
 from tests.support.nvml import TWO_GPUS, Ask
 
@@ -127,9 +127,10 @@ def test_a_poller_without_answers_has_no_readings() -> None:
     assert Poller(lambda: None, 1).stop() == []
 
 
-def test_without_an_nvml_nobody_is_known() -> None:
-    if pids_on_gpus() is not None:
-        pytest.skip("this machine has an NVML library of its own")
+def test_without_nvml_the_processes_on_gpus_are_unknown(ask: Ask) -> None:
+    code = "from bench.measure.memory.probe import pids_on_gpus\npids = pids_on_gpus()\nanswer = pids and sorted(pids)"
+    assert ask(code, {}, driver=None) is None
+    assert ask(code, TWO_GPUS | {"1.processes": "self:1;77:2"}) is not None
 
 
 def test_differences_need_one_source() -> None:
