@@ -2,7 +2,7 @@
 
 The first command meets a hang and a tile that does not compile, and is killed in the middle. The
 second one goes on from its state. Both archives become a reference folder, and its claims are judged.
-Exit codes: 0 all went as it should; 1 something did not; 2 bad input.
+Exit codes: 0 all went as it should, 1 something did not, 2 bad input.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CUT_WAIT_S = 240.0
 
 
 def probe(python: str) -> dict[str, Any] | None:
-    """Return the versions of an interpreter's packages; ``None`` if it has no torch or no Triton."""
+    """Return the versions of an interpreter's packages. ``None`` if it has no torch or no Triton."""
     try:
         done = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, timeout=60, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
@@ -94,7 +94,7 @@ def cut(process: subprocess.Popen[bytes], out: Path, after: str) -> None:
 
 
 def statuses(out: Path) -> dict[str, str]:
-    """Status of each step, from ``session.json``; empty before it is written."""
+    """Status of each step, from ``session.json``. Empty before it is written."""
     path = out / "session.json"
     if not path.is_file():
         return {}
@@ -132,7 +132,7 @@ def problems(first: Path, second: Path) -> list[str]:
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Exit with a code of the list above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", default=os.environ.get(VARIABLE), help=f"interpreter; default: {VARIABLE}")
     parser.add_argument("--out", type=Path, help="where archives and the reference stay; default: nowhere")
@@ -146,10 +146,10 @@ def main() -> int:
 
 
 def rehearse(asked: str | None, out: Path) -> int:
-    """Run both commands and what follows; returns the exit code.
+    """Run both commands and what follows. Returns the exit code.
 
     Raises:
-        ValueError: the interpreter that is asked for has no torch, or a wheel cannot be had.
+        ValueError: the chosen interpreter has no torch, or a wheel is not available.
     """
     began = time.monotonic()
     candidates = [asked] if asked else sorted(str(p) for p in Path.home().glob(".pyenv/versions/3.12*/bin/python"))

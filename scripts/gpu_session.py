@@ -42,7 +42,7 @@ def environment(packages: Path | None, base: Mapping[str, str], scratch: Path) -
 
 
 SHOWN = ("flagship", "flashinfer", "ragged", "fig18a")
-"""Sweeps whose decode rows are printed at the end; table.txt in the archive has all of them."""
+"""Sweeps whose decode rows are printed at the end. The archive has all of them in ``table.txt``."""
 
 
 def shown_table(rows: Sequence[tuple[str, Mapping[str, object]]]) -> str:
@@ -51,7 +51,7 @@ def shown_table(rows: Sequence[tuple[str, Mapping[str, object]]]) -> str:
 
 
 def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
-    """Run the steps; exit 0 if all that ran is ok, 4 if a step failed, was cut or not run."""
+    """Run the steps. Exit 0 if all that ran is ok, 4 if a step failed, was cut or not run."""
     deadline = time.monotonic() + 60 * arguments.minutes - PACK_S
     out = arguments.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
 
 
 def dry_run(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
-    """Plan every sweep; no device is needed with ``--assume``."""
+    """Plan every sweep. No device is needed with ``--assume``."""
     import json
     import subprocess
 

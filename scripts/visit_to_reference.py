@@ -1,7 +1,7 @@
 """Merge the archives of a visit: ``python scripts/visit_to_reference.py visit.tar.gz [second.tar.gz]``.
 
 Writes ``results/reference/<gpu>/`` with a run folder per sweep, a README with one table, and the
-claims that need a GPU judged anew. Exit codes: 0 written; 2 bad input; 4 written, but rows were refused.
+claims that need a GPU judged anew. Exit codes: 0 written. 2 bad input. 4 written, but rows were refused.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def main() -> int:
-    """Exit as told above."""
+    """Exit with a code of the list above."""
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("archives", type=Path, nargs="+", help="visit.tar.gz of each command, the earliest first")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "reference", help="gets a folder per device")
+    parser.add_argument("--name", help="of that folder; default: the device's name")
     arguments = parser.parse_args()
-    return run_command(lambda: merge(arguments.archives, arguments.out))
+    return run_command(lambda: merge(arguments.archives, arguments.out, arguments.name))
 
 
-def merge(paths: list[Path], out: Path) -> int:
-    """Write the reference; returns the exit code.
+def merge(paths: list[Path], out: Path, name: str | None = None) -> int:
+    """Write the reference. Returns the exit code.
+
+    Args:
+        paths: archives, the earliest first.
+        out: gets the folder.
+        name: of the folder. ``None``: the device's name.
 
     Raises:
         ValueError: an archive is not whole or not ours, or holds rows of two different cards.
@@ -39,7 +45,7 @@ def merge(paths: list[Path], out: Path) -> int:
 
     archives = [read_archive(path) for path in paths]
     sweeps = read_sweeps(archives)
-    folder = out / slug(next(iter(sweeps.values())).environment)
+    folder = out / (name or slug(next(iter(sweeps.values())).environment))
     write_reference(folder, sweeps, archives)
     facts = json.loads(next((files["facts/facts.json"] for files in archives if "facts/facts.json" in files), b"{}"))
     (folder / "README.md").write_text(readme(sweeps, facts, _claims(folder)), encoding="utf-8")

@@ -86,6 +86,6 @@ def explain(error: Exception) -> str:
     missing_option = _MISSING_OPTION.search(text)
     if missing_option:
         options = ", ".join(missing_option[3].split())
-        return f"{missing_option[1]}={missing_option[2]} is not known; choose one of {options}"
+        return f"{missing_option[1]}={missing_option[2]} is not known. Choose one of {options}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -1,11 +1,13 @@
-"""The whole configuration as frozen dataclasses, checked once, without torch or Hydra.
+"""The configuration as frozen dataclasses that are checked once.
 
-``Config`` mirrors ``conf/``: root scalars and one object per group. A group whose options have
-different fields is a union, told apart by ``name``. ``build`` makes a ``Config`` of plain
-containers (a composed Hydra config, or ``plan.json``) and says in one sentence what is wrong.
+This room imports ``impls.spec`` and ``impls.interface``, and no other room of ``bench/``. It must not import torch.
 
-The parameters of a scenario are a class that its YAML names (``scenario.target``). This package does
-not import these classes, so a process imports only the parameters of its own scenario.
+``Config`` mirrors ``conf/``: root scalars and one object per group. A group whose options have different fields is a
+union of classes, and the field ``name`` selects one of them. ``build`` makes a ``Config`` from plain containers: a
+composed Hydra configuration or ``plan.json``. It raises ``ValueError`` with one sentence about the first wrong field.
+
+The parameters of a scenario are a class that its YAML file names in ``scenario.target``. This package does not import
+these classes. A process therefore imports only the parameters of its own scenario.
 """
 
 from bench.config.building import build, known_keys, resolve_types, unknown_key

@@ -1,4 +1,4 @@
-"""From plain containers to ``Config``: what is unknown, missing or of a wrong type is one sentence."""
+"""Build a ``Config`` from plain containers. An unknown, missing or mistyped field raises ``ValueError``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ SCENARIOS = ROOT / "conf" / "scenario"
 
 @lru_cache
 def _hints(cls: Any) -> dict[str, Any]:
-    """Field types of a dataclass; resolving them takes longer than all the rest of ``build``."""
+    """Return the field types of a dataclass. Resolving them takes longer than the rest of ``build``."""
     return typing.get_type_hints(cls)
 
 
 def resolve_types(cls: Any = Config) -> None:
-    """Resolve the types of all fields now; whoever forks spares each child more than a small point takes."""
+    """Resolve the types of all fields now.
+
+    A fork server calls this once. Otherwise each of its children would spend more time on it than on a small point.
+    """
     for hint in _hints(cls).values():
         for member in _members(hint):
             if dataclasses.is_dataclass(member):
@@ -34,7 +37,7 @@ def resolve_types(cls: Any = Config) -> None:
 
 
 def known_keys() -> list[str]:
-    """Every key that a command line may set, dotted."""
+    """Return every key that a command line may set, with dots between group and field."""
     hints = _hints(Config)
     keys = [*hints, *(f"scenario.{name}" for name in _scenario_keys())]
     for group, hint in hints.items():
@@ -45,7 +48,7 @@ def known_keys() -> list[str]:
 
 
 def _scenario_keys() -> set[str]:
-    """Keys in the YAML files of all scenarios of this repository."""
+    """Return the keys in the YAML files of all scenarios of this repository."""
     import yaml
 
     texts = [path.read_text(encoding="utf-8") for path in SCENARIOS.glob("*.yaml")]
@@ -53,18 +56,18 @@ def _scenario_keys() -> set[str]:
 
 
 def build(values: Mapping[str, Any]) -> Config:
-    """Make a checked ``Config`` of plain containers.
+    """Return a checked ``Config`` made from plain containers.
 
     Raises:
-        ValueError: an unknown key, a missing one, a wrong type or a value out of range, in one
-            sentence that names the field, the value and what is allowed.
+        ValueError: a key is unknown or missing, or a value has a wrong type or is out of range. The message names
+            the field, the value and what is allowed.
     """
     config: Config = _construct(Config, values, "")
     return config
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the hint itself."""
+    """Return the alternatives of a union, or the hint alone if it is no union."""
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
@@ -79,53 +82,55 @@ def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
         if f.name not in values and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ValueError(f"{path}{missing[0]} is missing")
+        raise ValueError(f"{path}{missing[0]} is missing. Add it to the YAML file of its group")
     return cls(**{key: _convert(value, hints[key], f"{path}{key}") for key, value in values.items()})
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """The sentence for a key that does not exist, with the nearest that does, or those of its group."""
+    """Return the message for an unknown key. It suggests the most similar key, or lists the keys of the group."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1)
     group, _, _ = key.rpartition(".")
     siblings = [name for name in known if name.rpartition(".")[0] == group] or [n for n in known if "." not in n]
-    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(siblings)}"
-    return f"{key} is not a configuration key; {hint}"
+    hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(siblings)}"
+    return f"{key} is not a configuration key. {hint}"
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
-    """``value`` as ``hint`` says, or a ``ValueError`` that names ``path``."""
+    """Return ``value`` converted to the type ``hint``. A ``ValueError`` names ``path``."""
     members = _members(hint)
     if value is None:
         if types.NoneType in members:
             return None
-        raise ValueError(f"{path} must not be null")
+        raise ValueError(f"{path}=null is not allowed. Set a value")
     members = tuple(m for m in members if m is not types.NoneType)
     if members[0] is AnyScenario:
         return _construct(_scenario_class(value, path), value, f"{path}.")
     if dataclasses.is_dataclass(members[0]):
-        return _construct(_by_name(members, value, path), value, f"{path}.")
+        return _construct(_member_named(members, value, path), value, f"{path}.")
     hint = members[0]
     origin = typing.get_origin(hint)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{path}={value} must be a list")
+            raise ValueError(f"{path}={value} must be a list, such as [1,2]")
         item_type = typing.get_args(hint)[0]
-        return tuple(_scalar(item, item_type, f"{path}[{place}]") for place, item in enumerate(value))
+        return tuple(_convert_scalar(item, item_type, f"{path}[{index}]") for index, item in enumerate(value))
     if origin is typing.Literal:
         return value
     if origin is not None:  # Mapping
-        if not isinstance(value, Mapping):
-            raise ValueError(f"{path}={value} must be a mapping")
-        return dict(value)
-    return _scalar(value, hint, path)
+        return dict(_require_mapping(value, path))
+    return _convert_scalar(value, hint, path)
+
+
+def _require_mapping(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}={value} must be a mapping of names to values")
+    return value
 
 
 def _scenario_class(value: Any, path: str) -> type[AnyScenario]:
-    """The class that ``scenario.target`` names."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{path}={value} must be a mapping")
-    target = str(value.get("target", ""))
+    """Import and return the class that ``scenario.target`` names."""
+    target = str(_require_mapping(value, path).get("target", ""))
     module, _, name = target.rpartition(".")
     if not module:
         raise ValueError(f"{path}.target={target} must be package.module.Class")
@@ -135,25 +140,24 @@ def _scenario_class(value: Any, path: str) -> type[AnyScenario]:
         raise ValueError(f"{path}.target={target} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, AnyScenario)):
         raise ValueError(f"{path}.target={target} must be a subclass of {AnyScenario.__module__}.AnyScenario")
-    members: Any = found  # mypy takes no class for a hashable argument
+    members: Any = found  # mypy does not accept a class as a hashable argument
     names = typing.get_args(_hints(members)["name"])
     if names:
         one_of(str(value.get("name")), names, f"{path}.name")
     return found
 
 
-def _by_name(members: tuple[Any, ...], value: Any, path: str) -> Any:
-    """The member of a union one of whose ``name`` literals is the value's."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{path}={value} must be a mapping")
+def _member_named(members: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Return the member of a union that has the value's ``name`` among its literals."""
+    name = _require_mapping(value, path).get("name")
     if len(members) == 1:
         return members[0]
-    by_name = {name: m for m in members for name in typing.get_args(_hints(m)["name"])}
-    one_of(str(value.get("name")), by_name, f"{path}.name")
-    return by_name[value["name"]]
+    by_name = {literal: member for member in members for literal in typing.get_args(_hints(member)["name"])}
+    one_of(str(name), by_name, f"{path}.name")
+    return by_name[name]
 
 
-def _scalar(value: Any, hint: type, path: str) -> Any:
+def _convert_scalar(value: Any, hint: type, path: str) -> Any:
     if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if hint is bool and isinstance(value, bool):

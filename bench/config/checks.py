@@ -1,4 +1,4 @@
-"""Checks of single values, each with its sentence."""
+"""Checks of single values. Each raises ``ValueError`` with one sentence."""
 
 from __future__ import annotations
 
@@ -6,42 +6,48 @@ import difflib
 import math
 from collections.abc import Iterable
 
-MANY = 40
-"""Options that fit into one sentence."""
+MAX_LISTED = 40
+"""A message lists at most this many options."""
 
 
-def at_least(obj: object, path: str, **least: float) -> None:
-    """Check lower bounds of an object's fields.
+def at_least(obj: object, path: str, **minimums: float) -> None:
+    """Check lower bounds of an object's fields. A field that is ``None`` passes.
+
+    Args:
+        obj: holds the fields.
+        path: prefix of the field names in the message, such as ``measure.``.
+        minimums: smallest allowed value of each field.
 
     Raises:
-        ValueError: a field is below its bound; names field, value and bound.
+        ValueError: a field is below its minimum. The message names field, value and minimum.
     """
-    for name, bound in least.items():
+    for name, minimum in minimums.items():
         value = getattr(obj, name)
-        if value is not None and value < bound:
-            raise ValueError(f"{path}{name}={value} must be at least {bound}")
+        if value is not None and value < minimum:
+            raise ValueError(f"{path}{name}={value} must be at least {minimum}")
 
 
-def each_within(path: str, values: Iterable[float], *, least: float) -> None:
-    """Check every item of a list: finite and not below a bound.
+def each_at_least(path: str, values: Iterable[float], minimum: float) -> None:
+    """Check that every item of a list is finite and not below ``minimum``.
 
     Raises:
-        ValueError: an item is not; names the field, the item's place and value, and the bound.
+        ValueError: an item is out of range. The message names the field, the item's index and value, and the minimum.
     """
-    for place, value in enumerate(values):
-        if not (math.isfinite(value) and value >= least):
-            raise ValueError(f"{path}[{place}]={value} must be at least {least} and finite")
+    for index, value in enumerate(values):
+        if not (math.isfinite(value) and value >= minimum):
+            raise ValueError(f"{path}[{index}]={value} must be at least {minimum} and finite")
 
 
 def one_of(value: str, allowed: Iterable[str], path: str) -> None:
-    """Check a choice.
+    """Check that ``value`` is one of the allowed options.
 
     Raises:
-        ValueError: names field, value, the options (those like it, of more than ``MANY``) and the nearest one.
+        ValueError: it is not. The message names field, value, the most similar option and all options. If there are
+            more than ``MAX_LISTED``, it lists only similar ones.
     """
     allowed = list(allowed)
     if value not in allowed:
         near = difflib.get_close_matches(value, allowed, n=5)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        options = ", ".join(allowed if len(allowed) <= MANY else [*near, f"… ({len(allowed)} are known)"])
-        raise ValueError(f"{path}={value} is not known{hint}; choose one of {options}")
+        options = ", ".join(allowed if len(allowed) <= MAX_LISTED else [*near, f"… ({len(allowed)} are known)"])
+        raise ValueError(f"{path}={value} is not known{hint}. Choose one of {options}")

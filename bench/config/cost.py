@@ -1,4 +1,4 @@
-"""Group ``cost``: how long a step of an engine takes on a named GPU."""
+"""Group ``cost``: constants of the cost model, which computes how long a serving step takes on a named GPU."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from impls.spec import ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class CostConfig:
-    """Constants of a step's time; the sources stand in the YAML files.
+    """Constants of the cost model. The YAML files in ``conf/cost/`` give their sources.
 
-    A rate is what one GPU states on its data sheet; beside it stands the share of it that is reached.
+    Rates are those of the data sheet of one GPU. The field after a rate is the fraction of it that a step reaches.
     """
 
     name: str
-    gpu: str = ""  # what the constants are of
-    num_gpus: int = 1  # tensor parallel: weights, heads and their bandwidth are divided
+    gpu: str = ""  # GPU that the constants describe
+    num_gpus: int = 1  # tensor parallel: weights and heads are divided among the GPUs
     read_gbps: float | None = None  # memory bandwidth of one GPU, 10⁹ bytes/s
-    read_ratio: float | None = None  # of it reached
+    read_ratio: float | None = None  # fraction of read_gbps that is reached
     tflops: float | None = None  # dense half-precision rate of one GPU, 10¹² operations/s
-    compute_ratio: float | None = None  # of it reached
-    link_gbps: float | None = None  # between GPUs, one direction; needed above one GPU
-    host_gbps: float | None = None  # to the host, one direction: swapping
-    host_copy_us: float | None = None  # of every single copy to or from the host, beside its bytes
-    step_overhead_us: float | None = None  # of every step, whatever is in it
-    slowdown: float = 1.0  # every step takes so many times as long
-    rows: str | None = None  # a run folder of scenario=decode on that GPU: reading K and V takes what it measured
-    implementation: str | None = None  # whose rows, where the folder has several
+    compute_ratio: float | None = None  # fraction of tflops that is reached
+    link_gbps: float | None = None  # between two GPUs, one direction, 10⁹ bytes/s (required if num_gpus > 1)
+    host_gbps: float | None = None  # between GPU and host, one direction, 10⁹ bytes/s (used by swapping)
+    host_copy_us: float | None = None  # fixed time of each copy to or from the host, added to the time of its bytes
+    step_overhead_us: float | None = None  # fixed time of every step
+    slowdown: float = 1.0  # factor on the time of every step
+    rows: str | None = None  # run folder of scenario=decode on this GPU, whose measured times replace modelled ones
+    implementation: str | None = None  # implementation whose rows are used if the folder has several
 
     def __post_init__(self) -> None:
         at_least(self, "cost.", num_gpus=1)
@@ -46,18 +46,21 @@ class CostConfig:
             raise ValueError(f"cost.slowdown={self.slowdown} must be above 0 and finite")
 
     def check(self, model: ModelSpec) -> None:
-        """Check that all constants are there that a step of this model needs.
+        """Check that no constant is missing that the time of a step of this model requires.
 
         Raises:
-            ValueError: one is missing; names it.
+            ValueError: a constant is missing, or the model cannot be divided among the GPUs.
         """
         needed = ["read_gbps", "read_ratio", "tflops", "compute_ratio", "host_gbps", "host_copy_us", "step_overhead_us"]
         needed += ["link_gbps"] if self.num_gpus > 1 else []
         missing = [name for name in needed if getattr(self, name) is None]
         if missing:
-            raise ValueError(f"cost.{missing[0]} is missing: cost={self.name} needs it for a step's time")
+            raise ValueError(f"cost.{missing[0]} is missing. cost={self.name} requires it for the time of a step")
         if model.num_parameters < 1:
-            raise ValueError(f"model.num_parameters is missing: a step of model={model.name} reads its weights")
+            raise ValueError(
+                f"model.num_parameters={model.num_parameters} must be at least 1: "
+                f"a step of model={model.name} reads the weights"
+            )
         if model.num_kv_heads % self.num_gpus:
             raise ValueError(
                 f"cost.num_gpus={self.num_gpus} must divide model.num_kv_heads={model.num_kv_heads} of {model.name}"

@@ -1,4 +1,4 @@
-"""The groups whose options all have the same fields: impl, policy, measure, hardware, plan."""
+"""Groups in which all options have the same fields: impl, policy, measure, hardware and plan."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
 
 @dataclass(frozen=True, kw_only=True)
 class ImplConfig:
-    """One line of the registry: where an implementation's class is and what it declares."""
+    """One entry of the registry: the class of an implementation and its declarations."""
 
     name: str
     target: str  # "package.module.Class"
-    policies: tuple[str, ...]  # those it can stand on; the first is its default
+    policies: tuple[str, ...]  # supported policies, the default first
     devices: tuple[str, ...] = ("cpu", "cuda")
-    ignores: tuple[str, ...] = ()  # parameters without effect on it, null in its key
-    requires: tuple[str, ...] = ()  # packages beside torch, by the names they are imported by
-    loads_dead_slots: bool = False  # loads slots that no token holds, and masks them: they must be finite
-    limits: str = ""  # what it may refuse on a device that it names, in words
+    ignores: tuple[str, ...] = ()  # parameters without effect on this implementation, null in its key
+    requires: tuple[str, ...] = ()  # import names of required packages other than torch
+    loads_dead_slots: bool = False  # the kernel loads and masks slots that hold no token: their content must be finite
+    limits: str = ""  # cases that it does not support on a supported device, as text for the documentation
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "." not in self.target:
             raise ValueError(f"impl.target={self.target} must be package.module.Class")
         if not self.policies:
-            raise ValueError(f"impl.policies of {self.name} is empty; name at least one policy")
+            raise ValueError(f"impl.policies=[] of impl={self.name} must name at least one policy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Which memory policy, and its parameters. ``auto`` is the implementation's own choice."""
+    """A memory policy and its parameters. ``name=auto`` selects the first policy of the implementation."""
 
     name: str
-    watermark: float = 0.0  # fraction of the pool that admission keeps free; paged policies only
-    arena: str = "first_fit"  # how a region is found; reserved policies only
-    ignores: tuple[str, ...] = ()
+    watermark: float = 0.0  # paged policies only: fraction of the pool that admission keeps free
+    arena: str = "first_fit"  # reserved policies only: how a free region is found
+    ignores: tuple[str, ...] = ()  # root names without effect on this policy, null in the key
 
     def __post_init__(self) -> None:
         if not 0 <= self.watermark < 1:
@@ -49,33 +49,33 @@ class PolicyConfig:
 
     @property
     def kind(self) -> PolicyKind:
-        """What the policy gives to a sequence.
+        """The kind of storage that the policy gives to a sequence.
 
         Raises:
-            ValueError: there is no such policy, or it is ``auto`` and not resolved yet.
+            ValueError: the policy is unknown, or it is ``auto`` and not resolved yet.
         """
         one_of(self.name, POLICY_KINDS, "policy.name")
         return POLICY_KINDS[self.name]
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Fields that this policy does not heed."""
+        """Fields without effect on this policy."""
         return ("arena",) if self.kind.has_pages else ("watermark",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
-    """How samples are taken and when there are enough of them."""
+    """How samples are measured, and when measuring stops."""
 
     name: str
     timer: str
     warmup_ms: float
     min_samples: int
-    max_s: float  # budget per timed quantity
-    rel_half_width: float  # stop when the interval of the median is this narrow
-    ceiling_bytes: int  # bytes that the bandwidth ceiling reads
-    poll_ms: float = 0.0  # interval at which the memory process polls; 0: it does not
-    weigh: bool = True  # false: the memory process does not run, and its columns are null
+    max_s: float  # time limit for each timed quantity, seconds
+    rel_half_width: float  # stop when the interval of the median has at most this half width, relative to the median
+    ceiling_bytes: int  # bytes that are read to measure the bandwidth ceiling
+    poll_ms: float = 0.0  # interval at which the memory process polls (0: it does not poll)
+    weigh: bool = True  # whether the memory process runs (if not, its columns are null)
 
     def __post_init__(self) -> None:
         one_of(self.timer, TIMERS, "measure.timer")
@@ -86,7 +86,7 @@ class MeasureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareConfig:
-    """What is known of the machine beforehand; ``null`` is asked of the machine itself."""
+    """Facts about the device that are given in advance. The harness reads a fact from the machine if it is null."""
 
     name: str
     device_memory_bytes: int | None = None
@@ -96,4 +96,4 @@ class HardwareConfig:
 class PlanConfig:
     """How the plan is made."""
 
-    predict_oom: bool  # do not run what needs more than the device has
+    predict_oom: bool  # whether points that require more memory than the device has are skipped

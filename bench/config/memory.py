@@ -1,4 +1,4 @@
-"""Group ``scenario``, the scenarios about memory and lengths: capacity, churn, lengths, prefix_cache."""
+"""Group ``scenario``: parameters of capacity, churn, lengths and prefix_cache."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ QUEUES = ("saturated", "open")
 
 @dataclass(frozen=True, kw_only=True)
 class CapacityScenario(AnyScenario):
-    """How many sequences fit, by admitting and growing them until the first refusal."""
+    """Admit sequences and grow them until the policy refuses the first one, to count how many fit."""
 
     name: typing.Literal["capacity"] = "capacity"
-    held: str = "final"  # how far each has grown: final, or mid_decode (caught at a random token)
-    real: bool = False  # allocate and write all layers on the device, and reconcile the bytes
+    held: str = "final"  # length of each sequence: final, or mid_decode (a random token of its output)
+    real: bool = False  # allocate and write all layers on the device, and compare the bytes with the computed ones
 
     def __post_init__(self) -> None:
         one_of(self.held, HELD_LENGTHS, "scenario.held")
         if self.tensors != self.real:
-            raise ValueError(f"scenario.tensors={self.tensors} must equal scenario.real={self.real}; set the latter")
+            raise ValueError(
+                f"scenario.tensors={self.tensors} must equal scenario.real={self.real}. Set only scenario.real"
+            )
 
     def layers_of(self, model: ModelSpec) -> int:
-        """All layers, if any."""
+        """Return the number of layers that get storage: all of them if ``real``, else none."""
         return model.num_layers if self.real else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChurnScenario(AnyScenario):
-    """Sequences come, grow and leave over time; bookkeeping only."""
+    """Admit, grow and release sequences over time. No tensors are allocated."""
 
     name: typing.Literal["churn"] = "churn"
-    queue: str = "saturated"  # saturated: all wait from the start; open: they arrive over time
-    rate: float = 0.05  # queue=open: requests that arrive per step, on average (Poisson)
+    queue: str = "saturated"  # saturated (all requests wait from the start) or open (they arrive over time)
+    rate: float = 0.05  # queue=open: mean number of requests that arrive per step (Poisson)
 
     def __post_init__(self) -> None:
         one_of(self.queue, QUEUES, "scenario.queue")
@@ -46,23 +48,23 @@ class ChurnScenario(AnyScenario):
             raise ValueError(f"scenario.rate={self.rate} must be above 0 and finite")
 
     def without_effect(self, config: Config) -> tuple[str, ...]:
-        """Nobody arrives at a saturated queue."""
+        """Return ``rate`` for a saturated queue, which has no arrivals."""
         return ("rate",) if self.queue == "saturated" else ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthsScenario(AnyScenario):
-    """What a workload's lengths are like: their means and distributions. No cache."""
+    """Summarize the lengths of a workload: means and distributions. There is no cache."""
 
     name: typing.Literal["lengths"] = "lengths"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixCacheScenario(AnyScenario):
-    """How many of a trace's pages a cache of prefixes has already seen, one request after the other."""
+    """Send the requests of a trace through a prefix cache, one by one, to count how many of their pages it holds."""
 
     name: typing.Literal["prefix_cache"] = "prefix_cache"
-    cache_pages: int = 0  # of page_size tokens; 0: as many as the trace has
+    cache_pages: int = 0  # capacity in pages of page_size tokens; 0: as many pages as the trace has
 
     def __post_init__(self) -> None:
         at_least(self, "scenario.", cache_pages=0)

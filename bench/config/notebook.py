@@ -1,11 +1,11 @@
-"""Group ``scenario``, the parameters of ``notebook``."""
+"""Group ``scenario``: parameters of notebook."""
 
 from __future__ import annotations
 
 import typing
 from dataclasses import dataclass
 
-from bench.config.checks import at_least, each_within
+from bench.config.checks import at_least, each_at_least
 from bench.config.root import AnyScenario, Config
 
 MAX_LEGACY_SEED = 2**32 - 1
@@ -14,12 +14,12 @@ MAX_LEGACY_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookScenario(AnyScenario):
-    """The notebook's five experiments; the fields have its names and its values."""
+    """Run the notebook's five experiments. Names and defaults of the fields are those of the notebook."""
 
     name: typing.Literal["notebook"] = "notebook"
     num_sequences: int = 100
-    max_seq_length: int = 1024  # its lengths are uniform in 10 .. max_seq_length
-    hidden_dim: int = 64  # elements per token, which is also its unit of memory
+    max_seq_length: int = 1024  # lengths are uniform in 10 .. max_seq_length
+    hidden_dim: int = 64  # elements per token; the notebook measures memory in elements
     page_size: int = 16
     num_sequences_list: tuple[int, ...] = (10, 20, 50, 100, 200)
     page_sizes: tuple[int, ...] = (4, 8, 16, 32, 64, 128)
@@ -27,11 +27,11 @@ class NotebookScenario(AnyScenario):
 
     def __post_init__(self) -> None:
         at_least(self, "scenario.", num_sequences=0, max_seq_length=10, hidden_dim=1, page_size=1)
-        each_within("scenario.num_sequences_list", self.num_sequences_list, least=0)
-        each_within("scenario.page_sizes", self.page_sizes, least=1)
-        each_within("scenario.memory_sizes", self.memory_sizes, least=0)
+        each_at_least("scenario.num_sequences_list", self.num_sequences_list, 0)
+        each_at_least("scenario.page_sizes", self.page_sizes, 1)
+        each_at_least("scenario.memory_sizes", self.memory_sizes, 0)
 
     def check(self, config: Config) -> None:
-        """The legacy generator takes 32 bits of seed."""
+        """Check that the seed fits into the 32 bits of NumPy's legacy generator."""
         if config.seed > MAX_LEGACY_SEED:
             raise ValueError(f"seed={config.seed} must be at most {MAX_LEGACY_SEED} for scenario=notebook")

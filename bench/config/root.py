@@ -1,4 +1,4 @@
-"""One composed configuration: root scalars and one object per group; and what all scenarios have in common."""
+"""``Config``, one composed configuration, and ``AnyScenario``, the base class of all scenario parameters."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ MAX_PAGE_SIZE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class AnyScenario:
-    """What the YAML of every scenario declares; a scenario adds its own parameters in a class of its own.
+    """Declarations that the YAML file of every scenario has. A scenario adds its parameters in a subclass.
 
-    The class of a scenario is named by ``target``, and only a process that builds such a ``Config`` imports it.
-    So the sources of one scenario do not depend on the parameters of another (see ``bench.plan.code_hash``).
+    ``target`` names the subclass. Only a process that builds such a ``Config`` imports it, so the sources of one
+    scenario do not depend on the parameters of another (see ``bench.plan.code_hash``).
     """
 
     name: str
-    target: str = ""  # "package.module.Class" of its parameters, a subclass of this class; ``build`` requires it
-    predict: str = ""  # "module:function", called when planned; empty: its parameters are all there is to check
+    target: str = ""  # "package.module.Class" of the subclass with its parameters; ``build`` requires it
+    predict: str = ""  # "module:function" that the planner calls; empty: only the parameters are checked
     processes: tuple[str, ...] = ()  # "module:function" of each process of a point, in order
-    tensors: bool = False
-    ignores: tuple[str, ...] = ()  # root names without effect on it, null in its key
+    tensors: bool = False  # whether its processes use torch and a device
+    ignores: tuple[str, ...] = ()  # root names without effect on this scenario, null in its key
 
     @property
     def models_time(self) -> bool:
-        """Whether its seconds come from the cost model, and so from the model's weights too."""
+        """Whether the cost model computes its seconds. The model's weights then have an effect."""
         return False
 
     @property
@@ -46,7 +46,7 @@ class AnyScenario:
 
     @property
     def ignored_roots(self) -> tuple[str, ...]:
-        """Root names without effect on it as it is set, null in its key."""
+        """Root names without effect on this scenario with its present parameters, null in its key."""
         return self.ignores
 
     @property
@@ -55,28 +55,28 @@ class AnyScenario:
         return False
 
     def layers_of(self, model: ModelSpec) -> int:
-        """Layers that get storage."""
+        """Return the number of layers that get storage."""
         return 0
 
     def without_effect(self, config: Config) -> tuple[str, ...]:
-        """Parameters of its own without effect on this point, left out of its key."""
+        """Return the scenario's parameters that have no effect on this point. Its key does not contain them."""
         return ()
 
     def check(self, config: Config) -> None:
-        """Check what only the whole configuration tells.
+        """Check fields that depend on other parts of the configuration.
 
         Raises:
-            ValueError: a field does not go with the rest.
+            ValueError: a field conflicts with another part.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One composed configuration: a point of a sweep, and how to run it."""
+    """One composed configuration: the parameters of one point, and how to run it."""
 
     page_size: int
     num_seqs: int
-    memory_budget: str  # "auto", or a size such as "4GiB"; KV cache only, all layers
+    memory_budget: str  # "auto" or a size such as "4GiB": bytes of the KV cache of all layers
     page_layout: str
     seed: int
     replicates: int
@@ -103,7 +103,7 @@ class Config:
             raise ValueError(f"page_size={self.page_size} must be between 1 and {MAX_PAGE_SIZE} tokens")
         at_least(self, "", num_seqs=1, seed=0, replicates=1)
         if self.timeout_s <= 0:
-            raise ValueError(f"timeout_s={self.timeout_s} must be above 0")
+            raise ValueError(f"timeout_s={self.timeout_s} must be above 0 seconds")
         one_of(self.page_layout, PAGE_LAYOUTS, "page_layout")
         one_of(self.device, DEVICES, "device")
         if self.memory_budget != "auto":
@@ -112,10 +112,10 @@ class Config:
 
     @property
     def layers_allocated(self) -> int:
-        """Layers whose K and V get storage."""
+        """The number of layers whose K and V get storage."""
         return self.scenario.layers_of(self.model)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain containers that ``build`` takes back."""
+        """Return plain containers from which ``build`` makes an equal ``Config``."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain

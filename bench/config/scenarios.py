@@ -1,4 +1,4 @@
-"""Group ``scenario``, the scenarios that fill a cache and compute with it: decode, prefill, swap."""
+"""Group ``scenario``: parameters of decode, prefill and swap, which fill a cache and compute with it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from impls.spec import ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class CacheScenario(AnyScenario):
-    """A cache that is filled to mid-decode, its pages laid out as ``page_layout`` says."""
+    """A cache with sequences in mid-decode. ``page_layout`` decides the order of their pages."""
 
     tensors: bool = True
-    layers_allocated: int = 1  # layers that get storage; the rest exist in pool_bytes only
-    aged_turnovers: float = 3.0  # page_layout=aged: times that the whole pool was taken and freed
+    layers_allocated: int = 1  # layers that get storage; pool_bytes counts the other layers, too
+    aged_turnovers: float = 3.0  # page_layout=aged: how often the whole pool was allocated and freed before
     shared_prefix_tokens: int = 256  # page_layout=shared_prefix: tokens that all sequences share
 
     def __post_init__(self) -> None:
@@ -28,16 +28,16 @@ class CacheScenario(AnyScenario):
         return True
 
     def layers_of(self, model: ModelSpec) -> int:
-        """Layers that get storage."""
+        """Return the number of layers that get storage."""
         return self.layers_allocated
 
     def without_effect(self, config: Config) -> tuple[str, ...]:
-        """What belongs to other page layouts."""
+        """Return the parameters of other page layouts."""
         layout_of = {"aged_turnovers": "aged", "shared_prefix_tokens": "shared_prefix"}
         return tuple(name for name, layout in layout_of.items() if layout != config.page_layout)
 
     def check(self, config: Config) -> None:
-        """A model has only so many layers."""
+        """Check that the model has enough layers."""
         if self.layers_allocated > config.model.num_layers:
             raise ValueError(
                 f"scenario.layers_allocated={self.layers_allocated} must be at most "
@@ -47,19 +47,19 @@ class CacheScenario(AnyScenario):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeScenario(CacheScenario):
-    """Fill a cache to mid-decode, check one decode step, then time it and weigh it."""
+    """Fill a cache to mid-decode, check one decode step, then measure its time and its memory."""
 
     name: typing.Literal["decode"] = "decode"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillScenario(CacheScenario):
-    """Let prompts ask, whole or a chunk of each, over K and V that are cached; check, time and weigh the step."""
+    """Compute one prefill step, of whole prompts or of a chunk of each. Check it, then measure time and memory."""
 
     name: typing.Literal["prefill"] = "prefill"
-    chunk_tokens: int = 0  # most tokens of a prompt that ask in the step; 0: all that are not cached
-    cached_tokens: int = 0  # tokens of each prompt that are cached already, at most all but its last
-    linear_layers: bool = False  # time the layer's matrix products, too
+    chunk_tokens: int = 0  # maximum number of query tokens of a prompt in the step; 0: all that are not cached
+    cached_tokens: int = 0  # tokens of each prompt that are cached before the step; its last token never is
+    linear_layers: bool = False  # whether the matrix products of the layer are timed, too
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,11 +67,11 @@ class PrefillScenario(CacheScenario):
 
     @property
     def uses_weights(self) -> bool:
-        """The matrix products are as large as the model's weights."""
+        """Whether the number of weights has an effect: they determine the size of the matrix products."""
         return self.linear_layers
 
     def seq_len(self, prompt_len: int) -> int:
-        """Tokens of a prompt that are there in the step, those that ask included.
+        """Return how many tokens of a prompt the cache holds after the step, query tokens included.
 
         >>> [PrefillScenario(chunk_tokens=4, cached_tokens=6).seq_len(tokens) for tokens in (20, 8, 5)]
         [10, 8, 5]
@@ -80,7 +80,7 @@ class PrefillScenario(CacheScenario):
         return min(cached + self.chunk_tokens, prompt_len) if self.chunk_tokens else prompt_len
 
     def num_queries(self, seq_len: int) -> int:
-        """How many of these tokens ask.
+        """Return the number of query tokens in a sequence of ``seq_len`` tokens.
 
         >>> [PrefillScenario(chunk_tokens=4, cached_tokens=6).num_queries(tokens) for tokens in (10, 8, 5)]
         [4, 2, 1]
@@ -88,12 +88,12 @@ class PrefillScenario(CacheScenario):
         return seq_len - min(self.cached_tokens, seq_len - 1)
 
     def check(self, config: Config) -> None:
-        """What is shared is not computed again, and matrix products need weights."""
+        """Check that shared tokens are cached, and that the model has weights if matrix products are timed."""
         super().check(config)
         if config.page_layout == "shared_prefix" and self.cached_tokens < self.shared_prefix_tokens:
             raise ValueError(
                 f"scenario.cached_tokens={self.cached_tokens} must be at least scenario.shared_prefix_tokens="
-                f"{self.shared_prefix_tokens} with page_layout=shared_prefix: what is shared is cached already"
+                f"{self.shared_prefix_tokens} with page_layout=shared_prefix: shared tokens are cached before the step"
             )
         if self.linear_layers and not config.model.num_parameters:
             raise ValueError("model.num_parameters=0 must be at least 1 with scenario.linear_layers=true")
@@ -101,6 +101,6 @@ class PrefillScenario(CacheScenario):
 
 @dataclass(frozen=True, kw_only=True)
 class SwapScenario(CacheScenario):
-    """Move the pages of sequences in mid-decode to the host and back, check them bit for bit, then time it."""
+    """Move the pages of sequences in mid-decode to the host and back. Check them bit for bit, then time the moves."""
 
     name: typing.Literal["swap"] = "swap"

@@ -1,4 +1,4 @@
-"""Scenario ``serving``: requests arrive over time and are served by continuous batching, in modelled time."""
+"""Group ``scenario``: parameters of serving, which simulates continuous batching with a cost model."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ EFFECT_OF: dict[str, Callable[[ServingScenario], bool]] = {
     "sampling": lambda s: s.num_samples > 1,
     "record_finished_only": lambda s: s.stop_at == "trace_end",
 }
-"""When a field has an effect at all."""
+"""Condition under which a field has an effect. Fields that are not listed always have one."""
 PAGED_ONLY = ("preemption", "swap_pool_ratio")
-"""Fields without effect on a reservation, which is never preempted."""
+"""Fields without effect on reserved policies, which never preempt a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServingScenario(AnyScenario):
-    """Requests arrive, wait, are computed in batches and leave; memory by the policy, time by the cost model."""
+    """Requests arrive, wait, are computed in batches and leave. The policy decides memory, the cost model time."""
 
     name: typing.Literal["serving"] = "serving"
-    engine: str = "events"  # steps: token by token, for tests; the same numbers
-    arrivals: str = "poisson"  # how the requests' times come about
+    engine: str = "events"  # events, or steps (token by token, slower); both give equal numbers
+    arrivals: str = "poisson"  # process that determines the arrival times
     rate: float = 2.0  # requests per second
     cv: float = 1.0  # arrivals=gamma: coefficient of variation of the gaps
-    time_scale: float = 1.0  # arrivals=trace: times are multiplied by this; 0.5 doubles the rate
+    time_scale: float = 1.0  # arrivals=trace: factor on the times, so 0.5 doubles the rate
     unordered: str = "sort"  # arrivals=trace with times out of order: sort (and count them) or refuse
-    duration_s: float | None = None  # as many requests as arrive in this time, instead of num_seqs
-    stop_at: str = "drained"  # or trace_end: what is unfinished then, stays so
-    record_finished_only: bool = False  # latencies without the unfinished, as the paper's authors took them
-    sampling: str = "parallel"  # what the num_samples sequences of a request are: independent samples, or beams
+    duration_s: float | None = None  # serve the requests that arrive in this time, instead of num_seqs requests
+    stop_at: str = "drained"  # drained (all requests are finished) or trace_end (the last arrival)
+    record_finished_only: bool = False  # leave unfinished requests out of the latencies, as the paper does
+    sampling: str = "parallel"  # the num_samples sequences of a request: parallel (independent) or beam
     num_samples: int = 1  # sequences per request
-    beam_turnover: float = 1.0  # probability that a beam descends from a random one of its request in a step
-    shared_prefix_tokens: int = 0  # tokens that every prompt begins with, put before the workload's
-    preemption: str = "auto"  # recompute, swap; auto: recompute one sequence, swap several (the paper)
-    swap_pool_ratio: float = 1.0  # the host's pages by the pool's
-    max_batch_seqs: int = 256  # sequences in a step, at most
-    max_batch_tokens: int = 2560  # tokens computed in a step, at most; its first prompt enters whatever its length
-    prefill: str = "mixed"  # prompts and decodes in one step (the paper); first: prompts in steps of their own
-    keep_latencies: bool = False  # keep every request's latencies among the samples
+    beam_turnover: float = 1.0  # probability that a beam is forked from a random beam of its request in a step
+    shared_prefix_tokens: int = 0  # tokens that are put before every prompt of the workload
+    preemption: str = "auto"  # recompute, swap, or auto (the paper: swap if a request has several sequences)
+    swap_pool_ratio: float = 1.0  # pages of the host divided by pages of the pool
+    max_batch_seqs: int = 256  # maximum number of sequences in a step
+    max_batch_tokens: int = 2560  # maximum number of tokens computed in a step; the first prompt may exceed it
+    prefill: str = "mixed"  # mixed (prompts and decodes in one step, the paper) or first (prompts in own steps)
+    keep_latencies: bool = False  # whether the latencies of every request are stored as samples
 
     def __post_init__(self) -> None:
         one_of(self.engine, ENGINES, "scenario.engine")
@@ -74,46 +74,49 @@ class ServingScenario(AnyScenario):
         if not 0 <= self.beam_turnover <= 1:
             raise ValueError(f"scenario.beam_turnover={self.beam_turnover} must be between 0 and 1")
         if self.arrivals == "saturated" and self.stop_at == "trace_end":
-            raise ValueError("scenario.stop_at=trace_end has no end to stop at with scenario.arrivals=saturated")
+            raise ValueError(
+                "scenario.stop_at=trace_end must be drained with scenario.arrivals=saturated: there is no last arrival"
+            )
         if self.arrivals == "saturated" and self.duration_s is not None:
-            raise ValueError("scenario.duration_s has no meaning with scenario.arrivals=saturated; give num_seqs")
+            raise ValueError(
+                f"scenario.duration_s={self.duration_s} must be null with scenario.arrivals=saturated. Set num_seqs"
+            )
 
     @property
     def models_time(self) -> bool:
-        """All of its seconds are modelled."""
+        """Whether the cost model computes its seconds: always."""
         return True
 
     @property
     def ignored_roots(self) -> tuple[str, ...]:
-        """A duration decides how many requests there are."""
+        """Root names without effect. ``num_seqs`` is one of them if ``duration_s`` limits the requests."""
         return (*self.ignores, *(("num_seqs",) if self.duration_s is not None else ()))
 
     @property
     def swaps(self) -> bool:
-        """Whether requests that are thrown out go to the host; the paper's system swaps those of several sequences."""
+        """Whether preempted requests are moved to the host. ``auto`` does so if they have several sequences."""
         return self.preemption == "swap" or (self.preemption == "auto" and self.num_samples > 1)
 
     @property
     def draws_beams(self) -> bool:
-        """Whether sequences of a request descend from one another."""
+        """Whether sequences of a request are forked from each other."""
         return self.sampling == "beam" and self.num_samples > 1
 
     def without_effect(self, config: Config) -> tuple[str, ...]:
-        """What belongs to other arrivals, samplings or policies, and what changes no number."""
+        """Return the parameters of other arrivals, samplings and policies."""
         idle = [name for name, has_effect in EFFECT_OF.items() if not has_effect(self)]
         if not self.swaps:
             idle.append("swap_pool_ratio")
         return (*idle, *(() if config.policy.kind.has_pages else PAGED_ONLY))
 
     def check(self, config: Config) -> None:
-        """Times of a trace need a trace; a cost model needs the model's weights."""
+        """Check that the workload has arrival times, the prompts fit into the model, and no constant is missing."""
         if self.arrivals == "trace" and config.workload.name != "trace":
-            raise ValueError(
-                f"scenario.arrivals=trace takes its times from workload=trace, not workload={config.workload.name}"
-            )
+            raise ValueError(f"scenario.arrivals=trace requires workload=trace (got {config.workload.name})")
         if self.shared_prefix_tokens >= config.model.max_seq_len - 1:
             raise ValueError(
-                f"scenario.shared_prefix_tokens={self.shared_prefix_tokens} must leave two of "
-                f"model.max_seq_len={config.model.max_seq_len} tokens"
+                f"scenario.shared_prefix_tokens={self.shared_prefix_tokens} must be at most "
+                f"{config.model.max_seq_len - 2}, so that two of model.max_seq_len={config.model.max_seq_len} tokens "
+                "remain"
             )
         config.cost.check(config.model)

@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Convert between bytes and sizes with a unit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def parse_bytes(text: str | int, field: str) -> int:
-    """Bytes of a size such as ``4GiB``, ``1.5 GB`` or ``4096``.
+    """Return the bytes of a size such as ``4GiB``, ``1.5 GB`` or ``4096``.
 
     Raises:
-        ValueError: not a size, or not positive; the sentence names ``field``.
+        ValueError: the text is not a size, or it is below one byte. The message names ``field``.
 
     >>> parse_bytes("1.5KiB", "memory_budget")
     1536
@@ -21,7 +21,7 @@ def parse_bytes(text: str | int, field: str) -> int:
     match = _SIZE.fullmatch(str(text))
     if match is None or match[2] not in _UNITS:
         raise ValueError(
-            f"{field}={text} is not a size; write a number and one of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB, "
+            f"{field}={text} is not a size. Write a number and one of B, KiB, MiB, GiB, TiB, KB, MB, GB, TB, "
             "such as 4GiB"
         )
     size = int(float(match[1]) * _UNITS[match[2]]) if "." in match[1] else int(match[1]) * _UNITS[match[2]]
@@ -31,7 +31,7 @@ def parse_bytes(text: str | int, field: str) -> int:
 
 
 def mib(num_bytes: float) -> str:
-    """Bytes as MiB, for people.
+    """Return bytes as text in MiB with one decimal.
 
     >>> mib(3 * 2**20)
     '3.0 MiB'

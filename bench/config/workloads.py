@@ -1,4 +1,4 @@
-"""Group ``workload``: where lengths come from, told apart by ``name``."""
+"""Group ``workload``: sources of prompt and output lengths. ``name`` selects the class."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import itertools
 import typing
 from dataclasses import dataclass
 
-from bench.config.checks import at_least, each_within
+from bench.config.checks import at_least, each_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
 class FixedWorkload:
-    """Every sequence has exactly ``length`` tokens in its cache."""
+    """Every sequence has exactly ``length`` tokens in the cache."""
 
     name: typing.Literal["fixed"] = "fixed"
     length: int = 512
@@ -22,7 +22,7 @@ class FixedWorkload:
 
 @dataclass(frozen=True, kw_only=True)
 class UniformWorkload:
-    """Final lengths uniform in ``low .. high``; the prompt is ``prompt_ratio`` of each."""
+    """Final lengths are uniform in ``low .. high``. The prompt is the fraction ``prompt_ratio`` of each."""
 
     name: typing.Literal["uniform"] = "uniform"
     low: int = 10
@@ -37,7 +37,7 @@ class UniformWorkload:
 
 @dataclass(frozen=True, kw_only=True)
 class LognormalWorkload:
-    """Prompt and output lengths log-normal, by their means and the sigma of the logarithm."""
+    """Prompt and output lengths are log-normal, with given means and standard deviations of the logarithm."""
 
     name: typing.Literal["lognormal"] = "lognormal"
     prompt_mean: float = 161.31
@@ -51,7 +51,7 @@ class LognormalWorkload:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantileWorkload:
-    """Prompt and output lengths by quantiles: a stand-in for a data set of which no more is at hand."""
+    """Prompt and output lengths are drawn from quantiles, for data sets of which only quantiles are published."""
 
     name: typing.Literal["sharegpt", "alpaca"]
     levels: tuple[float, ...]  # 0 = first < ... < last = 1
@@ -63,7 +63,7 @@ class QuantileWorkload:
             raise ValueError(f"workload.levels={list(self.levels)} must ascend from 0 to 1")
         for name in ("prompt_quantiles", "output_quantiles"):
             quantiles = getattr(self, name)
-            each_within(f"workload.{name}", quantiles, least=1)
+            each_at_least(f"workload.{name}", quantiles, 1)
             if len(quantiles) != len(self.levels) or not _ascends(quantiles, strictly=False):
                 raise ValueError(f"workload.{name}={list(quantiles)} must be {len(self.levels)} ascending lengths, "
                                  "one per level")  # fmt: skip
@@ -76,19 +76,19 @@ def _ascends(values: tuple[float, ...], *, strictly: bool) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceWorkload:
-    """Requests of a published trace file (Azure CSV, Mooncake JSONL, ShareGPT lengths)."""
+    """Requests are read from a trace file (Azure CSV, Mooncake JSONL, ShareGPT lengths)."""
 
     name: typing.Literal["trace"] = "trace"
     path: str = ""
-    most_prompt_tokens: int | None = None  # of a longer prompt only the last ones count; its hashes are dropped
-    most_output_tokens: int | None = None  # a longer output is cut
+    most_prompt_tokens: int | None = None  # a longer prompt keeps only its last tokens, and loses its prefix hashes
+    most_output_tokens: int | None = None  # a longer output is cut to this length
 
     def __post_init__(self) -> None:
         at_least(self, "workload.", most_prompt_tokens=1, most_output_tokens=0)
         if not self.path:
-            raise ValueError("workload.path is empty; name a trace file, such as workload.path=traces/NAME.csv; "
-                             "python scripts/fetch_traces.py fetches the published ones, and the second line of "
-                             "conf/experiment/<name>.yaml says which one an experiment takes")  # fmt: skip
+            raise ValueError("workload.path is empty. Set it to a trace file, such as workload.path=traces/NAME.csv. "
+                             "`python scripts/fetch_traces.py` fetches the published ones. The second line of "
+                             "conf/experiment/<name>.yaml names the one of an experiment")  # fmt: skip
 
 
 Workload = FixedWorkload | UniformWorkload | LognormalWorkload | QuantileWorkload | TraceWorkload

@@ -1,7 +1,7 @@
-"""Overrides to composed points: the part of planning that speaks Hydra's language.
+"""Expand overrides to composed points. This is the only module of the room that uses Hydra.
 
-Hydra composes once per choice of groups (tens of milliseconds); the swept scalars of a point are
-then set on a copy (under one).
+Hydra composes each choice of groups once, which takes tens of milliseconds. The swept scalars of a point are then set
+on a copy, which takes less than one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bench.config import known_keys, unknown_key
 from bench.plan.points import Composed
 
 WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "draw", "job")
-"""Keys that hold for the whole run and so cannot be an axis."""
+"""Keys with one value for the whole run. They cannot be an axis."""
 ADDED = "+"
-"""What Hydra's grammar puts before a key that is not there yet, such as one of ``impl.options``."""
+"""Prefix in Hydra's grammar of a key that the configuration does not contain yet, such as one of ``impl.options``."""
 PATHS = ("workload.path", "cost.rows")
 """Keys whose values are paths."""
 
@@ -32,17 +32,17 @@ PATHS = ("workload.path", "cost.rows")
 def expand(
     loader: ConfigLoader, master: DictConfig, params: Mapping[str, str], arguments: Sequence[str]
 ) -> list[Composed]:
-    """Every point of the sweep, duplicates included, in the order of the axes.
+    """Return every point of the sweep, duplicates included, in the order of the axes.
 
     Args:
-        loader: Hydra's, with its search path.
+        loader: Hydra's configuration loader with its search path.
         master: the configuration that Hydra composed for the sweep.
-        params: ``hydra.sweeper.params``: default axes; the command line replaces them one by one.
+        params: ``hydra.sweeper.params``, the default axes. An axis of the command line replaces one with the same key.
         arguments: task overrides of the command line.
 
     Raises:
-        ValueError: an axis over a key that holds for the whole run, or an unknown key.
-        HydraException: a group option that does not exist, say.
+        ValueError: a key is unknown, or a sweep is given for a key that has one value for the whole run.
+        HydraException: Hydra refuses the overrides, for instance because a group option does not exist.
     """
     parser = OverridesParser.create(config_loader=loader)
     axes: dict[str, Override] = {}
@@ -57,26 +57,26 @@ def expand(
 
 
 def _choices(key: str, override: Override) -> Iterator[tuple[str, str]]:
-    """(key, override) for each value of one axis."""
+    """Yield (key, override) for each value of one axis."""
     if not override.is_sweep_override():
         yield key, _absolute_path(f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key)
         return
     if key in WHOLE_RUN:
-        raise ValueError(f"{key} holds for the whole run; give it one value, not a sweep")
+        raise ValueError(f"{override.input_line}: {key} must have one value for the whole run, not a sweep")
     if not override.is_discrete_sweep():
-        raise ValueError(f"{override.input_line} is no list of values; write {key}=a,b,c or {key}=range(a,b)")
+        raise ValueError(f"{override.input_line} is no list of values. Write {key}=a,b,c or {key}=range(a,b)")
     for value in override.sweep_string_iterator():
         yield key, _absolute_path(f"{key}={value}")
 
 
 def _absolute_path(override: str) -> str:
-    """A path is relative to the caller; jobs and repro commands may run elsewhere."""
+    """Return the override with an absolute path, because jobs and repro commands may run in another folder."""
     key, _, value = override.partition("=")
     return f"{key}={Path(value).absolute()}" if key in PATHS and value.strip("'\"") == value else override
 
 
 class _Composer:
-    """Composes points, remembering the composition of each choice of groups and the value of each override."""
+    """Composes points. It keeps the composition of each choice of groups and the value of each override."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self.loader = loader
@@ -100,7 +100,11 @@ class _Composer:
         return self.values[override]
 
     def _load(self, overrides: tuple[str, ...]) -> DictConfig | dict[str, Any]:
-        """Plain containers, ten times cheaper to copy, unless interpolations still depend on the axes."""
+        """Compose with Hydra.
+
+        Plain containers can be copied in a tenth of the time. A ``DictConfig`` is returned only if interpolations
+        depend on the axes.
+        """
         cfg = self.loader.load_configuration(
             self.config_name, overrides=[*self.hydra_overrides, *overrides], run_mode=RunMode.RUN
         )
@@ -126,7 +130,7 @@ def _resolved(base: DictConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_changes(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of plain containers with swept scalars set, each of which must be there already unless it is added."""
+    """Return a copy of plain containers with swept scalars set. A key must exist already or begin with ``+``."""
     values = copy.deepcopy(dict(base))
     for key, value in changes.items():
         *groups, name = key.removeprefix(ADDED).split(".")

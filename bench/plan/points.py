@@ -1,4 +1,4 @@
-"""From composed points to a plan: resolved, checked, keyed, without duplicates. No torch, no Hydra."""
+"""Make, store and read a plan: composed points are resolved, checked, keyed and merged if they are equal."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from bench.plan.predict import extend_import_path, predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
 
 PLAN_VERSION = 2
-"""Raised when a stored plan can no longer be run, because modules that it names have moved. Version 1 had no number."""
+"""Incremented when older stored plans can no longer be run, because they name modules that have moved.
+
+Plans of version 1 do not contain a version.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Composed:
-    """One point as composed.
+    """One point as Hydra composed it.
 
     Attributes:
         values: the configuration as plain containers.
-        overrides: the overrides that lead there.
+        overrides: the overrides that produced it.
     """
 
     values: Mapping[str, Any]
@@ -33,17 +36,17 @@ class Composed:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One question of the plan.
+    """One point of the plan.
 
     Attributes:
         key: hash of ``question``.
-        question: effective parameters; what has no effect is null.
+        question: effective parameters. Parameters without effect are null.
         config: resolved configuration.
-        overrides: what re-creates it on a command line.
-        predicted: sizes known before running (``bench.plan.predict.Prediction``).
-        skip_status: the status of its rows if it will not be run, else ``None``.
-        skip_reason: why not.
-        code_hash: of the sources that will answer it (see ``bench.plan.code_hash``).
+        overrides: command-line overrides that produce the configuration.
+        predicted: sizes that are known before the point runs (``bench.plan.predict.Prediction``).
+        skip_status: status of its rows if it will not be run, else ``None``.
+        skip_reason: why it will not be run.
+        code_hash: hash of the code that can change its result (see ``bench.plan.code_hash``).
     """
 
     key: str
@@ -56,7 +59,7 @@ class Point:
     code_hash: str
 
     def to_json(self) -> dict[str, Any]:
-        """Plain containers for ``plan.json``."""
+        """Return plain containers for ``plan.json``."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "config"}
         return {**fields, "values": self.config.to_json()}
 
@@ -74,46 +77,46 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that a run will do, before it does any of it."""
+    """All points of a run, made before the first one runs."""
 
     points: tuple[Point, ...]
     replicates: int
-    merged: int  # points that asked the same question as an earlier one
+    merged: int  # points that were dropped because their key is equal to that of an earlier one
     config_dirs: tuple[str, ...] = ()  # --config-dir folders, on the import path of every process
-    warnings: tuple[str, ...] = ()  # axes that cannot show what they seem to
+    warnings: tuple[str, ...] = ()  # sentences of bench.plan.warnings
     key_version: int = KEY_VERSION
     plan_version: int = PLAN_VERSION
 
     def jobs(self) -> list[tuple[Point, int]]:
-        """(point, replicate), round by round, so that the replicates of a point are interleaved."""
+        """Return (point, replicate) of every job, round by round, so that replicates are interleaved."""
         return [(point, replicate) for replicate in range(self.replicates) for point in self.points]
 
     def with_present_code(self) -> Plan:
-        """Return the same questions with the hashes of the present code (a resumed, mixed run)."""
+        """Return a plan of the same points with the hashes of the present code, for a resumed run with mixed rows."""
         hashes = CodeHashes()
         points = tuple(dataclasses.replace(point, code_hash=hashes.of(point.config)) for point in self.points)
         return dataclasses.replace(self, points=points)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain containers for ``plan.json``."""
+        """Return plain containers for ``plan.json``."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {**fields, "points": [point.to_json() for point in self.points]}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Plan:
-        """The plan that ``to_json`` wrote."""
+        """Return the plan that ``to_json`` wrote."""
         points = tuple(Point.from_json(point) for point in content["points"])
         lists = {name: tuple(content[name]) for name in ("config_dirs", "warnings")}
         return cls(**{**content, "points": points, **lists})
 
 
 class PlannedJob(NamedTuple):
-    """What a report needs of a planned job; a plan of any version has it.
+    """The fields of a planned job that reports use. Plans of every version contain them.
 
     Attributes:
-        key: of its point.
+        key: key of its point.
         question: effective parameters of its point.
-        replicate: 0 … replicates − 1.
+        replicate: number from 0 to replicates − 1.
     """
 
     key: str
@@ -122,19 +125,20 @@ class PlannedJob(NamedTuple):
 
 
 def read_plan(run_dir: Path) -> Plan:
-    """Return the plan of a run folder; its ``--config-dir`` folders are on the import path afterwards.
+    """Return the plan of a run folder, and add its ``--config-dir`` folders to the import path.
 
     Raises:
-        ValueError: the folder has none, or one of an older version.
+        ValueError: the folder has no plan, or a plan of an older version.
     """
     content = _read_plan(run_dir)
     version = content.get("plan_version", 1)
     if version < PLAN_VERSION:
         raise ValueError(
-            f"{run_dir.name} is from an older version of this project (plan version {version}, this one resumes "
-            f"{PLAN_VERSION}). It can still be compared, drawn and reported. Start a new run for the rest"
+            f"{run_dir.name} cannot be resumed: it is from an older version of this project (plan version {version}, "
+            f"required is {PLAN_VERSION}). Its rows can still be compared, drawn and reported. Start a new run for the "
+            "jobs that have no row"
         )
-    extend_import_path(content["config_dirs"])  # a scenario's class may be there
+    extend_import_path(content["config_dirs"])  # the class of a scenario may be in one of them
     return Plan.from_json(content)
 
 
@@ -163,16 +167,16 @@ def _read_plan(run_dir: Path) -> dict[str, Any]:
 def make_plan(
     composed: Iterable[Composed], configs: Iterable[Config], device: str | None, device_memory: int | None = None
 ) -> Plan:
-    """Resolve, key and check every point; keep the first of equal questions.
+    """Resolve, check and key every point, and keep the first of several points with the same key.
 
     Args:
         composed: the points, in order.
-        configs: the same, checked.
-        device: what ``device=auto`` means here, ``cpu`` or ``cuda``; ``None`` without tensors.
-        device_memory: bytes of that device, if known.
+        configs: the checked configuration of each point, in the same order.
+        device: device that replaces ``device=auto``, ``cpu`` or ``cuda``. ``None`` if no point has tensors.
+        device_memory: bytes of memory of that device, if known.
 
     Raises:
-        ValueError: a point is wrong by itself, or no point of the plan can run.
+        ValueError: a point is invalid, or no point of the plan can run.
     """
     points: dict[str, Point] = {}
     hashes, total = CodeHashes(), 0

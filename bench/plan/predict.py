@@ -1,4 +1,4 @@
-"""What is known of a point before it runs: its bytes, and whether it can run here at all."""
+"""Predict the bytes of a point before it runs, and whether it can run on this machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bench.scenarios.filling import CannotRun, Filled
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Known beforehand.
+    """The prediction for one point.
 
     Attributes:
         sizes: ``pool_bytes``, ``storage_bytes``, ``device_bytes``, ``live_tokens``, ``admitted_seqs``.
         status: ``unsupported`` or ``oom_predicted`` if the point will not be run, else ``None``.
-        reason: why not.
+        reason: why it will not be run.
     """
 
     sizes: Mapping[str, int] = field(default_factory=dict)
@@ -30,14 +30,14 @@ class Prediction:
 
 
 def predict(config: Config, device_memory: int | None) -> Prediction:
-    """Predict one point.
+    """Return the prediction for one point.
 
     Args:
-        config: resolved.
-        device_memory: bytes that the device has; ``None`` if unknown, and then nothing is too large.
+        config: resolved configuration.
+        device_memory: bytes of memory of the device. ``None`` if unknown: then no point is predicted to run out.
 
     Raises:
-        ValueError: the implementation or the workload is wrong by itself.
+        ValueError: the implementation or the workload is invalid.
     """
     if config.scenario.tensors and (problem := _implementation_problem(config)):
         return Prediction(status="unsupported", reason=problem)
@@ -49,17 +49,17 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
         return Prediction()
     sizes = _sizes(config, filled)
     if config.plan.predict_oom and device_memory is not None and sizes["device_bytes"] > device_memory:
-        reason = f"needs at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
+        reason = f"requires at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
         return Prediction(sizes=sizes, status="oom_predicted", reason=reason)
     return Prediction(sizes=sizes)
 
 
 def _fill(config: Config) -> Filled | None:
-    """Call the scenario's own ``predict``: fill a policy as the scenario will, or check what can be checked.
+    """Call the function ``scenario.predict``. It fills a policy as the scenario will, or only checks the workload.
 
     Raises:
-        CannotRun: the budget is too small.
-        ValueError: the workload is wrong by itself, or there is no such function.
+        CannotRun: the memory budget is too small.
+        ValueError: the workload is invalid, or the function does not exist.
     """
     if not config.scenario.predict:
         return None
@@ -67,13 +67,15 @@ def _fill(config: Config) -> Filled | None:
     try:
         predict_scenario = getattr(importlib.import_module(module), name)
     except (ImportError, ValueError, AttributeError) as error:
-        raise ValueError(f"scenario.predict={config.scenario.predict} must be module:function ({error})") from error
+        raise ValueError(
+            f"scenario.predict={config.scenario.predict} must be module:function, which can be imported ({error})"
+        ) from error
     filled: Filled | None = predict_scenario(config)
     return filled
 
 
 def _sizes(config: Config, filled: Filled) -> dict[str, int]:
-    """``device_bytes`` is a lower bound: storage, and the inputs that a reference is computed from."""
+    """Return the sizes. ``device_bytes`` is a lower bound: storage, and the inputs of the reference."""
     pool_bytes, live_tokens = filled.policy.pool_bytes, int(filled.seq_lens.sum())
     storage_bytes = pool_bytes // config.model.num_layers * config.layers_allocated
     reference_tokens = live_tokens if config.scenario.computes_reference else 0
@@ -89,24 +91,27 @@ def _sizes(config: Config, filled: Filled) -> dict[str, int]:
 def _implementation_problem(config: Config) -> str | None:
     impl = config.impl
     if config.device not in impl.devices:
-        return f"{impl.name} needs device={' or '.join(impl.devices)}; this point is on {config.device}"
+        return f"{impl.name} requires device={' or '.join(impl.devices)} (got {config.device})"
     if config.policy.name not in impl.policies:
-        return f"{impl.name} cannot stand on policy={config.policy.name}; it takes {', '.join(impl.policies)}"
+        return f"{impl.name} requires policy={' or '.join(impl.policies)} (got {config.policy.name})"
     for package in impl.requires:
         if importlib.util.find_spec(package) is None:
-            return f"{impl.name} needs the package {package}, which is not installed"
+            return f"{impl.name} requires the package {package}, which is not installed"
     if module_file(impl.target) is None:
-        raise ValueError(f"impl.target={impl.target} cannot be found on the import path")
+        raise ValueError(
+            f"impl.target={impl.target} cannot be found on the import path. Check the name, and give the folder of "
+            "the module with --config-dir"
+        )
     return None
 
 
 def extend_import_path(folders: Iterable[str]) -> None:
-    """Let implementations lie beside their YAML in a ``--config-dir``."""
+    """Add ``--config-dir`` folders to the import path: they may contain implementations beside YAML files."""
     sys.path.extend(folder for folder in folders if folder not in sys.path)
 
 
 def module_file(target: str) -> Path | None:
-    """Source file of ``package.module.Class``, without importing it."""
+    """Return the source file of ``package.module.Class`` without importing the module. ``None`` if there is none."""
     try:
         spec = importlib.util.find_spec(target.rpartition(".")[0])
     except ModuleNotFoundError:

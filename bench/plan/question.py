@@ -1,4 +1,4 @@
-"""What a point asks: every ``auto`` resolved, what has no effect left out, and the key of the rest."""
+"""The question of a point: its effective parameters, with every ``auto`` resolved. The key is their hash."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from bench.workload.traces.reader import file_sha256
 from impls.spec import ceil_div
 
 KEY_VERSION = 1
-"""Raised when a default changes: equal keys must go on meaning equal questions."""
+"""Incremented when a default changes, because equal keys must always mean equal questions."""
 
 
 def key_of(question: Mapping[str, Any]) -> str:
-    """The key of an effective question."""
+    """Return the key of a question, 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps([KEY_VERSION, question], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resolve(config: Config, device: str | None) -> Config:
-    """Replace every ``auto`` by what it means: device, policy, memory budget."""
+    """Return the configuration with ``auto`` replaced in device, policy and memory budget."""
     policy = config.policy
     if policy.name == "auto":
         name = config.impl.policies[0] if config.scenario.tensors else "paged"
@@ -36,7 +36,7 @@ def resolve(config: Config, device: str | None) -> Config:
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:
-    """``auto`` holds ``num_seqs`` sequences of the model's longest length in whole pages."""
+    """Return the budget. ``auto`` holds ``num_seqs`` sequences of ``model.max_seq_len`` tokens in whole pages."""
     if config.memory_budget != "auto":
         return parse_bytes(config.memory_budget, "memory_budget")
     granule = config.page_size if policy.kind.has_pages else 1
@@ -44,18 +44,20 @@ def _budget_bytes(config: Config, policy: PolicyConfig) -> int:
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """What the point asks: effective parameters only, sizes as bytes, a trace by its content.
+    """Return the effective parameters. Sizes are in bytes, and a trace is given by the hash of its content.
 
-    Fields at the default of their dataclass are left out, so that a new option keeps old keys.
+    Fields with the default value of their dataclass are left out, so that a new option does not change old keys.
     """
     scenario, policy = config.scenario, config.policy
     question: dict[str, Any] = {
-        "scenario": _differing(scenario, without=("target", "predict", "processes", "tensors", "ignores")),
+        "scenario": _changed_fields(scenario, without=("target", "predict", "processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
-        "policy": _differing(policy, without=("ignores",)),
-        "model": _differing(config.model, without=("name",) if scenario.uses_weights else ("name", "num_parameters")),
+        "policy": _changed_fields(policy, without=("ignores",)),
+        "model": _changed_fields(
+            config.model, without=("name",) if scenario.uses_weights else ("name", "num_parameters")
+        ),
         "workload": _workload(config),
-        "measure": _differing(config.measure, without=("name",)),
+        "measure": _changed_fields(config.measure, without=("name",)),
         "device": config.device,
         "memory_budget_bytes": parse_bytes(config.memory_budget, "memory_budget"),
         **{name: getattr(config, name) for name in ("page_size", "page_layout", "num_seqs", "seed")},
@@ -72,14 +74,14 @@ def effective(config: Config) -> dict[str, Any]:
 
 
 def ignored(config: Config) -> set[str]:
-    """Root names without effect on this point, from its scenario's, implementation's and policy's YAML."""
+    """Return the root names without effect on this point: those that scenario, implementation or policy ignore."""
     implementation = config.impl.ignores if config.scenario.tensors else ()
     names = {*config.scenario.ignored_roots, *implementation, *config.policy.ignores}
     return names | (set() if config.scenario.tensors else {"impl", "measure", "device"})
 
 
-def _differing(obj: Any, without: tuple[str, ...]) -> dict[str, Any]:
-    """Fields that stand apart from their default; those without a default always do."""
+def _changed_fields(obj: Any, without: tuple[str, ...]) -> dict[str, Any]:
+    """Return the name, the fields without a default, and the fields that differ from their default."""
     return {
         f.name: getattr(obj, f.name)
         for f in dataclasses.fields(obj)
@@ -88,17 +90,17 @@ def _differing(obj: Any, without: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _workload(config: Config) -> dict[str, Any]:
-    asked = _differing(config.workload, without=())
+    fields = _changed_fields(config.workload, without=())
     if isinstance(config.workload, TraceWorkload):
-        asked["path"] = _digest(config.workload.path)
-    return asked
+        fields["path"] = _digest(config.workload.path)
+    return fields
 
 
 def _cost(config: Config) -> dict[str, Any]:
-    """The constants of a step's time; what they are called does not matter. Measured rows by their content."""
-    asked = _differing(config.cost, without=("name", "gpu", "rows", "implementation"))
+    """Return the constants of the cost model without names. Measured rows are given by a hash of their content."""
+    fields = _changed_fields(config.cost, without=("name", "gpu", "rows", "implementation"))
     digest = rows_digest(config.cost, config.model, config.page_size)
-    return {**asked, "rows": digest} if digest else asked
+    return {**fields, "rows": digest} if digest else fields
 
 
 @lru_cache

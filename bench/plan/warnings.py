@@ -1,4 +1,4 @@
-"""What a sweep should say before it runs: axes that cannot matter, and traces that are not served as they stand."""
+"""Warnings before a sweep runs: axes without effect, misleading comparisons, and traces out of order."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def warnings(points: Sequence[Point], cache_bytes: int | None) -> tuple[str, ...]:
-    """One sentence per axis of a plan that cannot show what it seems to, and per trace that is put in order.
+    """Return one sentence for each problem found.
 
     Args:
-        points: those of the plan.
-        cache_bytes: size of the device's last-level cache, if known.
+        points: the points of the plan.
+        cache_bytes: size of the last-level cache of the device, if known.
     """
-    ran = [point for point in points if point.skip_status is None and point.predicted]
+    sized = [point for point in points if point.skip_status is None and point.predicted]
     found = [
-        _page_sizes_all_divide(ran),
-        _batch_cap_binds(ran),
-        _batches_differ_by_page_size(ran),
-        _fits_in_cache(ran, cache_bytes),
+        _page_sizes_all_divide(sized),
+        _num_seqs_binds(sized),
+        _batches_differ_by_page_size(sized),
+        _fits_in_cache(sized, cache_bytes),
         _arrivals_are_sorted(points),
     ]
     return tuple(sentence for sentence in found if sentence)
@@ -40,23 +40,23 @@ def _page_sizes_all_divide(points: Sequence[Point]) -> str | None:
     if len(sizes) < 2 or not all((draw(point.config)[1] % point.question["page_size"] == 0).all() for point in paged):
         return None
     listed = ", ".join(str(size) for size in sizes)
-    return f"every length is a multiple of every page_size ({listed}): internal fragmentation cannot differ"
+    return f"every length is a multiple of every page_size ({listed}), so internal fragmentation cannot differ"
 
 
-def _batch_cap_binds(points: Sequence[Point]) -> str | None:
+def _num_seqs_binds(points: Sequence[Point]) -> str | None:
     budgets = sorted({point.question["memory_budget_bytes"] for point in points})
-    asked = [point for point in points if point.question["num_seqs"] is not None]
-    swept = any(len(group) > 1 for group in _groups(asked, "memory_budget_bytes"))
-    if not swept or not all(point.predicted["admitted_seqs"] == point.question["num_seqs"] for point in asked):
+    limited = [point for point in points if point.question["num_seqs"] is not None]
+    swept = any(len(group) > 1 for group in _groups(limited, "memory_budget_bytes"))
+    if not swept or not all(point.predicted["admitted_seqs"] == point.question["num_seqs"] for point in limited):
         return None
     sizes = ", ".join(mib(budget) for budget in budgets)
-    return f"every memory_budget ({sizes}) admits all sequences: num_seqs binds, not the budget"
+    return f"every memory_budget ({sizes}) admits all sequences: num_seqs limits the batch, not the budget"
 
 
 def _batches_differ_by_page_size(points: Sequence[Point]) -> str | None:
     for group in _groups(points, "page_size"):
         if len({point.predicted["live_tokens"] for point in group}) > 1:
-            return "along page_size different sequences are admitted: times there are of different batches"
+            return "different sequences are admitted at different page_size, so their times are of different batches"
     return None
 
 
@@ -68,27 +68,27 @@ def _fits_in_cache(points: Sequence[Point], cache_bytes: int | None) -> str | No
     if not small:
         return None
     return (
-        f"{len(small)} of {len(points)} points keep a layer's live K and V ({mib(max(small))} at most) within the "
-        f"last cache ({mib(cache_bytes)}): warm times there are the cache's, not the memory's"
+        f"in {len(small)} of {len(points)} points the live K and V of a layer (at most {mib(max(small))}) fit into "
+        f"the last-level cache ({mib(cache_bytes)}): their warm times measure the cache, not the memory"
     )
 
 
 def _arrivals_are_sorted(points: Iterable[Point]) -> str | None:
-    """A trace whose times go back is served in order of time; ``scenario.unordered=refuse`` would have none of it."""
-    told: dict[str, int] = {}
+    """Warn of traces with times out of order. ``scenario.unordered=refuse`` raises an error for them instead."""
+    counts: dict[str, int] = {}
     for point in points:
         config = point.config
         timed = isinstance(config.scenario, ServingScenario) and config.scenario.arrivals == "trace"
         if timed and point.skip_status is None and (unordered := make_load(config).unordered):
-            told[str(point.question["workload"].get("path"))] = unordered
-    if not told:
+            counts[str(point.question["workload"].get("path"))] = unordered
+    if not counts:
         return None
-    counts = ", ".join(str(count) for count in told.values())
-    return f"{counts} requests of the trace stand behind a later one: they are sorted by their time of arrival"
+    listed = ", ".join(str(count) for count in counts.values())
+    return f"{listed} requests of the trace are out of order: requests are sorted by their time of arrival"
 
 
 def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:
-    """Points that differ along one axis alone."""
+    """Return groups of points that differ only along one axis."""
     groups: dict[str, list[Point]] = {}
     for point in points:
         rest = {name: value for name, value in point.question.items() if name != axis}
@@ -97,7 +97,7 @@ def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:
 
 
 def last_cache_bytes(facts: Mapping[str, Any]) -> int | None:
-    """L2 of the GPU at hand, or the processor's third level where the system tells."""
+    """Return the size of the GPU's L2 cache, or of the processor's L3 cache if the system reports one."""
     if facts.get("gpu"):
         return int(facts["l2_cache_bytes"])
     try:

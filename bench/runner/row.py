@@ -14,6 +14,7 @@ from bench.rows.result import Answer
 from bench.runner.job import RUN_CONTROL
 
 NO_EFFECT = "has no effect on this point"
+NO_EXPERIMENT = "the command named no experiment"
 
 
 def identity(point: Point, config: Config) -> tuple[dict[str, Any], dict[str, str]]:
@@ -62,7 +63,7 @@ def make_row(point: Point, config: Config, replicate: int, answer: Answer, facts
         "status": answer.status,
         "status_reason": answer.status_reason,
     }
-    reasons = {**_not_measured(row, config), **reasons, **answer.null_reasons}
+    reasons = {**_not_measured(row, config), "experiment": NO_EXPERIMENT, **reasons, **answer.null_reasons}
     return {**row, "null_reasons": {name: reason for name, reason in reasons.items() if row.get(name) is None}}
 
 

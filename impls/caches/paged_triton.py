@@ -85,15 +85,15 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         return self._storage.nbytes
 
     def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
-        """Set the units of K and V; see ``QuantisedKVCache.set_scales``."""
+        """Set the units of K and V. See ``QuantisedKVCache.set_scales``."""
         self._storage.set_scales(layer, k_scales, v_scales)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens. See ``KVCache.write``."""
         self._setup.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> TritonBatch:
-        """Look up the pages of a batch and plan how to launch on them; see ``KVCache.prepare``."""
+        """Look up the pages of a batch and plan how to launch on them. See ``KVCache.prepare``."""
         paged = to_device(build_page_table(self.policy, seq_ids), self._device)
         return TritonBatch(
             paged=paged,
@@ -114,11 +114,11 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         }
 
     def decode(self, layer: int, query: Tensor, batch: TritonBatch) -> Tensor:
-        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        """Attention of one new token per sequence. See ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> TritonBatch:
-        """Look up the pages of a batch that shares a prefix; see ``ExtendedKVCache.prepare_cascade``."""
+        """Look up the pages of a batch that shares a prefix. See ``ExtendedKVCache.prepare_cascade``."""
         host = build_page_table(self.policy, seq_ids)
         check_shared(host, shared_tokens)
         paged = to_device(host, self._device)
@@ -130,12 +130,13 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         )
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Look up the pages of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
+        """Look up the pages of a batch of query tokens. See ``PrefillKVCache.prepare_prefill``."""
         rows = self._find(seq_ids)
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
+        scales_bytes = self._storage.scales_bytes
+        return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``bytes_read``, the tile and splits that it chose; and ``page_moves``."""
+        """Facts about the last ``tune``: ``bytes_read``, the tile, the splits, and ``page_moves``."""
         return {**self._details, "page_moves": self._mover.way}
 
     def _find(self, seq_ids: Sequence[int]) -> Rows:
@@ -147,7 +148,7 @@ def _rows(paged: PagedBatch) -> Rows:
 
 
 def _pages(shape: tuple[int, int, int, int], kv_layout: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``[num_pages, page_size, num_kv_heads, head_dim]``; HND is a view of pages whose heads come first."""
+    """``[num_pages, page_size, num_kv_heads, head_dim]``. HND is a view of pages whose heads come first."""
     if kv_layout == "NHD":
         return torch.empty(shape, dtype=dtype, device=device)
     num_pages, page_size, num_kv_heads, head_dim = shape

@@ -93,15 +93,15 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
         return self._storage.nbytes
 
     def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
-        """Set the units of K and V; see ``QuantisedKVCache.set_scales``."""
+        """Set the units of K and V. See ``QuantisedKVCache.set_scales``."""
         self._storage.set_scales(layer, k_scales, v_scales)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens. See ``KVCache.write``."""
         self._setup.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
-        """Find the regions of a batch and plan how to launch on them; see ``KVCache.prepare``."""
+        """Find the regions of a batch and plan how to launch on them. See ``KVCache.prepare``."""
         newest = [self.policy.region(seq_id)[0] + self.policy.seq_len(seq_id) - 1 for seq_id in seq_ids]
         rows = self._find(seq_ids)
         return RegionBatch(
@@ -124,17 +124,18 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
         }
 
     def decode(self, layer: int, query: Tensor, batch: RegionBatch) -> Tensor:
-        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        """Attention of one new token per sequence. See ``KVCache.decode``."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> RegionBatch:
-        """Refuse a shared prefix: regions share no slots; see ``ExtendedKVCache.prepare_cascade``."""
+        """Refuse a shared prefix: regions share no slots. See ``ExtendedKVCache.prepare_cascade``."""
         raise Unsupported("triton_contiguous cannot share a prefix; use impl=paged_triton")
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Find the regions of a batch of query tokens; see ``PrefillKVCache.prepare_prefill``."""
+        """Find the regions of a batch of query tokens. See ``PrefillKVCache.prepare_prefill``."""
         rows = self._find(seq_ids)
-        return TritonPrefillBatch.of(self.policy, seq_ids, num_queries, rows, self._storage.scales_bytes)
+        scales_bytes = self._storage.scales_bytes
+        return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
         """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""

@@ -1,1 +1,1 @@
-"""The Triton kernels and the arithmetic of their launch; nobody else imports Triton."""
+"""The Triton kernels and the arithmetic of their launch. No other package imports Triton."""

@@ -12,7 +12,7 @@ def copy_pages_kernel(
     PAGE_ELEMENTS: tl.constexpr,
     BLOCK_ELEMENTS: tl.constexpr,
 ):
-    """A part of one page; grid ``(num_copies, ceil(PAGE_ELEMENTS / BLOCK_ELEMENTS))``."""
+    """Copy a part of one page. The grid is ``(num_copies, ceil(PAGE_ELEMENTS / BLOCK_ELEMENTS))``."""
     copy = tl.program_id(0)
     source, target = tl.load(copies_ptr + 2 * copy), tl.load(copies_ptr + 2 * copy + 1)
     element = tl.program_id(1) * BLOCK_ELEMENTS + tl.arange(0, BLOCK_ELEMENTS)

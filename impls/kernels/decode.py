@@ -38,33 +38,33 @@ from impls.kernels.tiles import first_token, load_pages, load_pairs, tile_offset
 @triton.jit(do_not_specialize=["table_stride"])
 def decode_kernel(
     out_ptr,  # [num_seqs, num_query_heads, head_dim]
-    parts_ptr,  # [num_parts, num_query_heads, head_dim] float32; None if no sequence is split
-    part_lse_ptr,  # [num_parts, num_query_heads] float32, base two; None if no sequence is split
-    lse_ptr,  # [num_seqs, num_query_heads] float32, natural, sinks included; None if not wanted
+    parts_ptr,  # [num_parts, num_query_heads, head_dim] float32. None if no sequence is split
+    part_lse_ptr,  # [num_parts, num_query_heads] float32, base two. None if no sequence is split
+    lse_ptr,  # [num_seqs, num_query_heads] float32, natural, sinks included. None if not wanted
     query_ptr,  # [num_seqs, num_query_heads, head_dim]
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
-    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
-    sinks_ptr,  # [num_query_heads] float32, natural logits that join the softmax without a value; None: off
-    slopes_ptr,  # [num_query_heads] float32, of ALiBi; None: off
-    table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end; else [num_seqs] int64, first slots
+    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V. None if the cache is not quantised
+    sinks_ptr,  # [num_query_heads] float32, natural logits that join the softmax without a value. None: off
+    slopes_ptr,  # [num_query_heads] float32, of ALiBi. None: off
+    table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end. Else [num_seqs] int64, first slots
     seq_lens_ptr,  # [num_seqs] int32
-    work_ptr,  # [num_items, 4] int32: sequence, first token, one past the last, part or -1; None: an item is a sequence
+    work_ptr,  # [num_items, 4] int32: sequence, first token, one past the last, part or -1. None: an item is a sequence
     table_stride,
-    scale,  # of the scores; log2(e) included
+    scale,  # of the scores, log2(e) included
     NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
     HEAD_DIM: tl.constexpr,
-    PAGED: tl.constexpr,  # else a sequence's slots lie in a row, and addresses are computed
-    PAGE_SIZE: tl.constexpr,  # tokens per page; these two are 0 if not PAGED
+    PAGED: tl.constexpr,  # else the slots of a sequence are contiguous, and addresses are computed
+    PAGE_SIZE: tl.constexpr,  # tokens per page. These two are 0 if not PAGED
     PAGE_STRIDE: tl.constexpr,  # elements between pages
     TOKEN_STRIDE: tl.constexpr,  # elements between neighbouring tokens
     HEAD_STRIDE: tl.constexpr,  # elements between KV heads
-    WINDOW: tl.constexpr,  # newest tokens that are attended to; 0: all
-    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP); 0: they stay
+    WINDOW: tl.constexpr,  # newest tokens that are attended to. 0: all
+    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP). 0: they stay
     BLOCK_GROUP: tl.constexpr,  # query heads of a program: 1, or at least 16 for tl.dot
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
-    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
+    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step, independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
     OVERLAP: tl.constexpr,  # whether the merge kernel may be launched before this one ends
 ):

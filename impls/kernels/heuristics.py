@@ -28,8 +28,8 @@ _PROGRAM_RESERVED_BYTES: Final = 1024  # shared memory of each program that CUDA
 _SCRATCH_BYTES: Final = 256  # for reductions across warps, at most
 _SM_GBPS: Final = {80: 19, 90: 25, 100: 54, 103: 54}  # memory bandwidth by multiprocessors: A100, H100, B200, B300
 _LEAST_SM_GBPS: Final = 7  # of the others, such as L40S and RTX 4090 (data sheets)
-_LATENCY_US: Final = 1.0  # from asking for a byte to having it, under load; an estimate
-_SM_SHARE: Final = 1.25  # what one program may draw, by its multiprocessor's share of the bandwidth; an estimate
+_LATENCY_US: Final = 1.0  # of a load from memory while many are in flight, an estimate
+_SM_SHARE: Final = 1.25  # bandwidth of one program by that of its multiprocessor's share, an estimate
 _MAX_REGISTERS: Final = 255  # of a thread
 
 
@@ -57,7 +57,7 @@ class Tile:
         return self.block_dim * (self.block_tokens if self.block_group == 1 else self.block_group)
 
     def shared_bytes(self, element_bytes: int, stored_bytes: int) -> int:
-        """Shared memory of one program, at most: K and V in flight, the query, the weights.
+        """Return an upper bound of the shared memory of one program: K and V in flight, query, weights.
 
         Args:
             element_bytes: bytes of one element of the query.
@@ -69,11 +69,11 @@ class Tile:
         return in_flight * stored_bytes + query_and_weights * element_bytes + _SCRATCH_BYTES
 
     def programs_per_sm(self, element_bytes: int, stored_bytes: int, capability: int) -> int:
-        """Programs that one multiprocessor surely runs at a time, at least 1.
+        """Return the programs that one multiprocessor surely runs at a time, at least 1.
 
         Args:
             element_bytes: bytes of one element of the query.
-            stored_bytes: bytes of one element of K and V; converting them takes registers.
+            stored_bytes: bytes of one element of K and V. Converting them takes registers.
             capability: of the device: 90 for an H100.
         """
         sm_shared_bytes = 1024 * _SM_SHARED_KIB.get(capability, _LEAST_SM_SHARED_KIB)
@@ -99,7 +99,7 @@ class Tile:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefillTile:
-    """Compile-time shape of the prefill kernel; ``block_rows`` are query tokens times query heads of a group."""
+    """Compile-time shape of the prefill kernel. ``block_rows`` are query tokens times query heads of a group."""
 
     block_rows: int
     block_dim: int
@@ -116,7 +116,7 @@ class Occupancy(NamedTuple):
 
 
 def occupancy(registers: int, shared_bytes: int, num_warps: int, capability: int) -> Occupancy:
-    """What a compiled kernel leaves room for, by registers, shared memory and warps.
+    """Return how many programs of a compiled kernel fit, by registers, shared memory and warps.
 
     Args:
         registers: per thread.
@@ -159,17 +159,17 @@ def max_block_group(element_bytes: int) -> int:
 
 
 def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_bytes: int) -> int | None:
-    """Registers of a thread that the assembler is told to stay within; ``None``: it chooses.
+    """Return the limit of registers per thread for the assembler, or ``None`` if it chooses.
 
     Without a limit it makes room for one program more per multiprocessor, and spills some bytes for
     that in two cases. One is e4m3 with several query heads per KV head, whose loop holds pairs and
     both their halves. The other is a short tile of 16 bits, whose shared memory leaves no room for
-    that program anyway. Told of the registers that four programs leave, it spills nothing (seen in
-    the machine code, under test).
+    that program anyway. With a limit of the registers that four programs leave, it spills nothing
+    (tests check the machine code).
 
     Args:
         tile: those of more query rows, or of more tokens than ``default_tile`` gives, need more.
-        head_dim: elements per head; where it is odd there are no pairs.
+        head_dim: elements per head. Where it is odd there are no pairs.
         element_bytes: bytes of one element of the query.
         stored_bytes: bytes of one element of K and V.
     """
@@ -180,10 +180,10 @@ def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_byte
 
 
 def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
-    """A tile that keeps an H100's memory busy: 16 or 32 KiB of K and V per loop step.
+    """Return a tile that keeps the memory of an H100 busy: 16 or 32 KiB of K and V per loop step.
 
-    Float32 with several query heads has no tensor cores to go to: its products are made from
-    registers, and a longer tile would spill them.
+    Float32 with several query heads has no tensor cores. Its products are made from registers, and
+    a longer tile would spill them.
 
     Args:
         group_size: query heads per KV head.
@@ -200,7 +200,7 @@ def default_tile(*, group_size: int, head_dim: int, element_bytes: int) -> Tile:
 
 
 def prefill_tile(*, head_dim: int, element_bytes: int) -> PrefillTile:
-    """A tile whose running output and scores stay in registers (seen in the machine code, under test).
+    """Return a tile whose running output and scores stay in registers (tests check the machine code).
 
     Args:
         head_dim: elements per head.
@@ -237,7 +237,7 @@ def tile_contenders(tile: Tile, element_bytes: int) -> list[Tile]:
 
 
 def next_power_of_2(value: int) -> int:
-    """The smallest power of two that is at least ``value``.
+    """Return the smallest power of two that is at least ``value``.
 
     >>> next_power_of_2(80)
     128

@@ -10,10 +10,10 @@ from impls.kernels.online_softmax import LN_2, LOG2_E, LOWEST, add_sink, log_sum
 @triton.jit
 def merge_kernel(
     out_ptr,  # [num_seqs, num_query_heads, head_dim]
-    lse_ptr,  # [num_seqs, num_query_heads] float32, natural, sinks included; None if not wanted
+    lse_ptr,  # [num_seqs, num_query_heads] float32, natural, sinks included. None if not wanted
     parts_ptr,  # [num_parts, num_query_heads, head_dim] float32
-    part_lse_ptr,  # [num_parts, num_query_heads] float32, base two; -inf of a part without tokens
-    sinks_ptr,  # [num_query_heads] float32, natural logits; None: off
+    part_lse_ptr,  # [num_parts, num_query_heads] float32, base two, -inf of a part without tokens
+    sinks_ptr,  # [num_query_heads] float32, natural logits. None: off
     merged_seqs_ptr,  # [num_merged] int32, the sequences that were split
     part_indptr_ptr,  # [num_merged + 1] int32, where the parts of each of them begin
     NUM_QUERY_HEADS: tl.constexpr,
@@ -22,7 +22,7 @@ def merge_kernel(
     BLOCK_SPLITS: tl.constexpr,  # parts per loop step
     OVERLAP: tl.constexpr,  # whether this kernel is launched before the decode kernel ends
 ):
-    """Merge one query head of one split sequence; grid ``(num_merged * num_query_heads,)``.
+    """Merge one query head of one split sequence. The grid is ``(num_merged * num_query_heads,)``.
 
     Sequences that were not split were written by the decode kernel and are not touched.
     """

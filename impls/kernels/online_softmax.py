@@ -50,7 +50,7 @@ def attend_single(query, keys, values, visible, bias, scale, SOFT_CAP: tl.conste
 
 @triton.jit
 def join_lanes(lane_max, lane_sum, acc):
-    """Join all lanes by their log-sum-exp; shapes ``[1]``, ``[1]`` and ``[1, BLOCK_DIM]``."""
+    """Join all lanes by their log-sum-exp. The results are ``[1]``, ``[1]`` and ``[1, BLOCK_DIM]``."""
     new_max = tl.max(lane_max, axis=0, keep_dims=True)
     share = tl.exp2(lane_max - new_max)
     lane_sum = tl.sum(lane_sum * share, axis=0, keep_dims=True)
@@ -61,7 +61,7 @@ def join_lanes(lane_max, lane_sum, acc):
 def add_sink(sink, lane_max, lane_sum):
     """Let a logit without a value join the sum of each lane: its new maximum and sum, and the factor of ``acc``.
 
-    ``sink`` is in base two; -inf adds nothing.
+    ``sink`` is in base two. -inf adds nothing.
     """
     new_max = tl.maximum(lane_max, sink)
     rescale = tl.exp2(lane_max - new_max)
@@ -77,7 +77,7 @@ def log_sum_exp(lane_max, lane_sum):
 
 @triton.jit
 def dot(left, right, acc):
-    """Matrix product plus ``acc``, in float32; "ieee" keeps float32 operands off TF32."""
+    """Return the matrix product plus ``acc``, in float32. "ieee" keeps float32 operands off TF32."""
     if _INTERPRETED:  # Triton's interpreter multiplies bfloat16 as integers (triton issue 11584).
         left, right = left.to(tl.float32), right.to(tl.float32)
     return tl.dot(left, right, acc, input_precision="ieee")
@@ -107,9 +107,9 @@ def _scores(products, visible, bias, scale, SOFT_CAP: tl.constexpr):
 
 @triton.jit
 def tanh(x):
-    """Hyperbolic tangent, good to a few units in the last place; Triton has none that can be interpreted.
+    """Return the hyperbolic tangent, good to a few units in the last place. Triton has none that can be interpreted.
 
-    Near 0 the exponential form cancels; there the series, whose next term is below float32's epsilon.
+    Near 0 the exponential form cancels. There the series is used. Its next term is below the epsilon of float32.
     """
     square = x * x
     series = x * (1 - square * (1 / 3 - square * (2 / 15 - square * (17 / 315 - square * (62 / 2835)))))

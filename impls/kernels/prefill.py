@@ -19,41 +19,41 @@ def prefill_kernel(
     query_ptr,  # as out_ptr
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
-    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
-    sinks_ptr,  # [num_query_heads] float32, natural logits that join the softmax without a value; None: off
-    slopes_ptr,  # [num_query_heads] float32, of ALiBi; None: off
-    table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end; else [num_seqs] int64, first slots
+    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V. None if the cache is not quantised
+    sinks_ptr,  # [num_query_heads] float32, natural logits that join the softmax without a value. None: off
+    slopes_ptr,  # [num_query_heads] float32, of ALiBi. None: off
+    table_ptr,  # PAGED: [num_seqs, max_pages_per_seq] int32, -1 past the end. Else [num_seqs] int64, first slots
     seq_lens_ptr,  # [num_seqs] int32, the queries included
-    query_starts_ptr,  # [num_seqs + 1] int32: where each sequence's queries begin; the last is their number
-    tree_ptr,  # [num_queries, tree_stride] int8: whether it sees each query token of its sequence; None: causal
+    query_starts_ptr,  # [num_seqs + 1] int32: where each sequence's queries begin. The last is their number
+    tiles_ptr,  # [num_tiles, 2] int32: sequence, and first row. A row is a query token and a query head of the group
+    tree_ptr,  # [num_queries, tree_stride] int8: whether it sees each query token of its sequence. None: causal
     table_stride,
     tree_stride,
-    scale,  # of the scores; log2(e) included
+    scale,  # of the scores, log2(e) included
     NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
     HEAD_DIM: tl.constexpr,
-    PAGED: tl.constexpr,  # else a sequence's slots lie in a row, and addresses are computed
-    PAGE_SIZE: tl.constexpr,  # tokens per page; these two are 0 if not PAGED
+    PAGED: tl.constexpr,  # else the slots of a sequence are contiguous, and addresses are computed
+    PAGE_SIZE: tl.constexpr,  # tokens per page. These two are 0 if not PAGED
     PAGE_STRIDE: tl.constexpr,  # elements between pages
     TOKEN_STRIDE: tl.constexpr,  # elements between neighbouring tokens
     HEAD_STRIDE: tl.constexpr,  # elements between KV heads
-    WINDOW: tl.constexpr,  # newest tokens that a query sees, its own included; 0: all
-    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP); 0: they stay
+    WINDOW: tl.constexpr,  # newest tokens that a query sees, its own included. 0: all
+    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP). 0: they stay
     BLOCK_ROWS: tl.constexpr,  # query tokens times query heads of the group, at least 16
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
-    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
+    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step, independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
 ):
     """Attend for a tile of one sequence's queries and one KV head.
 
-    The grid is ``(num_kv_heads, tiles of the sequence with the most queries, num_seqs)``.
+    The grid is ``(num_tiles * num_kv_heads,)``. KV heads run fastest.
     """
-    kv_head, seq = tl.program_id(0), tl.program_id(2)
+    tile, kv_head = tl.program_id(0) // NUM_KV_HEADS, tl.program_id(0) % NUM_KV_HEADS
+    seq = tl.load(tiles_ptr + 2 * tile)
+    first_row = tl.load(tiles_ptr + 2 * tile + 1)
     query_start = tl.load(query_starts_ptr + seq)
     num_queries = tl.load(query_starts_ptr + seq + 1) - query_start
-    first_row = tl.program_id(1) * BLOCK_ROWS
-    if first_row >= num_queries * GROUP_SIZE:
-        return
     seq_len = tl.load(seq_lens_ptr + seq)
     rows = first_row + tl.arange(0, BLOCK_ROWS)
     dims = tl.arange(0, BLOCK_DIM)

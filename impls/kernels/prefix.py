@@ -19,15 +19,15 @@ def prefix_kernel(
     query_ptr,  # [num_seqs, num_query_heads, head_dim]
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
-    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
-    slopes_ptr,  # [num_query_heads] float32, of ALiBi; None: off
+    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V. None if the cache is not quantised
+    slopes_ptr,  # [num_query_heads] float32, of ALiBi. None: off
     table_ptr,  # [max_pages_per_seq] int32, the pages of one of the sequences
     seq_lens_ptr,  # [num_seqs] int32
     part_indptr_ptr,  # [num_seqs + 1] int32, where the parts of each sequence begin, those of the prefix first
     num_rows,  # num_seqs * GROUP_SIZE
     shared_tokens,  # tokens of the prefix
     part_tokens,  # tokens of each part of it, a multiple of BLOCK_TOKENS
-    scale,  # of the scores; log2(e) included
+    scale,  # of the scores, log2(e) included
     NUM_KV_HEADS: tl.constexpr,
     GROUP_SIZE: tl.constexpr,  # query heads per KV head
     HEAD_DIM: tl.constexpr,
@@ -36,10 +36,10 @@ def prefix_kernel(
     PAGE_STRIDE: tl.constexpr,  # elements between pages
     TOKEN_STRIDE: tl.constexpr,  # elements between neighbouring tokens
     HEAD_STRIDE: tl.constexpr,  # elements between KV heads
-    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP); 0: they stay
+    SOFT_CAP: tl.constexpr,  # scores become SOFT_CAP * tanh(score / SOFT_CAP). 0: they stay
     BLOCK_ROWS: tl.constexpr,  # sequences times query heads of the group, at least 16
     BLOCK_DIM: tl.constexpr,  # a power of two, at least HEAD_DIM
-    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step; independent of PAGE_SIZE
+    BLOCK_TOKENS: tl.constexpr,  # tokens per loop step, independent of PAGE_SIZE
     NUM_STAGES: tl.constexpr,  # loop steps whose loads overlap
 ):
     """Attend for a tile of rows, one KV head and one part of the prefix.

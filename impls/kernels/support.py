@@ -1,4 +1,4 @@
-"""What the kernels can do on a device and for a model, and the tiles to do it with."""
+"""Limits of the kernels for a device and a model, and the tiles to choose from."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Kernels(NamedTuple):
 
 
 class Device(NamedTuple):
-    """What the launch heuristic needs to know of a device.
+    """Facts of a device for the launch heuristic.
 
     Attributes:
         multiprocessors: how many it has.
-        capability: compute capability; 90 for an H100.
+        capability: compute capability, 90 for an H100.
     """
 
     multiprocessors: int
@@ -53,12 +53,12 @@ class Device(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class KernelCache:
-    """Where a cache's elements lie: constants that the kernels are compiled for.
+    """Layout of the elements of a cache: constants that the kernels are compiled for.
 
     Attributes:
-        paged: whether slots are found through a page table; else a sequence's lie in a row.
-        page_size: tokens per page; 0 if not ``paged``.
-        page_stride: elements between pages; 0 if not ``paged``.
+        paged: whether slots are found through a page table. Else the slots of a sequence are contiguous.
+        page_size: tokens per page. 0 if not ``paged``.
+        page_stride: elements between pages. 0 if not ``paged``.
         token_stride: elements between neighbouring tokens.
         head_stride: elements between KV heads.
     """
@@ -71,7 +71,7 @@ class KernelCache:
 
     @classmethod
     def of_pages(cls, shape: tuple[int, int, int, int], kv_layout: str) -> KernelCache:
-        """Pages of ``shape``, ``[num_pages, page_size, num_kv_heads, head_dim]``, NHD or HND within."""
+        """Return the layout of pages, NHD or HND, ``[num_pages, page_size, num_kv_heads, head_dim]``."""
         _, page_size, num_kv_heads, head_dim = shape
         is_nhd = kv_layout == "NHD"
         return cls(
@@ -84,7 +84,7 @@ class KernelCache:
 
     @classmethod
     def of_slots(cls, model: ModelSpec) -> KernelCache:
-        """Slots in a row, ``[num_slots, num_kv_heads, head_dim]``."""
+        """Return the layout of contiguous slots, ``[num_slots, num_kv_heads, head_dim]``."""
         token_stride = model.num_kv_heads * model.head_dim
         return cls(paged=False, page_size=0, page_stride=0, token_stride=token_stride, head_stride=model.head_dim)
 
@@ -123,7 +123,7 @@ def load_kernels(name: str) -> Kernels:
 
 
 def describe_device(device: torch.device, name: str, *, are_interpreted: bool) -> Device:
-    """The device as the launch heuristic sees it; the interpreter runs one program at a time.
+    """Return the facts of the device for the launch heuristic. The interpreter runs one program at a time.
 
     Raises:
         Unsupported: no CUDA device, or one that is too old.
@@ -142,7 +142,7 @@ def describe_device(device: torch.device, name: str, *, are_interpreted: bool) -
 
 
 def check_shape(model: ModelSpec, name: str) -> None:
-    """Refuse what the kernels do not take.
+    """Refuse shapes that the kernels do not support.
 
     Raises:
         Unsupported: ``head_dim`` is out of range.
@@ -153,7 +153,7 @@ def check_shape(model: ModelSpec, name: str) -> None:
 
 
 def check_target(model: ModelSpec, name: str, device: Device) -> None:
-    """Refuse what the device has no instructions for.
+    """Refuse a cache for which the device has no instructions.
 
     Raises:
         Unsupported: a quantised cache on a device that is too old.
@@ -164,10 +164,10 @@ def check_target(model: ModelSpec, name: str, device: Device) -> None:
 
 
 def tiles_for(model: ModelSpec, options: Mapping[str, object]) -> list[Tile]:
-    """Tiles to choose from, the default first; one alone where an option asks for it.
+    """Return the tiles to choose from, the default first. An option of the tile leaves one.
 
     Raises:
-        ValueError: an option is out of range; names it.
+        ValueError: an option is out of range. The message names it.
     """
     tile = heuristics.default_tile(
         group_size=model.group_size, head_dim=model.head_dim, element_bytes=DTYPE_BYTES[model.dtype]

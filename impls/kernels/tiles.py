@@ -1,4 +1,4 @@
-"""Tiles of a sequence's K and V: where they begin, which pages they are on, and how they are loaded."""
+"""Tiles of the K and V of a sequence: first token, pages, addresses and loads."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def first_token(seq_len, WINDOW: tl.constexpr, BLOCK_TOKENS: tl.constexpr):
-    """First token that a query at the end reads: 0, or where its window begins, rounded down to a whole tile.
+    """Return the first token that a query at the end reads: 0, or the start of its window, rounded down to a tile.
 
     Whole tiles from the sequence's start never cross a page that is a multiple of the tile.
     """
@@ -26,9 +26,9 @@ def load_pages(
     PAGE_SIZE: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
 ):
-    """Page ids of a tile's tokens: one for all where a tile never crosses a page, else one each.
+    """Return the page ids of the tokens of a tile: one for all where a tile never crosses a page, else one each.
 
-    Without pages nothing is looked up, and what is returned is not used.
+    Without pages nothing is looked up, and the result is not used.
     """
     if not PAGED:
         pages = first
@@ -49,7 +49,7 @@ def tile_offsets(
     PAGE_STRIDE: tl.constexpr,
     TOKEN_STRIDE: tl.constexpr,
 ):
-    """Where each token's K and V begin, in elements; a pool may hold more than 2**31 of them, a page does not."""
+    """Return where K and V of each token begin, in elements. A pool may hold more than 2**31, a page does not."""
     if PAGED:
         offsets = pages.to(tl.int64) * PAGE_STRIDE + tokens % PAGE_SIZE * TOKEN_STRIDE
     else:
@@ -59,18 +59,18 @@ def tile_offsets(
 
 @triton.jit
 def load_pairs(
-    head_ptr,  # one KV head of the cache, of 8-bit elements; HEAD_DIM and all strides are even
+    head_ptr,  # one KV head of the cache, of 8-bit elements. HEAD_DIM and all strides are even
     starts,  # where each token begins, in elements
     live,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
 ):
-    """The even and the odd dims of a tile, ``[BLOCK_TOKENS, BLOCK_DIM / 2]`` each, loaded as pairs of 16 bits.
+    """Return the even and the odd dims of a tile, ``[BLOCK_TOKENS, BLOCK_DIM / 2]`` each, loaded as pairs of 16 bits.
 
-    On its way from shared memory to the right side of a product a tile is transposed, which
-    processors do with elements of 16 bits. Those of 8 would be copied in pieces of 8 bytes, not 16,
-    and read one by one. Each half goes to a product of its own: joined before it, they would be
-    loaded into registers, and every step would wait for memory.
+    A tile is transposed on its way from shared memory to the right side of a product. Processors
+    transpose elements of 16 bits. Elements of 8 bits would be copied in pieces of 8 bytes instead of
+    16, and read one by one. Each half goes to a product of its own. Halves joined before one product
+    would be loaded into registers, and every step would wait for memory.
     """
     pairs = tl.arange(0, BLOCK_DIM // 2)
     mask = live[:, None] if HEAD_DIM == BLOCK_DIM else live[:, None] & (pairs < HEAD_DIM // 2)[None, :]

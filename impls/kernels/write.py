@@ -13,20 +13,20 @@ _LARGEST_E4M3 = tl.constexpr(448.0)
 def write_kernel(
     k_cache_ptr,  # [num_pages, page_size, num_kv_heads, head_dim] of the strides below
     v_cache_ptr,  # as k_cache_ptr
-    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V; None if the cache is not quantised
+    kv_scales_ptr,  # [2, num_kv_heads] float32, of K and of V. None if the cache is not quantised
     keys_ptr,  # [num_tokens, num_kv_heads, head_dim]
     values_ptr,  # as keys_ptr
     slot_mapping_ptr,  # [num_tokens] int64, -1 = skip
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    PAGED: tl.constexpr,  # else slots lie in a row
-    PAGE_SIZE: tl.constexpr,  # tokens per page; these two are 0 if not PAGED
+    PAGED: tl.constexpr,  # else slots are contiguous
+    PAGE_SIZE: tl.constexpr,  # tokens per page. These two are 0 if not PAGED
     PAGE_STRIDE: tl.constexpr,  # elements between pages
     TOKEN_STRIDE: tl.constexpr,  # elements between neighbouring tokens
     HEAD_STRIDE: tl.constexpr,  # elements between KV heads
     BLOCK_ELEMENTS: tl.constexpr,  # elements of one token per program, over heads and dims
 ):
-    """A part of one token; grid ``(num_tokens, ceil(num_kv_heads * head_dim / BLOCK_ELEMENTS))``."""
+    """Store a part of one token. The grid is ``(num_tokens, ceil(num_kv_heads * head_dim / BLOCK_ELEMENTS))``."""
     token = tl.program_id(0).to(tl.int64)
     slot = tl.load(slot_mapping_ptr + token)
     if slot < 0:

@@ -59,7 +59,7 @@ class TritonDecoder:
         """Return how to launch a batch of these lengths, by what ``tune`` chose for its class.
 
         Args:
-            host_lens: int32 ``[num_seqs]``; 0 for a padding row, whose output is zeros.
+            host_lens: int32 ``[num_seqs]``. 0 for a padding row, whose output is zeros.
         """
         contender = self._chosen.get(tuple(_batch_class(host_lens).values()), Contender(tile=self.tile))
         return self._planner.plan(contender, host_lens)
@@ -79,7 +79,7 @@ class TritonDecoder:
         return self._planner.plan_cascade(Contender(tile=self.tile), host_lens, shared_tokens)
 
     def tune(self, query: Tensor, layer: Layer, rows: Rows) -> LaunchPlan:
-        """Take the choice kept on disk for such a batch, or time all contenders; return the plan of the batch.
+        """Take the choice kept on disk for such a batch, or time all contenders. Return the plan of the batch.
 
         Without a GPU the only contender is run once, which compiles it.
         """
@@ -108,14 +108,14 @@ class TritonDecoder:
         return plan
 
     def attend(self, query: Tensor, layer: Layer, rows: Rows, plan: LaunchPlan, lse: Tensor | None = None) -> Tensor:
-        """Compute attention of one new token per sequence over one layer; see ``KVCache.decode``.
+        """Compute attention of one new token per sequence over one layer. See ``KVCache.decode``.
 
         Args:
             query: ``[num_seqs, num_query_heads, head_dim]``.
             layer: K and V.
             rows: where each sequence's K and V are.
             plan: what ``plan`` or ``tune`` returned for these rows.
-            lse: float32 ``[num_seqs, num_query_heads]`` to be filled; see ``ExtendedKVCache.decode_with_lse``.
+            lse: float32 ``[num_seqs, num_query_heads]`` to be filled. See ``ExtendedKVCache.decode_with_lse``.
         """
         query = query.contiguous()
         out = torch.empty_like(query)
@@ -153,7 +153,7 @@ class TritonDecoder:
         return out
 
     def _attend_prefix(self, query: Tensor, layer: Layer, rows: Rows, work: DeviceWork, shared: SharedPrefix) -> None:
-        """Fill the parts of the shared prefix; the pages of the first sequence are those of all."""
+        """Fill the parts of the shared prefix. The pages of the first sequence are those of all."""
         model = self._model
         tile = heuristics.prefill_tile(head_dim=model.head_dim, element_bytes=model.element_bytes)
         num_rows = len(query) * model.group_size
@@ -206,7 +206,7 @@ def _time(
     times_us: dict[str, float],
     refused: dict[Contender, str],
 ) -> Contender:
-    """Return the fastest call, by graph replays on a GPU; fill in the least times, and why a call is refused."""
+    """Return the fastest call, by graph replays on a GPU. Fill in the least times, and why a call is refused."""
     timer = GraphTimer(device) if device.type == "cuda" else None
     chosen = fastest(calls, device, timer, refused)
     if timer is not None:

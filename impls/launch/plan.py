@@ -26,7 +26,7 @@ class Contender:
 
     Attributes:
         tile: compile-time shape of the decode kernel.
-        one_split: whether no sequence is split; else the cost model decides.
+        one_split: whether no sequence is split. Else the cost model decides.
     """
 
     tile: Tile
@@ -45,7 +45,7 @@ class DeviceWork:
         items: int32 ``[num_items, 4]``, see ``WorkList``.
         merged_seqs: int32 ``[num_merged]``.
         part_indptr: int32 ``[num_merged + 1]``.
-        parts: float32 ``[num_parts, num_query_heads, head_dim]``; ``None`` if no sequence is split.
+        parts: float32 ``[num_parts, num_query_heads, head_dim]``, or ``None`` if no sequence is split.
         part_lse: float32 ``[num_parts, num_query_heads]``, their log-sum-exp in base two.
     """
 
@@ -86,8 +86,8 @@ class LaunchPlan:
         num_items: items of the work list.
         num_programs: programs of the decode kernel: for each item one per KV head, or several if a
             KV head has more query heads than a program takes.
-        work: the work list; ``None`` if each item is a whole sequence and their order does not matter.
-        shared: the prefix that the work list leaves out; ``None`` if there is none.
+        work: the work list, or ``None`` if each item is a whole sequence and their order does not matter.
+        shared: the prefix that the work list leaves out, or ``None``.
     """
 
     tile: Tile
@@ -108,7 +108,7 @@ class Planner:
 
     Args:
         setup: the kernels, the model and the device.
-        num_splits: parts of the longest sequence, at most; the cost model decides if ``None``.
+        num_splits: parts of the longest sequence, at most. The cost model decides if ``None``.
     """
 
     def __init__(self, setup: Setup, num_splits: int | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 from impls.interface import Policy
 from impls.kernels import heuristics
 from impls.launch.setup import Layer, Rows, Setup, Storage
-from impls.spec import DTYPE_BYTES, ModelSpec, ceil_div
+from impls.launch.work_list import build_query_tiles
+from impls.spec import DTYPE_BYTES, ModelSpec
 from impls.storage.newest_tokens import newest_slots
 
 
@@ -21,38 +22,47 @@ class Queries:
     """The query tokens of a batch: the newest tokens of each sequence.
 
     Attributes:
-        starts: int32 ``[num_seqs + 1]``, where each sequence's queries begin; the last is their number.
+        tiles: int32 ``[num_tiles, 2]``, the work list. See ``build_query_tiles``.
+        starts: int32 ``[num_seqs + 1]``, where each sequence's queries begin. The last is their number.
         max_queries: queries of the sequence that has the most.
         tree: int8 ``[num_queries, max_queries]``: whether a query token sees each query token of its
             sequence. Tokens before them are seen by all. ``None``: attention is causal.
     """
 
+    tiles: Tensor
     starts: Tensor
     max_queries: int
     tree: Tensor | None = None
 
     @classmethod
-    def of(cls, num_queries: Sequence[int], device: torch.device) -> Queries:
-        """Return the newest ``num_queries`` tokens of each sequence."""
+    def of(cls, setup: Setup, rows: Rows, num_queries: Sequence[int]) -> Queries:
+        """Return the newest ``num_queries`` tokens of each sequence of ``rows``."""
+        model, device = setup.model, setup.device
+        tiles = build_query_tiles(num_queries, rows.host_lens, model.group_size, _tile(model).block_rows)
         starts = np.cumsum([0, *num_queries], dtype=np.int32)
-        return cls(starts=torch.from_numpy(starts).to(device), max_queries=max(num_queries))
+        return cls(
+            tiles=torch.from_numpy(tiles).to(device),
+            starts=torch.from_numpy(starts).to(device),
+            max_queries=max(num_queries),
+        )
 
     @classmethod
-    def of_trees(cls, trees: Sequence[Tensor], device: torch.device) -> Queries:
-        """Return the newest tokens of each sequence as trees.
+    def of_trees(cls, setup: Setup, rows: Rows, trees: Sequence[Tensor]) -> Queries:
+        """Return the newest tokens of each sequence of ``rows`` as trees.
 
         Args:
-            trees: per sequence bool ``[num_queries, num_queries]``; see ``ExtendedKVCache.prepare_tree``.
-            device: holds the result.
+            setup: the model and the device.
+            rows: the sequences.
+            trees: per sequence bool ``[num_queries, num_queries]``. See ``ExtendedKVCache.prepare_tree``.
 
         Raises:
             ValueError: a mask is not square, or shows a token what is not itself or before it.
         """
         for index, tree in enumerate(trees):
             _check_tree(index, tree)
-        plain = cls.of([len(tree) for tree in trees], device)
+        plain = cls.of(setup, rows, [len(tree) for tree in trees])
         padded = [torch.nn.functional.pad(tree.to(torch.int8), (0, plain.max_queries - len(tree))) for tree in trees]
-        return cls(starts=plain.starts, max_queries=plain.max_queries, tree=torch.cat(padded).to(device))
+        return replace(plain, tree=torch.cat(padded).to(setup.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +77,14 @@ class TritonPrefillBatch:
     @property
     def metadata_bytes(self) -> int:
         """Device bytes of the tensors, and of one layer's scales where the cache is quantised."""
-        tensors = (self.slot_mapping, self.rows.table, self.rows.seq_lens, self.queries.starts, self.queries.tree)
+        queries = self.queries
+        tensors = (self.slot_mapping, self.rows.table, self.rows.seq_lens, queries.tiles, queries.starts, queries.tree)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None) + self.scales_bytes
 
     @classmethod
     def of(
         cls,
+        setup: Setup,
         policy: Policy,
         seq_ids: Sequence[int],
         num_queries: Sequence[int],
@@ -83,15 +95,13 @@ class TritonPrefillBatch:
         """Return the newest tokens of the sequences of ``rows``, causal or as trees.
 
         Raises:
-            ValueError: there is not one number per sequence, from 1 to its length; or a bad tree.
+            ValueError: there is not one number per sequence, from 1 to its length, or a tree is bad.
         """
-        device = rows.seq_lens.device
-        queries = Queries.of(num_queries, device) if trees is None else Queries.of_trees(trees, device)
         slots = newest_slots(policy, seq_ids, num_queries)
         return cls(
-            slot_mapping=torch.tensor(slots, dtype=torch.int64).to(device),
+            slot_mapping=torch.tensor(slots, dtype=torch.int64).to(setup.device),
             rows=rows,
-            queries=queries,
+            queries=Queries.of(setup, rows, num_queries) if trees is None else Queries.of_trees(setup, rows, trees),
             scales_bytes=scales_bytes,
         )
 
@@ -101,19 +111,19 @@ def _tile(model: ModelSpec) -> heuristics.PrefillTile:
 
 
 def prefill(setup: Setup, query: Tensor, layer: Layer, rows: Rows, queries: Queries) -> Tensor:
-    """Compute attention of each sequence's newest tokens over one layer; see ``PrefillKVCache.prefill``."""
+    """Compute attention of each sequence's newest tokens over one layer. See ``PrefillKVCache.prefill``."""
     model = setup.model
     tile = _tile(model)
     query = query.contiguous()
     out = torch.empty_like(query)
-    tiles = ceil_div(queries.max_queries * model.group_size, tile.block_rows)
-    setup.kernels.prefill[(model.num_kv_heads, tiles, len(rows.host_lens))](
+    setup.kernels.prefill[(len(queries.tiles) * model.num_kv_heads,)](
         out,
         query,
         *layer,
         rows.table,
         rows.seq_lens,
         queries.starts,
+        queries.tiles,
         queries.tree,
         rows.table.stride(0),
         queries.max_queries,
@@ -143,12 +153,12 @@ class PrefillsWithTriton:
     _details: dict[str, str | int | float | None]
 
     def tune_prefill(self, query: Tensor, batch: TritonPrefillBatch) -> None:
-        """Compile the only tile; see ``PrefillKVCache.tune_prefill``."""
+        """Compile the only tile. See ``PrefillKVCache.tune_prefill``."""
         self.prefill(0, query, batch)
         tile = _tile(self._setup.model)
         choice = f"{tile.block_rows} rows x {tile.block_tokens} tokens, {tile.num_warps} warps (the only one)"
         self._details = {"sdpa_backend": None, "bytes_read": None, "kernel_choice": choice}
 
     def prefill(self, layer: int, query: Tensor, batch: TritonPrefillBatch) -> Tensor:
-        """Compute attention of each sequence's newest tokens; see ``PrefillKVCache.prefill``."""
+        """Compute attention of each sequence's newest tokens. See ``PrefillKVCache.prefill``."""
         return prefill(self._setup, query, self._storage.layer(layer), batch.rows, batch.queries)

@@ -160,7 +160,7 @@ class Setup:
     Attributes:
         model: shapes and dtype.
         device: a CUDA device, or any under Triton's interpreter.
-        layout: where elements lie.
+        layout: addresses of elements.
         kernels: compiled on demand.
         target: what to launch for.
     """
@@ -188,7 +188,7 @@ class Setup:
 
     @cached_property
     def scale(self) -> float:
-        """Of the scores; the kernels' exponent is base two."""
+        """Factor of the scores. The exponent of the kernels is base two."""
         return math.log2(math.e) / math.sqrt(self.model.head_dim)
 
     @cached_property
@@ -219,7 +219,7 @@ class Setup:
         }
 
     def write(self, layer: Layer, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens in one layer; see ``KVCache.write``."""
+        """Store K and V of some tokens in one layer. See ``KVCache.write``."""
         num_tokens, num_kv_heads, head_dim = keys.shape
         self.kernels.write[(num_tokens, ceil_div(num_kv_heads * head_dim, heuristics.WRITE_ELEMENTS))](
             layer.keys,
@@ -235,7 +235,7 @@ class Setup:
         )
 
     def copy_pages(self, sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
-        """Copy whole pages, a launch per tensor for however many; see ``page_moves.Move``."""
+        """Copy whole pages, with one launch per tensor. See ``page_moves.Move``."""
         pairs = torch.tensor(copies, dtype=torch.int64).to(self.device)
         block = heuristics.next_power_of_2(heuristics.COPY_BYTES // sources[0].element_size())
         page_elements = self.layout.page_stride

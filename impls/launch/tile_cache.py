@@ -31,10 +31,10 @@ class Choice(NamedTuple, Generic[_Tile]):
 
 
 class TileCache:
-    """Tiles by question, one JSON file; several processes may use it at once.
+    """Tiles by question, one JSON file. Several processes may use it at once.
 
     Args:
-        folder: where ``tiles.json`` lies; made when something is kept.
+        folder: of ``tiles.json``. It is made when something is kept.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,10 +50,10 @@ class TileCache:
         """The tile kept for a question, or the one that timing finds, which is kept.
 
         Args:
-            question: everything that the answer depends on; plain values.
-            tiles: those in contention; a kept one that is no longer among them is not taken.
+            question: everything that the answer depends on, as plain values.
+            tiles: those in contention. A kept one that is no longer among them is not taken.
             time_them: finds the fastest.
-            times_us: microseconds of each tile, filled by ``time_them``; kept beside the choice.
+            times_us: microseconds of each tile, filled by ``time_them``. Kept beside the choice.
 
         Raises:
             ValueError: the file cannot be read as JSON.
@@ -66,7 +66,7 @@ class TileCache:
         tile = time_them()
         try:
             self._keep(key, {"tile": asdict(tile), "times_us": dict(times_us or {}), "question": dict(question)})
-        except OSError as error:  # a read-only home, say
+        except OSError as error:  # such as a read-only home
             return Choice(tile, f"timed, not kept: {error.strerror}")
         return Choice(tile, "timed")
 

@@ -34,7 +34,7 @@ class GraphTimer:
         self.least_us: dict[_Call, float] = {}
 
     def __call__(self, call: _Call, device: torch.device) -> float:
-        """Return the seconds of one replay; the first time, compile and capture the call before.
+        """Return the seconds of one replay. The first time, compile and capture the call before.
 
         Args:
             call: launches kernels on the current stream and does not wait for them.

@@ -32,11 +32,11 @@ def fastest(
     Args:
         calls: what to choose from, by key.
         device: the function waits for it before and after each call.
-        timer: returns the seconds of one call; the host's clock if ``None``.
+        timer: returns the seconds of one call. ``None`` is the host's clock.
         refused: is filled with the reason of each call that was left out.
 
     Raises:
-        Unsupported: no call works; gives the reason of each.
+        Unsupported: no call works. The message gives the reason of each.
         RuntimeError: no call works, and a compiler failed: that is a fault of the kernel, not a limit of the device.
         Exception: a call failed in a way that is no refusal, such as a memory fault or a wrong argument.
     """

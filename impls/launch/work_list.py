@@ -1,7 +1,8 @@
-"""The work list of a decode step: which tokens of which sequence each program attends to. NumPy alone."""
+"""The work lists of decode and prefill steps: what each program attends to. NumPy alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,7 +28,7 @@ class Tokens:
     Attributes:
         first: int64 ``[num_seqs]``, first token read.
         lens: int64 ``[num_seqs]``, one past the last token read.
-        tiles: int64 ``[num_seqs]``, tiles from ``first`` to ``lens``; 0 for an empty sequence.
+        tiles: int64 ``[num_seqs]``, tiles from ``first`` to ``lens``. 0 for an empty sequence.
         block_tokens: tokens per tile.
     """
 
@@ -41,10 +42,10 @@ class Tokens:
         """Return what a batch reads: from the tile in which its window begins, as ``kernels.tiles`` has it.
 
         Args:
-            seq_lens: int32 ``[num_seqs]``, the newest token included; 0 for a padding row.
-            window: newest tokens that a query sees; all if ``None``.
+            seq_lens: int32 ``[num_seqs]``, the newest token included. 0 for a padding row.
+            window: newest tokens that a query sees. All if ``None``.
             block_tokens: tokens per tile.
-            shared_tokens: tokens at the beginning that are attended to apart; see ``SharedPrefix``.
+            shared_tokens: tokens at the beginning that are attended to apart. See ``SharedPrefix``.
         """
         lens = seq_lens.astype(np.int64)
         first = np.minimum(lens, shared_tokens)
@@ -163,6 +164,34 @@ class WorkList:
         packed[merged_start : merged_start + len(self.merged_seqs)] = self.merged_seqs
         packed[indptr_start:] = self.part_indptr
         return packed, (merged_start, indptr_start)
+
+
+def build_query_tiles(
+    num_queries: Sequence[int], seq_lens: NDArray[np.int32], group_size: int, block_rows: int
+) -> NDArray[np.int32]:
+    """List the tiles of query rows of a prefill step, those that see the most tokens first.
+
+    A row is a query token and one query head of a KV head.
+
+    Args:
+        num_queries: query tokens of each sequence, its newest.
+        seq_lens: int32 ``[num_seqs]``, the query tokens included.
+        group_size: query heads per KV head.
+        block_rows: rows per tile.
+
+    Returns:
+        int32 ``[num_tiles, 2]``: sequence, and first row.
+
+    >>> build_query_tiles([2, 1], np.array([2, 9], dtype=np.int32), group_size=4, block_rows=4).tolist()
+    [[1, 0], [0, 4], [0, 0]]
+    """
+    queries = np.asarray(num_queries, dtype=np.int64)
+    tiles = -(-queries * group_size // block_rows)
+    seq = np.repeat(np.arange(len(queries)), tiles)
+    first_row = (np.arange(len(seq)) - np.repeat(np.cumsum(tiles) - tiles, tiles)) * block_rows
+    last_query = np.minimum((first_row + block_rows - 1) // group_size, queries[seq] - 1)
+    seen = seq_lens[seq] - queries[seq] + last_query
+    return np.stack((seq, first_row), axis=1)[np.argsort(-seen, kind="stable")].astype(np.int32)
 
 
 def build_work_list(tokens: Tokens, part_tiles: int, shared_parts: int = 0) -> WorkList:

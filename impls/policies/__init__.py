@@ -1,4 +1,4 @@
-"""Memory policies: who owns which slots. Bookkeeping only, without torch."""
+"""Memory policies assign slots to sequences. They do bookkeeping only, without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from impls.policies.saturated import SaturatedQueue
 from impls.spec import ModelSpec
 
 POLICIES: Final = tuple(POLICY_KINDS)
-"""Names that ``make_policy`` knows."""
+"""Names that ``make_policy`` accepts."""
 
 __all__ = [
     "POLICIES",
@@ -48,19 +48,18 @@ def make_policy(
     free_order: Sequence[int] | None = None,
     host_ratio: float = 0.0,
 ) -> Policy:
-    """Make the policy of that name for a model and a memory budget.
+    """Create a policy by name, for a model and a memory budget.
 
     Args:
         name: one of ``POLICIES``.
         model: gives bytes per token and the longest sequence.
-        budget_bytes: ``memory_budget`` in bytes: KV cache only, all layers; rounded down to whole
-            pages or, for a reserved policy, slots.
-        page_size: tokens per page; without effect on a reserved policy.
-        watermark: fraction of the pages that admission keeps free; no effect on a reserved policy.
-        arena: ``first_fit`` or ``buddy``, see ``Reserved``; no effect on a paged policy.
-        free_order: see ``PagePool``.
-        host_ratio: the host's pages, to which sequences can be swapped out, by the pool's; no effect on a reserved
-            policy.
+        budget_bytes: ``memory_budget`` in bytes, for the KV cache of all layers. It is rounded down to whole pages,
+            or to whole slots for a reserved policy.
+        page_size: tokens per page. No effect on a reserved policy.
+        watermark: fraction of the pages that admission keeps free. No effect on a reserved policy.
+        arena: ``first_fit`` or ``buddy`` (see ``Reserved``). No effect on a paged policy.
+        free_order: see ``PagePool``. No effect on a reserved policy.
+        host_ratio: pages of the swap pool on the host, divided by pages of the pool. No effect on a reserved policy.
 
     Raises:
         ValueError: an unknown name or arena, a page size below 1, or a budget that does not hold one page or slot.
@@ -92,6 +91,10 @@ def _units_in(budget_bytes: int, unit_bytes: int, unit: str) -> int:
     return budget_bytes // unit_bytes
 
 
+def _names_of(kind: PolicyKind) -> str:
+    return " or ".join(f"policy={name}" for name, found in POLICY_KINDS.items() if found is kind)
+
+
 def is_paged(policy: Policy) -> TypeGuard[PagePool]:
     """Return whether the policy takes memory in pages."""
     return policy.kind.has_pages
@@ -111,10 +114,10 @@ def require_pages(policy: Policy, implementation: str) -> PagePool:
     """Return the policy as a page pool.
 
     Raises:
-        Unsupported: it takes no pages; names the implementation and the policies that it requires.
+        Unsupported: the policy has no pages. The message names the implementation and the policies it requires.
     """
     if not is_paged(policy):
-        raise Unsupported(f"{implementation} requires policy=paged or policy=prefix, not a {policy.kind.value} one")
+        raise Unsupported(f"{implementation} requires policy=paged or policy=prefix (got a {policy.kind.value} policy)")
     return policy
 
 
@@ -122,8 +125,10 @@ def require_regions(policy: Policy, implementation: str) -> Reserved:
     """Return the policy as a reservation.
 
     Raises:
-        Unsupported: it reserves no regions; names the implementation and the policies that it requires.
+        Unsupported: the policy reserves no regions. The message names the implementation and the policies it requires.
     """
     if not is_reserved(policy):
-        raise Unsupported(f"{implementation} requires a reserved policy, not policy={policy.kind.value}")
+        raise Unsupported(
+            f"{implementation} requires {_names_of(PolicyKind.RESERVED)} (got policy={policy.kind.value})"
+        )
     return policy

@@ -1,4 +1,4 @@
-"""Where a contiguous region may lie: first fit over exact sizes, and the paper's buddy arena."""
+"""Arenas of contiguous regions: first fit over exact sizes, and the buddy arena of the paper's baselines."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 from impls.spec import ceil_div
 
 UNIT_TOKENS: Final = 16
-"""Tokens in the buddy arena's smallest chunk (Orca baselines of the PagedAttention paper)."""
+"""Tokens in the smallest chunk of the buddy arena (Orca baselines of the PagedAttention paper)."""
 
 
 class FirstFitArena:
-    """A line of slots; a region is cut from the first gap that holds it, and gaps coalesce."""
+    """A row of slots. A region is cut from the first gap that is large enough, and adjacent gaps are joined."""
 
     def __init__(self, num_slots: int) -> None:
         self._gaps: list[tuple[int, int]] = [(0, num_slots)]  # (first slot, slots), ascending, never adjacent
@@ -23,19 +23,19 @@ class FirstFitArena:
         """Slots of the largest gap."""
         return max((size for _, size in self._gaps), default=0)
 
-    def take(self, wanted: int) -> tuple[int, int]:
-        """Cut a region of ``wanted`` slots; ``wanted <= largest_free`` is the caller's to check.
+    def take(self, requested: int) -> tuple[int, int]:
+        """Cut a region of ``requested`` slots. The caller has checked ``requested <= largest_free``.
 
         Returns:
             First slot and number of slots.
         """
-        index = next(i for i, (_, size) in enumerate(self._gaps) if size >= wanted)
+        index = next(i for i, (_, size) in enumerate(self._gaps) if size >= requested)
         start, size = self._gaps[index]
-        self._gaps[index : index + 1] = [(start + wanted, size - wanted)] if size > wanted else []
-        return start, wanted
+        self._gaps[index : index + 1] = [(start + requested, size - requested)] if size > requested else []
+        return start, requested
 
     def give(self, start: int, size: int) -> None:
-        """Take a region back and join it with the gaps beside it."""
+        """Return a region to the arena and join it with adjacent gaps."""
         index = bisect_left(self._gaps, (start, 0))
         end = start + size
         last = index
@@ -47,17 +47,17 @@ class FirstFitArena:
             start = self._gaps[index][0]
         self._gaps[index:last] = [(start, end - start)]
 
-    def usable_slots(self, wanted: int) -> int:
-        """Slots that greedily placed copies of a region of ``wanted`` slots would take."""
-        return sum(size // wanted * wanted for _, size in self._gaps)
+    def usable_slots(self, requested: int) -> int:
+        """Return the slots that greedily placed copies of a region of ``requested`` slots would take."""
+        return sum(size // requested * requested for _, size in self._gaps)
 
 
 class BuddyArena:
     """Chunks of a power of two units of 16 tokens (Orca baselines of the PagedAttention paper).
 
-    The arena is cut greedily into chunks for the longest sequence and the rest into ever smaller
-    powers of two: 983 units make 7 x 128, 64, 16, 4, 2 and 1. Slots beyond the last whole unit are
-    never used. Of the smallest chunks that hold a region, the lowest is taken.
+    The arena is cut greedily into chunks for the longest sequence, and the rest into smaller powers of two.
+    983 units make 7 x 128, 64, 16, 4, 2 and 1. Slots beyond the last whole unit are never used. A region gets the
+    smallest chunk that is large enough, and of several such chunks the one with the lowest address.
     """
 
     def __init__(self, num_slots: int, max_seq_len: int) -> None:
@@ -76,13 +76,13 @@ class BuddyArena:
         """Slots of the largest free chunk."""
         return max((UNIT_TOKENS << order for order, starts in enumerate(self._free) if starts), default=0)
 
-    def take(self, wanted: int) -> tuple[int, int]:
-        """Cut a chunk for ``wanted`` slots; ``wanted <= largest_free`` is the caller's to check.
+    def take(self, requested: int) -> tuple[int, int]:
+        """Cut a chunk for ``requested`` slots. The caller has checked ``requested <= largest_free``.
 
         Returns:
-            First slot and number of slots, the latter rounded up to the chunk.
+            First slot and number of slots, which is rounded up to the size of the chunk.
         """
-        order = _order_of(wanted)
+        order = _order_of(requested)
         found = next(o for o in range(order, self._top_order + 1) if self._free[o])
         start = self._free[found].pop(0)
         for smaller in reversed(range(order, found)):
@@ -90,7 +90,7 @@ class BuddyArena:
         return start * UNIT_TOKENS, UNIT_TOKENS << order
 
     def give(self, start: int, size: int) -> None:
-        """Take a chunk back and join it with its buddy for as long as that is free too."""
+        """Return a chunk to the arena and join it with its buddy as long as the buddy is free."""
         unit, order = start // UNIT_TOKENS, _order_of(size)
         while order < self._top_order and (buddy := unit ^ (1 << order)) in self._free[order]:
             self._free[order].remove(buddy)
@@ -98,12 +98,12 @@ class BuddyArena:
             order += 1
         insort(self._free[order], unit)
 
-    def usable_slots(self, wanted: int) -> int:
-        """Slots that greedily placed copies of a region of ``wanted`` slots would take."""
-        order = _order_of(wanted)
+    def usable_slots(self, requested: int) -> int:
+        """Return the slots that greedily placed copies of a region of ``requested`` slots would take."""
+        order = _order_of(requested)
         return sum(len(starts) << o for o, starts in enumerate(self._free) if o >= order) * UNIT_TOKENS
 
 
 def _order_of(slots: int) -> int:
-    """Power of two of the smallest chunk of units that holds ``slots``."""
+    """Return the exponent of the smallest power of two of units that hold ``slots``."""
     return (ceil_div(slots, UNIT_TOKENS) - 1).bit_length()

@@ -1,4 +1,4 @@
-"""What all policies share: the sequences, their lengths, and the split of the pool as running sums."""
+"""The part that all policies share: sequences, their lengths, and the split of the pool as running sums."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from impls.interface import CacheUsage
 
 
 class Clock:
-    """A number that lengths are counted from; moving it makes all who stand on it grow at once."""
+    """A counter that lengths are relative to. Moving it lengthens all its sequences at once."""
 
     __slots__ = ("now",)
 
@@ -23,9 +23,9 @@ class SequenceState:
     """One sequence that holds memory.
 
     Attributes:
-        clock: what its length is counted from; stands at 0 outside of lockstep decoding.
-        offset: its length less ``clock.now``, in tokens.
-        final_len: its length when it ends, in tokens; 0 where nobody knows, which counts as reached.
+        clock: the clock that the length is relative to. It stays at 0 outside of lockstep decoding.
+        offset: the length minus ``clock.now``, in tokens.
+        final_len: the length at the end, in tokens. 0 if unknown, which counts as reached.
     """
 
     clock: Clock
@@ -34,11 +34,11 @@ class SequenceState:
 
     @property
     def num_tokens(self) -> int:
-        """Its length now."""
+        """Current length."""
         return self.offset + self.clock.now
 
     def unused_of(self, held_slots: int) -> int:
-        """Of the ``held_slots`` that it holds, those beyond the last token that it will ever have."""
+        """Return how many of ``held_slots`` slots are beyond the last token that the sequence will ever have."""
         last = self.offset + self.clock.now
         if self.final_len > last:
             last = self.final_len
@@ -49,7 +49,7 @@ StateT = TypeVar("StateT", bound=SequenceState)
 
 
 class SlotSplit(NamedTuple):
-    """The six parts of a pool at one instant, in slots; they sum to the pool.
+    """The six parts of a pool at one instant, in slots. Their sum is the pool.
 
     The parts are those of ``CacheUsage``, which holds them in bytes.
     """
@@ -65,6 +65,8 @@ class SlotSplit(NamedTuple):
 class Ledger(Generic[StateT]):
     """Sequences and running sums over them, so that every part of the pool is known at once.
 
+    ``_join``, ``_leave`` and ``_tick`` are for ``Lockstep`` and ``Family`` in this package.
+
     Args:
         num_slots: slots of the pool, one per token.
         token_bytes: bytes of one token's K and V over all layers.
@@ -75,9 +77,9 @@ class Ledger(Generic[StateT]):
         self._num_slots = num_slots
         self._token_bytes = token_bytes
         self._states: dict[int, StateT] = {}
-        self._still = Clock()
-        self._tokens = 0  # lengths, summed over the sequences
-        self._saved = 0  # of these, tokens that share a slot with one counted before
+        self._stopped_clock = Clock()
+        self._tokens = 0  # sum of the lengths of all sequences
+        self._saved = 0  # of these, tokens that share a slot with a token counted before
         self._unused = 0  # slots held that no owner will ever fill
         self._count = dict.fromkeys(counters, 0)
 
@@ -98,40 +100,32 @@ class Ledger(Generic[StateT]):
 
     @property
     def saved_tokens(self) -> int:
-        """Slots that sharing saves: tokens that share one with a token counted before."""
+        """Slots that sharing saves: tokens that share a slot with a token counted before."""
         return self._saved
 
     @property
     def largest_free_ratio(self) -> float:
-        """The largest piece that one sequence could take, by all that nobody holds; pages are all alike."""
+        """The largest piece that one sequence could take, divided by all unheld memory. Always 1 for pages."""
         return 1.0
 
     def seq_len(self, seq_id: int) -> int:
-        """Tokens of the sequence that have a slot.
+        """Return the number of tokens of the sequence that have a slot.
 
         Raises:
-            KeyError: no such sequence.
+            KeyError: the sequence holds no memory.
         """
         return self._state(seq_id).num_tokens
 
-    def final_len(self, seq_id: int) -> int:
-        """Tokens of the sequence when it ends; 0 where nobody knows.
-
-        Raises:
-            KeyError: no such sequence.
-        """
-        return self._state(seq_id).final_len
-
     def split(self, head_tokens: int | None = None, head_final_len: int | None = None) -> SlotSplit:
-        """The parts of the pool now, in slots; the arguments are those of ``usage``."""
+        """Return the parts of the pool now, in slots. The arguments are those of ``usage``."""
         raise NotImplementedError
 
     def usage(self, head_tokens: int | None = None, head_final_len: int | None = None) -> CacheUsage:
-        """The split of the pool now.
+        """Return the split of the pool now, in bytes.
 
         Args:
-            head_tokens: tokens of the request at the queue's head; ``None``: a sequence of one token.
-            head_final_len: that request's final length, where the policy reserves by it.
+            head_tokens: tokens of the request at the head of the queue. ``None`` means a sequence of one token.
+            head_final_len: final length of that request, for policies that reserve by it.
 
         Raises:
             ValueError: as ``can_admit``.
@@ -149,28 +143,28 @@ class Ledger(Generic[StateT]):
             largest_free_ratio=self.largest_free_ratio,
         )
 
-    def join(self, seq_id: int, clock: Clock) -> StateT:
-        """Let a sequence's length be counted from ``clock`` until it leaves; for ``Lockstep``.
+    def _join(self, seq_id: int, clock: Clock) -> StateT:
+        """Make the length of a sequence relative to ``clock`` until ``_leave``.
 
         Raises:
-            KeyError: no such sequence.
-            ValueError: it stands on a clock already, its final length is unknown or reached, or its
+            KeyError: the sequence holds no memory.
+            ValueError: the sequence already decodes in lockstep, its final length is unknown or reached, or its
                 memory cannot grow that far by itself.
         """
-        state = self._own(seq_id)
+        state = self._changeable_state(seq_id)
         self._check_joins(seq_id, state)
         state.offset -= clock.now
         state.clock = clock
         return state
 
-    def leave(self, seq_id: int) -> None:
-        """Undo ``join``: the sequence keeps the length that it has reached."""
+    def _leave(self, seq_id: int) -> None:
+        """Undo ``_join``. The sequence keeps the length that it has reached."""
         state = self._states[seq_id]
         state.offset += state.clock.now
-        state.clock = self._still
+        state.clock = self._stopped_clock
 
-    def tick(self, num_seqs: int, unused_slots: int) -> None:
-        """Account for one more token of each of ``num_seqs`` sequences, whose clock just moved.
+    def _tick(self, num_seqs: int, unused_slots: int) -> None:
+        """Account for one more token of each of ``num_seqs`` sequences, after their clock has moved.
 
         Args:
             num_seqs: sequences on that clock.
@@ -186,15 +180,15 @@ class Ledger(Generic[StateT]):
         except KeyError:
             raise KeyError(f"sequence {seq_id} holds no memory: never admitted, or freed already") from None
 
-    def _own(self, seq_id: int) -> StateT:
-        """The state of a sequence that may be changed one by one."""
+    def _changeable_state(self, seq_id: int) -> StateT:
+        """Return the state of a sequence that does not decode in lockstep, and may be changed by itself."""
         state = self._states.get(seq_id) or self._state(seq_id)
-        if state.clock is not self._still:
+        if state.clock is not self._stopped_clock:
             raise ValueError(f"seq_id={seq_id} decodes in lockstep and must leave it first")
         return state
 
     def _check_joins(self, seq_id: int, state: StateT) -> None:
-        """Check that a sequence will grow, and how far; what else may hinder it, its policy adds."""
+        """Check that a sequence has tokens to append. Policies add their own conditions."""
         if state.final_len <= state.offset:
             raise ValueError(
                 f"final_len={state.final_len} of sequence {seq_id} must be above its {state.offset} tokens"
@@ -206,10 +200,10 @@ class Ledger(Generic[StateT]):
 
 
 def check_lengths(num_tokens: int, final_len: int | None) -> None:
-    """Check what ``admit`` and ``can_admit`` are given.
+    """Check the lengths given to ``admit`` and ``can_admit``.
 
     Raises:
-        ValueError: a length is not positive, or the final one is below the first.
+        ValueError: a length is not positive, or ``final_len`` is below ``num_tokens``.
     """
     if num_tokens < 1:
         raise ValueError(f"num_tokens={num_tokens} must be at least 1")
@@ -218,21 +212,21 @@ def check_lengths(num_tokens: int, final_len: int | None) -> None:
 
 
 def check_range(state: SequenceState, start: int, stop: int) -> None:
-    """Check the range of tokens that ``slots`` is asked for.
+    """Check the range of tokens given to ``slots``.
 
     Raises:
-        IndexError: it is not within the sequence.
+        IndexError: a token of the range is not within the sequence.
     """
     if not 0 <= start <= stop <= state.num_tokens:
         raise IndexError(f"tokens {start} .. {stop - 1} are not all within a sequence of {state.num_tokens}")
 
 
-def check_at_least(least: int, **values: int) -> None:
+def check_at_least(minimum: int, **values: int) -> None:
     """Check arguments against a lower bound.
 
     Raises:
-        ValueError: one is below ``least``; names it.
+        ValueError: a value is below ``minimum``. The message names it.
     """
     for name, value in values.items():
-        if value < least:
-            raise ValueError(f"{name}={value} must be at least {least}")
+        if value < minimum:
+            raise ValueError(f"{name}={value} must be at least {minimum}")

@@ -1,4 +1,4 @@
-"""Names of full pages by all that stands before and in them, from tokens or from a trace's hash ids."""
+"""Keys of full pages, computed from tokens or from the hash ids of a trace. A key covers the page and its prefix."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from impls.policies.ledger import check_at_least
 from impls.spec import ceil_div
 
 PageKey = Hashable
-"""What names a full page: equal keys mean equal tokens, from the first of the sequence on."""
+"""Key of a full page. Equal keys mean equal tokens from the start of the sequence to the end of the page."""
 
 
 def keys_of_tokens(tokens: Sequence[int], page_size: int) -> list[PageKey]:
-    """Keys of the full pages of a prompt: a chain of hashes, each over its page and the one before.
+    """Return the keys of the full pages of a prompt: a chain of hashes, each over its page and the previous hash.
 
     Args:
-        tokens: the prompt; ids from 0 to 2**63 - 1.
+        tokens: token ids of the prompt, from 0 to 2**63 - 1.
         page_size: tokens per page.
 
     Raises:
@@ -34,20 +34,20 @@ def keys_of_tokens(tokens: Sequence[int], page_size: int) -> list[PageKey]:
 
 
 def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, page_size: int) -> list[PageKey]:
-    """Keys of the full pages of a prompt whose trace names its blocks.
+    """Return the keys of the full pages of a prompt whose trace has one hash id per block.
 
-    A hash id stands for its block and all blocks before it, so a page inside a block is named by the
-    id and its place there, and a page of several blocks by the last of their ids. Only pages that
-    end within the prompt have a key: the last block, hashed too, may be partly filled.
+    A hash id identifies its block and all blocks before it. The key of a page inside a block is made of the id and
+    the index of the page in the block. The key of a page of several blocks is the last of their ids. Only pages that
+    end within the prompt have a key, because the last block may be partly filled.
 
     Args:
-        hash_ids: one id per block of the prompt, the last and partial one included.
+        hash_ids: one id per block of the prompt, including a partly filled last block.
         hash_block: tokens per block of the trace (512, 64 or 16).
-        num_tokens: the prompt's length.
+        num_tokens: length of the prompt.
         page_size: tokens per page.
 
     Raises:
-        ValueError: the number of ids does not fit the prompt, or neither of page size and block
+        ValueError: the number of ids does not fit the prompt, or neither of ``page_size`` and ``hash_block``
             divides the other.
 
     >>> keys_of_hash_ids([7, 9], hash_block=4, num_tokens=7, page_size=2)
@@ -59,7 +59,7 @@ def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, 
     if len(hash_ids) != ceil_div(num_tokens, hash_block):
         blocks = ceil_div(num_tokens, hash_block)
         raise ValueError(
-            f"hash_ids has {len(hash_ids)} ids; {num_tokens} tokens in blocks of {hash_block} need {blocks}"
+            f"hash_ids has {len(hash_ids)} ids, but {num_tokens} tokens in blocks of {hash_block} need {blocks}"
         )
     full_pages = num_tokens // page_size
     if hash_block % page_size == 0:
@@ -68,4 +68,4 @@ def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, 
     if page_size % hash_block == 0:
         per_page = page_size // hash_block
         return list(hash_ids[per_page - 1 : full_pages * per_page : per_page])
-    raise ValueError(f"page_size={page_size} must divide the trace's hash_block={hash_block}, or be a multiple of it")
+    raise ValueError(f"page_size={page_size} must divide hash_block={hash_block} of the trace, or be a multiple of it")

@@ -1,45 +1,40 @@
-"""Which pages have more than one owner."""
+"""Reference counts of pages that have more than one owner."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Sequence
 
 
 class References:
-    """Reference counts of the shared pages; a held page that is not here has one owner.
+    """Reference counts of the shared pages. A held page without a count has one owner.
 
-    Most pages are never shared, so a pool without sharing pays nothing for counting.
+    Most pages are never shared, so a pool without sharing has no cost of counting.
+
+    Attributes:
+        counts: number of owners of each page that has at least two.
+        extra: owners beyond the first, summed over all pages. This is what sharing saves, in pages.
     """
 
-    __slots__ = ("_counts", "extra")
+    __slots__ = ("counts", "extra")
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self.extra = 0  # owners beyond the first, summed over all pages: what sharing saves, in pages
-
-    def __bool__(self) -> bool:
-        return bool(self._counts)
-
-    @property
-    def counts(self) -> Mapping[int, int]:
-        """Owners of each page that has at least two."""
-        return MappingProxyType(self._counts)
+        self.counts: dict[int, int] = {}
+        self.extra = 0
 
     def add(self, pages: Iterable[int]) -> None:
-        """Give every page, held already, one owner more."""
-        counts = self._counts
+        """Add one owner to every page. All of them are held already."""
+        counts = self.counts
         for page in pages:
             counts[page] = counts.get(page, 1) + 1
             self.extra += 1
 
-    def drop(self, pages: list[int]) -> list[int]:
-        """Take one owner from every page.
+    def drop(self, pages: Sequence[int]) -> Sequence[int]:
+        """Remove one owner from every page.
 
         Returns:
-            The pages that have no owner left, in order; ``pages`` itself while nothing is shared.
+            The pages that have no owner left, in order. This is ``pages`` itself while no page is shared.
         """
-        counts = self._counts
+        counts = self.counts
         if not counts:
             return pages
         ownerless = []

@@ -13,16 +13,22 @@ from impls.policies.reserved import Reserved
 
 
 class SaturatedQueue:
-    """Requests served first come, first served, as fast as memory admits them.
+    """Requests served in order of arrival, as fast as memory admits them.
 
-    A step: (1) the head of the queue is admitted, with its whole current length, for as long as the
-    policy admits it; (2) every running sequence appends one token, see ``Lockstep.grow``; those
-    preempted go back to the head, keeping their generated tokens; (3) the finished are freed.
+    A step has three parts:
+    1. The head of the queue is admitted with its whole current length, as long as the policy admits it.
+    2. Every running sequence appends one token (``Lockstep.grow``). Preempted sequences go back to the head of the
+       queue and keep the number of their generated tokens.
+    3. Finished sequences are freed.
 
     Args:
         policy: an empty page pool or reservation.
-        requests: in the order of their arrival. Those that the policy could never bring to their
-            end are refused: they would hold up the queue, or preempt themselves, for ever.
+        requests: requests in order of arrival. A request that can never reach its end in this pool is refused,
+            because it would block the queue or preempt itself forever.
+
+    Attributes:
+        batch: the running sequences.
+        refused: the refused requests, in order of arrival.
 
     Raises:
         ValueError: the policy is not empty, or a request has no token to append.
@@ -30,7 +36,7 @@ class SaturatedQueue:
 
     def __init__(self, policy: PagePool | Reserved, requests: Iterable[Request]) -> None:
         if policy.num_seqs:
-            raise ValueError(f"policy holds {policy.num_seqs} sequences and must be empty: nobody would free them")
+            raise ValueError(f"policy holds {policy.num_seqs} sequences and must be empty: free them first")
         self.batch = Lockstep(policy)
         self.refused: list[Request] = []
         self._waiting: deque[Request] = deque()
@@ -39,18 +45,18 @@ class SaturatedQueue:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether requests are still to be admitted."""
+        """Whether requests still wait for admission."""
         return bool(self._waiting)
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """The batch's counters, and ``refused``."""
+        """The counters of the batch, and ``refused``."""
         return {**self.batch.counters, "refused": len(self.refused)}
 
     def steps(self) -> Iterator[SlotSplit]:
-        """Run until all is served; yields the split of the pool in each step, before the finished are freed.
+        """Run until all requests are served. Yield the split of the pool in each step, before sequences are freed.
 
-        The pool's external fragmentation is that towards the request then at the queue's head.
+        External fragmentation is relative to the request that is at the head of the queue in that step.
         """
         batch, policy, waiting = self.batch, self.batch.policy, self._waiting
         memory_was_freed = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,8 +17,8 @@ class PageOwner(Protocol):
     def page_size(self) -> int:
         """Tokens per page."""
 
-    def page_ids(self, seq_id: int) -> list[int]:
-        """Pages of the sequence, in token order."""
+    def page_ids(self, seq_id: int) -> Sequence[int]:
+        """Return the pages of the sequence, in token order. An ``array('i')`` is copied in one block."""
 
     def seq_len(self, seq_id: int) -> int:
         """Tokens of the sequence that have a slot."""
@@ -68,17 +67,14 @@ def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
     """
     if not seq_ids:
         raise ValueError("seq_ids=[] must name at least one sequence")
+    num_seqs = len(seq_ids)
     pages = [policy.page_ids(seq_id) for seq_id in seq_ids]
-    pages_per_seq = np.fromiter(map(len, pages), dtype=np.int64, count=len(pages))
-    columns = np.arange(pages_per_seq.max())
-    page_table = np.full((len(pages), columns.size), -1, dtype=np.int32)
-    flat = array("i")
-    for owned in pages:
-        flat.fromlist(owned)
-    page_table[columns < pages_per_seq[:, None]] = flat
-    seq_lens = np.fromiter(map(policy.seq_len, seq_ids), dtype=np.int32, count=len(pages))
+    seq_lens = np.fromiter(map(policy.seq_len, seq_ids), dtype=np.int32, count=num_seqs)
+    page_table = np.full((num_seqs, max(map(len, pages))), -1, dtype=np.int32)
+    for row, owned in zip(page_table, pages, strict=True):
+        row[: len(owned)] = owned
     newest = seq_lens.astype(np.int64) - 1
-    newest_page = page_table[np.arange(len(pages)), newest // policy.page_size]
+    newest_page = page_table[np.arange(num_seqs), newest // policy.page_size]
     return PageTable(
         page_table=page_table,
         seq_lens=seq_lens,

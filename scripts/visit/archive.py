@@ -27,7 +27,7 @@ def pack(work: Path, archive: Path, max_bytes: int = MAX_BYTES) -> dict[str, Any
         ``bytes`` of the archive and the names of the folders ``left_out``.
 
     Raises:
-        ValueError: it is too large even so; the old archive stays.
+        ValueError: it is too large even so. The old archive stays.
     """
     fresh = archive.with_name(f".{archive.name}.tmp")
     for left_out in LEFT_OUT:

@@ -29,11 +29,11 @@ class Shape:
         lens: tokens of each sequence, the newest included.
         heads: query heads, KV heads.
         head_dim: elements per head.
-        dtype: of queries; of K and V unless ``semantics`` has a ``kv_dtype``.
+        dtype: of queries, and of K and V unless ``semantics`` has a ``kv_dtype``.
         page_size: tokens per page.
         options: of the implementation.
         semantics: ``kv_dtype``, ``sliding_window``, ``soft_cap``.
-        num_queries: newest tokens of each sequence that are query tokens; ``None``: one decode step.
+        num_queries: newest tokens of each sequence that are query tokens. ``None``: one decode step.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Shape:
 
 
 def make_cache(shape: Shape, arm: str, device: str, num_layers: int = 1) -> KVCache:
-    """A cache whose policy holds the batch, on shuffled pages; no K or V is written yet."""
+    """A cache whose policy holds the batch, on shuffled pages. No K or V is written yet."""
     target, policy_name = ARMS[arm]
     model, page_size = shape.model, shape.page_size
     num_pages = sum(ceil_div(length, page_size) for length in shape.lens) + 3

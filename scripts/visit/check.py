@@ -9,27 +9,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from bench.rows.result import Answer
-from bench.runner.process.server import Server, ServerLost
-from bench.runner.round import TENSOR_MODULES
 from impls.interface import KVCache, QuantisedKVCache
 from impls.reference import allowed_error, decode_attention, max_rel_error, prefill_attention
 from scripts.visit.cases import ARMS, SHAPES, SMALL_SHAPES, Shape, draw, make_cache, write
-
-TIMEOUT_S = 60.0
+from scripts.visit.pool import Pool, Then
 
 
 def shape_of(content: Mapping[str, Any]) -> Shape:
@@ -119,7 +115,7 @@ def _finite(value: float) -> float | str:
 
 
 def compile_point(argument: Mapping[str, Any]) -> Answer:
-    """Compile what one point of a sweep will launch; its tiles are timed into a cache that is thrown away.
+    """Compile what one point of a sweep will launch. Its tiles are timed into a cache that is thrown away.
 
     Args:
         argument: ``config`` of the point.
@@ -142,119 +138,59 @@ def compile_point(argument: Mapping[str, Any]) -> Answer:
     return Answer(values={"details": dict(cache.details())})
 
 
-class Pool:
-    """Runs calls in forked children, several at a time.
+class Report:
+    """Notes and prints what becomes of each shape and of each compilation.
 
     Args:
-        size: children at a time.
-        folder: for logs, and for the tile cache that is thrown away.
-        deadline: of ``time.monotonic``; a call that would begin later does not run.
+        path: of ``check.json``, written anew after each.
     """
 
-    def __init__(self, size: int, folder: Path, deadline: float) -> None:
-        self.folder, self.deadline = folder, deadline
-        self.waiting: queue.Queue[tuple[str, str, Any, Callable[[str, Answer, float], None]] | None] = queue.Queue()
-        self.threads = [threading.Thread(target=self._work, args=(index,), daemon=True) for index in range(size)]
-        for thread in self.threads:
-            thread.start()
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shapes: dict[str, dict[str, Any]] = {}
+        self.compiled: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
 
-    def submit(self, name: str, call: str, argument: Any, then: Callable[[str, Answer, float], None]) -> None:
-        """Queue one call; ``then`` gets its name, its answer and its seconds."""
-        self.waiting.put((name, call, argument, then))
+    @property
+    def bad(self) -> list[str]:
+        """Shapes that are not right."""
+        return [name for name, result in self.shapes.items() if result["status"] != "ok"]
 
-    def join(self) -> None:
-        """Wait for all calls."""
-        for _ in self.threads:
-            self.waiting.put(None)
-        for thread in self.threads:
-            thread.join()
+    def checked(self, name: str, answer: Answer, seconds: float) -> None:
+        """A shape was compared, or could not be."""
+        values = answer.values
+        good = answer.status == "ok" and bool(values.get("good"))
+        status = answer.status if answer.status != "ok" or good else "incorrect"
+        error = f"error {values.get('max_rel_error')} (allowed {values.get('allowed_rel_error')})"
+        print(f"{'OK ' if good else 'BAD'} {name}: {answer.status_reason or error} in {seconds:.1f} s", flush=True)
+        with self._lock:
+            self.shapes[name] = {"status": status, "reason": answer.status_reason, "seconds": seconds, **values}
+            self.save()
 
-    def _work(self, index: int) -> None:
-        env = {"PAGED_ATTENTION_BENCH_CACHE": str(self.folder / f"tiles-{index}"), "OMP_NUM_THREADS": "2"}
-        server: Server | None = None
-        while (item := self.waiting.get()) is not None:
-            name, call, argument, then = item
-            left_s = self.deadline - time.monotonic()
-            if left_s < 2:
-                then(name, Answer(status="interrupted", status_reason="no time was left"), 0.0)
-                continue
-            began = time.monotonic()
-            try:
-                if server is None:
-                    server = Server(
-                        env, preload=(*TENSOR_MODULES, "triton", "impls.caches.paged_triton", "impls.kernels.decode")
-                    )
-                log = self.folder / f"{call.partition(':')[2]}-{index}.log"
-                answer = server.run(call, argument, log=log, timeout_s=min(TIMEOUT_S, left_s)).answer
-            except ServerLost as error:
-                answer, server = Answer(status="crashed", status_reason=str(error)), None
-            except Exception as error:
-                answer = Answer(status="crashed", status_reason=f"{type(error).__name__}: {error}")
-            then(name, answer, time.monotonic() - began)
-        if server is not None:
-            server.close()
+    def warmed(self, name: str, answer: Answer, seconds: float) -> None:
+        """A point was compiled, or could not be."""
+        if answer.status != "ok":
+            print(f"compile {name}: {answer.status}: {answer.status_reason}", flush=True)
+        with self._lock:
+            self.compiled[name] = {"status": answer.status, "reason": answer.status_reason, "seconds": seconds}
+            self.save()
+
+    def save(self) -> None:
+        """Write ``check.json``."""
+        write_json(self.path, {"shapes": self.shapes, "compiled": self.compiled})
 
 
-def main() -> int:
-    """Exit 0 if every shape is right, 4 if not."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of check.json")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--budget-s", type=float, default=90.0)
-    parser.add_argument("--workers", type=int, default=max(1, min(12, (os.cpu_count() or 1) - 2)))
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--requests", help="JSON list of sweeps to compile for")
-    arguments = parser.parse_args()
-    deadline = time.monotonic() + arguments.budget_s
-    results: dict[str, dict[str, Any]] = {}
-    compiled: dict[str, Any] = {}
-    lock = threading.Lock()
-
-    def save() -> None:
-        write_json(arguments.out / "check.json", {"shapes": results, "compiled": compiled})
-
-    def checked(name: str, answer: Answer, seconds: float) -> None:
-        with lock:
-            good = answer.status == "ok" and bool(answer.values.get("good"))
-            status = answer.status if answer.status != "ok" or good else "incorrect"
-            results[name] = {"status": status, "reason": answer.status_reason, "seconds": seconds, **answer.values}
-            told = (
-                answer.status_reason
-                or f"error {answer.values.get('max_rel_error')} (allowed {answer.values.get('allowed_rel_error')})"
-            )
-            print(f"{'OK ' if good else 'BAD'} {name}: {told} in {seconds:.1f} s", flush=True)
-            save()
-
-    def warmed(name: str, answer: Answer, seconds: float) -> None:
-        with lock:
-            compiled[name] = {"status": answer.status, "reason": answer.status_reason, "seconds": seconds}
-            if answer.status != "ok":
-                print(f"compile {name}: {answer.status}: {answer.status_reason}", flush=True)
-            save()
-
-    with tempfile.TemporaryDirectory() as folder:
-        pool = Pool(arguments.workers, Path(folder), deadline)
-        shapes = SMALL_SHAPES if arguments.small else SHAPES
-        for shape in shapes:
-            for arm in ARMS:
-                if arm == "triton_contiguous" and (shape.page_size != 16 or shape.options):
-                    continue  # it has no pages
-                argument = {"shape": asdict(shape), "arm": arm, "device": arguments.device}
-                pool.submit(f"{shape.name} {arm}", "scripts.visit.check:check_shape", argument, checked)
-        if arguments.requests and arguments.device == "cuda":
-            _submit_compilations(pool, json.loads(arguments.requests), arguments.device, warmed)
-        pool.join()
-        for log in sorted(Path(folder).glob("*.log")):
-            text = log.read_text(errors="replace").strip()
-            if text:
-                print(f"--- {log.name}\n{text[-6000:]}", flush=True)
-    save()
-    bad = [name for name, result in results.items() if result["status"] != "ok"]
-    print(f"{len(results) - len(bad)} of {len(results)} shapes are right; {len(compiled)} points compiled", flush=True)
-    return 4 if bad else 0
+def submit_shapes(pool: Pool, device: str, then: Then, *, small: bool) -> None:
+    """Queue every shape on every implementation that has its options."""
+    for shape in SMALL_SHAPES if small else SHAPES:
+        for arm in ARMS:
+            if arm == "triton_contiguous" and (shape.page_size != 16 or shape.options):
+                continue  # it has no pages
+            argument = {"shape": asdict(shape), "arm": arm, "device": device}
+            pool.submit(f"{shape.name} {arm}", "scripts.visit.check:check_shape", argument, then)
 
 
-def _submit_compilations(pool: Pool, requests: Any, device: str, then: Callable[[str, Answer, float], None]) -> None:
+def submit_compilations(pool: Pool, requests: Any, device: str, then: Then) -> None:
     """Queue the tiles, then every point of the sweeps that our kernels serve, each kernel once."""
     from scripts.visit import tiles
 
@@ -277,6 +213,32 @@ def _submit_compilations(pool: Pool, requests: Any, device: str, then: Callable[
                     pool.submit(f"{request['name']} {point.key}", "scripts.visit.check:compile_point", argument, then)
     except Exception as error:  # the sweeps compile what they need themselves
         print(f"the sweeps could not be planned: {type(error).__name__}: {error}", flush=True)
+
+
+def main() -> int:
+    """Exit 0 if every shape is right, 4 if not."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of check.json")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--budget-s", type=float, default=90.0)
+    parser.add_argument("--workers", type=int, default=max(1, min(12, (os.cpu_count() or 1) - 2)))
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--requests", help="JSON list of sweeps to compile for")
+    arguments = parser.parse_args()
+    report = Report(arguments.out / "check.json")
+    with tempfile.TemporaryDirectory() as folder:
+        pool = Pool(arguments.workers, Path(folder), time.monotonic() + arguments.budget_s)
+        submit_shapes(pool, arguments.device, report.checked, small=arguments.small)
+        if arguments.requests and arguments.device == "cuda":
+            submit_compilations(pool, json.loads(arguments.requests), arguments.device, report.warmed)
+        pool.join()
+        for log in sorted(Path(folder).glob("*.log")):
+            if text := log.read_text(errors="replace").strip():
+                print(f"--- {log.name}\n{text[-6000:]}", flush=True)
+    report.save()
+    right = len(report.shapes) - len(report.bad)
+    print(f"{right} of {len(report.shapes)} shapes are right; {len(report.compiled)} points compiled", flush=True)
+    return 4 if report.bad else 0
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def child_seconds(name: str) -> dict[str, float]:
 
 
 def main() -> int:
-    """Write facts.json; exit 0 if the device and its bandwidth are known, 4 if not."""
+    """Write facts.json. Exit 0 if the device and its bandwidth are known, 4 if not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of facts.json")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")

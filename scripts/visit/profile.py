@@ -15,7 +15,7 @@ SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats"
 
 
 def target(arm: str, device: str) -> None:
-    """Decode the flagship batch a few times; what ncu looks at."""
+    """Decode the flagship batch a few times, for ncu to look at."""
     import torch
 
     from scripts.visit.cases import FLAGSHIP, draw, make_cache, write
@@ -30,7 +30,7 @@ def target(arm: str, device: str) -> None:
 
 
 def command(arm: str, device: str) -> list[str]:
-    """Ncu on one arm; the clocks stay as they are."""
+    """Ncu on one arm. The clocks stay as they are."""
     sections = [word for section in SECTIONS for word in ("--section", section)]
     return ["ncu", "--clock-control", "none", "--target-processes", "all", "--kernel-name", "regex:decode",
             "--launch-skip", "1", "--launch-count", "1", *sections,

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.rows.record import RETRYABLE, complete, write_json
+from bench.rows.json_file import write_json
+from bench.rows.record import RETRYABLE, complete
 from bench.runner.job import RUN_CONTROL
 from scripts.visit.table import as_markdown, compared
 
-KEPT = ("facts/facts.json", "check/check.json", "tiles/tiles.json", "calibration/calibration.json")
+KEPT = ("facts/facts.json", "check/check.json", "kernels/checks.json", "kernels/timings.json", "tiles/tiles.json",
+        "calibration/calibration.json")  # fmt: skip
 """Files beside the sweeps that a reference keeps."""
 
 
@@ -37,7 +39,7 @@ class Sweep:
 
 
 def read_sweeps(archives: Sequence[Mapping[str, bytes]]) -> dict[str, Sweep]:
-    """Return the sweeps of some archives by name; of a job in two archives, the later row that is final.
+    """Return the sweeps of some archives by name. A job in two archives keeps its later final row.
 
     Args:
         archives: files by name, of ``read_archive``, earliest first.
@@ -147,10 +149,9 @@ def write_reference(folder: Path, sweeps: Mapping[str, Sweep], archives: Sequenc
     """Write a run folder per sweep and the README, in the place of what is there.
 
     Raises:
-        ValueError: the folder holds something that is no reference, or a row is not whole.
+        ValueError: the folder holds something else or a reference of another card, or a row is not whole.
     """
-    if folder.exists() and not (folder / "README.md").is_file() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds something that is no reference of a visit; choose another folder")
+    _check_place(folder, sweeps)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, sweep in sweeps.items():
@@ -168,6 +169,17 @@ def write_reference(folder: Path, sweeps: Mapping[str, Sweep], archives: Sequenc
             write_json(folder / Path(path).name, json.loads(found[-1]))
 
 
+def _check_place(folder: Path, sweeps: Mapping[str, Sweep]) -> None:
+    """Refuse a folder that holds something else, or a reference of another card."""
+    if folder.exists() and not (folder / "README.md").is_file() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds something that is no reference of a visit; choose another --name")
+    ours = _card(next(iter(sweeps.values())).environment)
+    for path in sorted(folder.glob("*/environment.json")):
+        theirs = _card(json.loads(path.read_text(encoding="utf-8")))
+        if theirs != ours:
+            raise ValueError(f"{folder} holds a reference of another card, {theirs}; choose another --name")
+
+
 def _lasting(point: dict[str, Any]) -> dict[str, Any]:
     """A planned point without what only spoke of its own run."""
     kept = [override for override in point["overrides"] if override.partition("=")[0] not in RUN_CONTROL]
@@ -179,7 +191,7 @@ def readme(sweeps: Mapping[str, Sweep], facts: Mapping[str, Any], claims: str) -
 
     Args:
         sweeps: by name.
-        facts: ``facts.json``; empty if there is none.
+        facts: ``facts.json``. Empty if there is none.
         claims: a Markdown table.
     """
     environment = next(iter(sweeps.values())).environment

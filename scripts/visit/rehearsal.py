@@ -17,8 +17,8 @@ from scripts.visit import wheels
 from scripts.visit.session import Session, State
 from scripts.visit.steps import SMALL, Step, chosen
 
-BEFORE = "facts,check,flagship"
-AFTER = "tiles,ragged,fig18a,prefill"
+BEFORE = "facts,check,kernels,flagship"
+AFTER = "ragged,fig18a,prefill,tiles"
 
 HANGING = '''"""An implementation that hangs, and one with a tile that its compiler refuses."""
 

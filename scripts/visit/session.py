@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from scripts.visit.archive import pack, write_session
 from scripts.visit.steps import Step
+from scripts.visit.sweep_process import GRACE_S, ROOT, SweepProcess, kill_group
 from scripts.visit.table import as_text, compared
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PACK_EVERY_S = 15.0
 """Seconds between two archives within a long step."""
 HANG_S = 75.0
 """Seconds after a sweep's budget until its process is killed: a point's time limit, and some room."""
-GRACE_S = 10.0
 BACKGROUND_S = 60.0
 """Seconds that a step waits for its background command."""
 LOG_END = 3000
@@ -36,8 +33,8 @@ LOG_END = 3000
 class Outcome:
     """What became of a step.
 
-    ``ok``; ``failed``; ``cut``: its time was up, what it wrote is whole; ``absent``: what it needs is not here;
-    ``done earlier``; ``not run``: no time was left.
+    ``ok``, ``failed``, ``cut`` (its time was up, and what it wrote is whole), ``absent`` (what it needs is not
+    installed), ``done earlier`` or ``not run`` (no time was left).
     """
 
     name: str
@@ -74,87 +71,12 @@ class State:
             raise ValueError(f"--state {path} is no session.json of a visit: {error}") from error
 
 
-class SweepProcess:
-    """The process that runs all sweeps; started again after it had to be killed."""
-
-    def __init__(self, work: Path, device: str, env: Mapping[str, str], log: Path) -> None:
-        self.command = [sys.executable, "-m", "scripts.visit.sweeps", "--work", str(work), "--device", device]
-        self.env, self.log = dict(env), log
-        self.process: subprocess.Popen[str] | None = None
-        self.listener: threading.Thread | None = None
-        self.answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-
-    def start(self) -> None:
-        """Start it, if it does not run."""
-        if self.process is not None and self.process.poll() is None:
-            return
-        self.answers = queue.Queue()
-        with self.log.open("a") as errors:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.env, stdin=subprocess.PIPE, text=True,
-                                            stdout=subprocess.PIPE, stderr=errors, start_new_session=True)  # fmt: skip
-        self.listener = threading.Thread(target=_listen, args=(self.process.stdout, self.answers), daemon=True)
-        self.listener.start()
-
-    def run(self, request: Mapping[str, Any], wait_s: float, meanwhile: Callable[[], None]) -> dict[str, Any]:
-        """Send a request and return its answer; kill the process after ``wait_s``."""
-        self.start()
-        assert self.process is not None
-        assert self.process.stdin is not None
-        deadline = time.monotonic() + wait_s
-        try:
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-        except OSError as error:
-            self.kill()
-            return {"error": f"the sweep process has ended: {error}"}
-        while time.monotonic() < deadline:
-            with contextlib.suppress(queue.Empty):
-                answer = self.answers.get(timeout=0.5)
-                if answer is not None:
-                    return answer
-                code = self.process.wait()
-                self.kill()
-                return {"error": f"the sweep process ended with exit code {code}"}
-            meanwhile()
-        self.kill()
-        return {"error": f"killed after {wait_s:.0f} s", "cut": True}
-
-    def kill(self) -> None:
-        """End it and everything that it started."""
-        if self.process is None:
-            return
-        if self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(1)
-        _kill_group(self.process)
-        if self.listener is not None:
-            self.listener.join(GRACE_S)
-        self.process = None
-
-
-def _listen(stream: IO[str] | None, answers: queue.Queue[dict[str, Any] | None]) -> None:
-    assert stream is not None
-    with stream:
-        for line in stream:
-            answers.put(json.loads(line))
-    answers.put(None)
-
-
-def _kill_group(process: subprocess.Popen[Any]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-
-
 class Session:
     """One visit.
 
     Args:
         steps: what to run, in order.
-        work: temporary folder; everything under it goes into the archive.
+        work: temporary folder. Everything under it goes into the archive.
         out: gets ``visit.tar.gz`` and ``session.json``.
         device: ``cuda`` or ``cpu``.
         deadline: of ``time.monotonic``.
@@ -162,7 +84,7 @@ class Session:
         state: what earlier visits finished.
         small: every step in its small form.
         overrides: of every sweep, such as ``measure=visit``.
-        repeat: run steps that the state says are finished, too; of sweeps only the points that failed.
+        repeat: also run steps that are finished in the state. Of a sweep, only points without a final row run.
     """
 
     def __init__(
@@ -201,7 +123,7 @@ class Session:
         finally:
             self.sweeps.kill()
             for process in self.background.values():
-                _kill_group(process)
+                kill_group(process)
             (self.work / "table.txt").write_text(as_text(compared(self.rows())), encoding="utf-8")
             self.save()
         return self.outcomes
@@ -212,7 +134,7 @@ class Session:
         return [(path.parts[-3], json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def start_background(self, name: str, command: Sequence[str]) -> None:
-        """Run a command beside the steps that time nothing; the step of that name waits for its end."""
+        """Run a command beside the steps that time nothing. The step of that name waits for its end."""
         with (self.logs / f"{name}-background.log").open("wb") as log:
             self.background[name] = subprocess.Popen(
                 ["nice", "-n", "10", *command], cwd=ROOT, env=self.env, stdout=log, stderr=subprocess.STDOUT,
@@ -220,7 +142,7 @@ class Session:
             )  # fmt: skip
 
     def save(self) -> None:
-        """Write both files; a failure to write one is printed and does not end the visit."""
+        """Write both files. A failure to write one is printed and does not end the visit."""
         try:
             self.packed = pack(self.work, self.out / "visit.tar.gz")
         except (OSError, ValueError) as error:
@@ -316,7 +238,7 @@ class Session:
             self._meanwhile()
         if process.poll() is None:
             outcome.status = "cut"
-        _kill_group(process)
+        kill_group(process)
         outcome.exit_code = process.returncode
         if outcome.status != "cut":
             outcome.status = {0: "ok", 3: "absent"}.get(process.returncode or 0, "failed")

@@ -22,12 +22,12 @@ class Step:
 
     Attributes:
         name: of its folder and its log.
-        sweeps: overrides of each sweep; empty for a command.
+        sweeps: overrides of each sweep. Empty for a command.
         small: overrides that make the sweeps small enough to rehearse on a CPU.
-        command: module and arguments, after ``python -m``; empty for a sweep.
+        command: module and arguments, after ``python -m``. Empty for a sweep.
         max_s: seconds after which it is cut.
         min_s: not begun with less time left.
-        first: it runs in every visit, also where the state says that it is done.
+        first: it runs in every visit, also where it is finished in the state.
         takes_times: nothing else may compute meanwhile.
     """
 
@@ -48,6 +48,7 @@ def _experiment(name: str, *overrides: str) -> tuple[str, ...]:
 STEPS: tuple[Step, ...] = (
     Step(name="facts", command=("scripts.visit.facts",), max_s=45, first=True),
     Step(name="check", takes_times=False, command=("scripts.visit.check",), max_s=80, min_s=30),
+    Step(name="kernels", command=("scripts.visit.kernels",), max_s=75, min_s=30),
     Step(
         name="flagship",
         sweeps=(
@@ -59,13 +60,16 @@ STEPS: tuple[Step, ...] = (
         small=("workload.length=64", "page_size=16"),
         max_s=110,
     ),
-    Step(name="tiles", command=("scripts.visit.tiles",), max_s=80, min_s=25),
-    Step(name="ncu", takes_times=False, command=("scripts.visit.profile",), max_s=45, min_s=20),
     Step(
         name="flashinfer",
         sweeps=((*FLAGSHIP, "impl=paged_flashinfer,contiguous,paged_triton", "page_size=16,1"),),
         small=("workload.length=64", "page_size=16"),
         max_s=90,
+    ),
+    Step(  # the memory process runs only here: NVML and torch beside what the policy counts
+        name="memory",
+        sweeps=((*FLAGSHIP, "impl=contiguous,paged_triton,paged_torch", "page_size=16", "measure.weigh=true"),),
+        small=("workload.length=64",),
     ),
     Step(
         name="ragged",
@@ -84,16 +88,17 @@ STEPS: tuple[Step, ...] = (
         small=("num_seqs=2", "workload.length=512"),
         max_s=240,
     ),
+    Step(name="tests", command=("scripts.visit.tests",), max_s=75, min_s=30),
     Step(
         name="fig19a",
-        sweeps=(_experiment("paper_fig19a"),),
-        small=("num_seqs=1", "workload.length=64", "page_size=16"),
+        sweeps=(_experiment("paper_fig19a", "impl=paged_triton"),),
+        small=("impl=paged_torch", "num_seqs=1", "workload.length=64", "page_size=16"),
         max_s=180,
     ),
     Step(
         name="fig19a_recompute",
-        sweeps=(_experiment("paper_fig19a_recompute"),),
-        small=("num_seqs=1", "workload.length=64", "page_size=16", "model.num_parameters=1000000"),
+        sweeps=(_experiment("paper_fig19a_recompute", "impl=paged_triton"),),
+        small=("impl=paged_torch", "num_seqs=1", "workload.length=64", "page_size=16", "model.num_parameters=1000000"),
     ),
     Step(
         name="prefill",
@@ -101,38 +106,39 @@ STEPS: tuple[Step, ...] = (
         small=("workload.length=256", "scenario.cached_tokens=0", "page_size=16",
                "impl=contiguous,paged_torch,paged_triton"),
     ),
-    Step(name="tests", takes_times=False, command=("scripts.visit.tests",), max_s=200, min_s=30),
-    Step(name="sanitizer", takes_times=False, command=("scripts.visit.sanitizer",), max_s=100, min_s=30),
-    Step(name="calibration", command=("scripts.visit.calibration",), max_s=100, min_s=40),
-    Step(
-        name="implementations",
-        sweeps=((*FLAGSHIP, "page_size=16", "impl=contiguous_flex,paged_torch,paged_torch_varlen,paged_flex"),),
-        small=("impl=paged_torch", "workload.length=64"),
-        max_s=150,
-    ),
-    Step(
-        name="short_contexts",
-        sweeps=(_experiment("gpu_short_contexts"),),
-        small=("num_seqs=2", "workload.length=64", "page_size=16"),
-        max_s=240,
-    ),
     Step(
         name="swap",
         sweeps=(_experiment("gpu_swap"),),
         small=("workload.length=512", "page_size=16", "scenario.layers_allocated=1"),
         max_s=200,
     ),
+    Step(
+        name="implementations",
+        sweeps=((*FLAGSHIP, "page_size=16", "impl=contiguous_flex,paged_torch,paged_torch_varlen,paged_flex"),),
+        small=("impl=paged_torch", "workload.length=64"),
+        max_s=150,
+    ),
     Step(name="capacity", sweeps=(_experiment("gpu_capacity"),), small=("memory_budget=256MiB",)),
+    Step(
+        name="short_contexts",
+        sweeps=(_experiment("gpu_short_contexts"),),
+        small=("num_seqs=2", "workload.length=64", "page_size=16"),
+        max_s=240,
+    ),
+    Step(name="sanitizer", takes_times=False, command=("scripts.visit.sanitizer",), max_s=100, min_s=30),
+    Step(name="calibration", command=("scripts.visit.calibration",), max_s=100, min_s=40),
+    Step(name="tiles", command=("scripts.visit.tiles",), max_s=80, min_s=25),
+    Step(name="ncu", takes_times=False, command=("scripts.visit.profile",), max_s=45, min_s=20),
 )  # fmt: skip
 """Most worthwhile first."""
 
 
 def chosen(only: str | None, after: str | None) -> list[Step]:
-    """Return the steps that a command line asks for, in order.
+    """Return the steps that a command line chooses, in order.
 
     Args:
-        only: names with commas between; ``None``: all.
-        after: the step before the first one; ``None``: from the beginning.
+        only: names with commas between. ``None``: all.
+        after: the step before the first one. ``None``: from the beginning.
 
     Raises:
         ValueError: no step has that name.

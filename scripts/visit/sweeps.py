@@ -16,13 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cli.main import ROOT
-from bench.cli.sweep import to_plain
+from bench import ROOT
+from bench.cli.request import to_plain
 from bench.config import build
-from bench.plan.expand import Composed, expand
-from bench.plan.points import Plan, make_plan
+from bench.plan.expand import expand
+from bench.plan.points import Composed, Plan, Point, make_plan
 from bench.plan.predict import extend_import_path
-from bench.rows.record import RETRYABLE, is_pending, read_row, row_path, write_json
+from bench.rows.json_file import write_json
+from bench.rows.record import RETRYABLE, is_pending, read_row, row_path
 from bench.rows.run_folder import create_run_folder, write_environment
 from bench.runner.machine.environment import record_environment
 from bench.runner.process.server import Server
@@ -38,13 +39,13 @@ PRELOADED = (
     "bench.measure.ceiling",
     *(f"bench.measure.timers.{name}" for name in ("graph", "events")),
 )
-"""Modules that every child would import; none of them touches a device."""
+"""Modules that every child would import. None of them touches a device."""
 ASSUMED_BYTES: Mapping[str, int] = {"h100": 85_017_493_504, "h200": 150_754_820_096}
 """Memory of the device that a dry run assumes."""
 
 
 def preloadable(names: Iterable[str]) -> list[str]:
-    """Return the modules that are here; the others are printed, because the server would end at one that is not."""
+    """Return the modules that are here. The others are printed, because the server would end at one that is not."""
     found = []
     for name in names:
         try:
@@ -96,7 +97,7 @@ class Planner:
 
 
 class Visit:
-    """Runs the sweeps of a visit on this machine; use as a context manager.
+    """Runs the sweeps of a visit on this machine. Use as a context manager.
 
     Args:
         work: gets a run folder per sweep.
@@ -155,19 +156,26 @@ class Visit:
         return {"name": request["name"], "points": len(plan.points), "left": left, "done": sorted(finished),
                 "statuses": _statuses(folder)}  # fmt: skip
 
-    def _run_jobs(self, session: Session, jobs: Sequence[tuple[Any, int]], deadline: float) -> int:
-        """Run jobs until the deadline; returns how many are left."""
+    def _run_jobs(self, session: Session, jobs: Sequence[tuple[Point, int]], deadline: float) -> int:
+        """Run jobs until the deadline. Returns how many are left."""
         with Round(session, server=self._server(), measured=self.measured) as this_round:
-            for index, (point, replicate) in enumerate(jobs):
-                if time.monotonic() >= deadline:
-                    self.server = this_round.release_server()
-                    return len(jobs) - index
-                began = time.monotonic()
-                status = this_round.run(point, replicate)
-                print(f"[{index + 1}/{len(jobs)}] {label(point)}: {status} in {time.monotonic() - began:.1f} s",
-                      file=sys.stderr, flush=True)  # fmt: skip
-            self.server = this_round.release_server()
-        return 0
+            try:
+                return _run_until(deadline, this_round, jobs)
+            finally:
+                self.server = this_round.release_server()
+
+
+def _run_until(deadline: float, this_round: Round, jobs: Sequence[tuple[Point, int]]) -> int:
+    """Run jobs in order. Returns how many are left."""
+    for index, (point, replicate) in enumerate(jobs):
+        if time.monotonic() >= deadline:
+            return len(jobs) - index
+        began = time.monotonic()
+        status = this_round.run(point, replicate)
+        took_s = time.monotonic() - began
+        print(f"[{index + 1}/{len(jobs)}] {label(point.question)}: {status} in {took_s:.1f} s",
+              file=sys.stderr, flush=True)  # fmt: skip
+    return 0
 
 
 def _yaml(content: Any) -> str:
@@ -190,7 +198,7 @@ def _statuses(folder: Path) -> dict[str, int]:
 
 
 def serve(work: Path, device: str) -> None:
-    """Answer requests until the standard input ends; an exception is an answer too."""
+    """Answer requests until the standard input ends. An exception is an answer too."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # what the sweeps print goes to the log
     with Visit(work, device) as visit:
@@ -205,7 +213,7 @@ def serve(work: Path, device: str) -> None:
 
 
 def dry_run(device: str, requests: Iterable[Mapping[str, Any]], assume: str | None) -> int:
-    """Print the plan of every sweep; no device is needed. Returns the number of points."""
+    """Print the plan of every sweep. No device is needed. Returns the number of points."""
     planner, points = Planner(), 0
     memory = ASSUMED_BYTES[assume] if assume else None
     for request in requests:

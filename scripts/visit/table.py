@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -48,7 +49,7 @@ def _line(sweep: str, row: Mapping[str, Any], other_us: float | None) -> tuple[s
     gbps = row.get("achieved_gbps")
     return (
         sweep,
-        str(row["implementation"]),
+        " ".join([str(row["implementation"]), *options_of(row)]),
         _text(row["page_size"]),
         _text(row["page_layout"]),
         _text(row["num_seqs"]),
@@ -60,12 +61,21 @@ def _line(sweep: str, row: Mapping[str, Any], other_us: float | None) -> tuple[s
     )
 
 
+def options_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the options of the implementation that the row's command sets.
+
+    >>> options_of({"repro_command": "python bench/run.py -m impl=a +impl.options.kv_layout=HND page_size=16"})
+    ['kv_layout=HND']
+    """
+    return re.findall(r"impl\.options\.(\w+=\S+)", str(row.get("repro_command") or ""))
+
+
 def _text(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
 def as_markdown(lines: Iterable[tuple[str, ...]]) -> str:
-    """The lines as a Markdown table; ``None.`` without lines."""
+    """The lines as a Markdown table. ``None.`` without lines."""
     lines = list(lines)
     if not lines:
         return "None.\n"

@@ -19,7 +19,7 @@ from bench.measure.intervals import median_interval
 from bench.measure.stopping import StoppingRule
 from bench.measure.timers.choice import TimerChoice, copies_needed, is_cold
 from bench.measure.timers.work import Work
-from bench.rows.record import write_json
+from bench.rows.json_file import write_json
 from bench.rows.result import Answer
 from impls.interface import KVCache
 from scripts.visit.cases import BATCHES, SMALL_BATCHES, Shape, draw, make_cache, write
@@ -37,14 +37,14 @@ TILES: tuple[Mapping[str, int], ...] = (
 SPLITS = (1, 2, 3, 6)
 RULE = StoppingRule(min_samples=20, max_s=0.06, rel_half_width=0.005)
 GUESSED_GBPS = 2500.0
-"""Only sizes the graphs; no result depends on it."""
+"""Only sizes the graphs. No result depends on it."""
 
 
 def compile_tile(argument: Mapping[str, Any]) -> Answer:
     """Compile one tile for every batch and number of splits, and run it once.
 
     Args:
-        argument: ``tile``, an index of ``TILES``; ``device``.
+        argument: ``tile``, an index of ``TILES``, and ``device``.
     """
     for shape, splits in itertools.product(BATCHES, SPLITS):
         options = {**TILES[argument["tile"]], "num_splits": splits}
@@ -122,7 +122,7 @@ def failed_tiles(out: Path) -> set[int]:
 def measure(
     batches: Sequence[Shape], device: str, deadline: float, save: Any, skipped: Collection[int] = ()
 ) -> list[dict[str, Any]]:
-    """Time the default, then every tile and number of splits; what fails is a result, too."""
+    """Time the default, then every tile and number of splits. What fails is a result, too."""
     results: list[dict[str, Any]] = []
     for shape in batches:
         try:
@@ -152,7 +152,7 @@ def measure(
 
 
 def main() -> int:
-    """Write tiles.json; exit 0 if anything was timed, 4 if not."""
+    """Write tiles.json. Exit 0 if anything was timed, 4 if not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of tiles.json")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")

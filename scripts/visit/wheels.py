@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NEEDED = ("hydra-core==1.3.8", "omegaconf==2.3.1", "antlr4-python3-runtime==4.9.3")
-"""Installed nowhere on the bare machine; the last one has no wheel and is built."""
+"""Installed nowhere on the bare machine. The last one has no wheel and is built."""
 MAX_BYTES = 64 * 2**20
 """What may travel there, the tree included."""
 
 
 def collect(folder: Path, root: Path, needed: Sequence[str] = NEEDED) -> int:
-    """Build or download the wheels, print the sum of sizes; returns it.
+    """Build or download the wheels, print their sizes, and return the sum with the tree.
 
     Args:
-        folder: gets the wheels; those that lie there, in subfolders too, count as well.
+        folder: gets the wheels. Wheels that are there already, in subfolders too, count as well.
         root: the tree that travels.
-        needed: requirements with exact versions; empty: only check the sizes.
+        needed: requirements with exact versions. Empty: only check the sizes.
 
     Raises:
         ValueError: pip failed, or tree and wheels together are too large.

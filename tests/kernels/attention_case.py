@@ -27,7 +27,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A batch and how to attend over it; lengths in tokens."""
+    """A batch and how to attend over it. Lengths in tokens."""
 
     seq_lens: Sequence[int]
     page_size: int = 16
@@ -142,7 +142,7 @@ def filled(case: Case) -> tuple[Any, list[Tensor], list[Tensor], Tensor, Any]:
 
 
 def make_cache(case: Case) -> PagedTriton | TritonContiguous:
-    """A cache with some pages to spare, handed out in random order, NaN in every slot."""
+    """A cache with some pages to spare, assigned in random order, NaN in every slot."""
     model = case.model
     if case.paged:
         num_pages = sum(ceil_div(seq_len, case.page_size) for seq_len in case.seq_lens) + 2

@@ -1,4 +1,4 @@
-"""What ``PagedTriton`` does beside decoding; runs in a worker, as ``attention_case`` does."""
+"""What ``PagedTriton`` does beside decoding. Runs in a worker, as ``attention_case`` does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write_with_skips(case: Case) -> bool:
 def quantised(case: Case, unit: float) -> tuple[float, float, bool, int]:
     """Error and allowed error over what was stored, whether that is what torch rounds to, and the scales' bytes.
 
-    Scales differ by KV head and between K and V; the largest number saturates.
+    Scales differ by KV head and between K and V. The largest number saturates.
     """
     cache = make_cache(case)
     generator = torch.Generator().manual_seed(1)
@@ -104,7 +104,7 @@ def _step(cache: PagedTriton, case: Case, keys: torch.Tensor, values: torch.Tens
 
 
 def attend_beyond_31_bits() -> tuple[list[float], int]:
-    """How far errors are above what is allowed, and the first element of a sequence that lies past 2**31 elements.
+    """Return how far errors exceed the allowed ones, and the first element of a sequence past 2**31 elements.
 
     Decoding it, its prefill, and decoding again after its page was copied to another beyond 2**31. The
     pool is allocated but, save for those pages, never touched: it takes address space only.
@@ -137,7 +137,7 @@ def attend_beyond_31_bits() -> tuple[list[float], int]:
 
 
 def facts_after_tune(case: Case) -> dict[str, object]:
-    """What the cache says of itself around one ``tune``."""
+    """Return the facts of the cache after one ``tune``."""
     cache = make_cache(case)
     assert isinstance(cache, KVCache)
     for tensor in cache.tensors:
@@ -210,7 +210,7 @@ def refusal(
     without_triton: bool = False,
     capability: int | None = None,
 ) -> str:
-    """Why a cache is not made: the type of what was raised, and what it says."""
+    """Return the type and the message of the error with which a cache is refused."""
     model = case.model
     policy = PagePool(4, case.page_size, model.token_bytes)
     other = Reserved(64, model.max_seq_len, model.token_bytes, estimate="max")

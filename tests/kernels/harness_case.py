@@ -36,7 +36,7 @@ def time_model(impl: str, model: dict[str, Any]) -> Answer:
 
 
 def time_prompts(impl: str, model: dict[str, Any]) -> Answer:
-    """The same of a chunk of each prompt, behind a prefix."""
+    """Return the answer of the timing process for a chunk of each prompt, behind a prefix."""
     chunks = {"chunk_tokens": 6, "cached_tokens": 5}
     return prefill.time_point(
         {"config": _config(impl, model, "prefill", scenario=chunks).to_json(), "ceiling_gbps": 1.0}
@@ -44,7 +44,7 @@ def time_prompts(impl: str, model: dict[str, Any]) -> Answer:
 
 
 def time_moves(impl: str, options: dict[str, Any]) -> Answer:
-    """The same of moving all pages."""
+    """Return the answer of the timing process that moves all pages."""
     config = _config(impl, {"kv_dtype": "float8_e4m3fn"}, "swap", impl={"options": options})
     return swap.time_point({"config": config.to_json(), "ceiling_gbps": 1.0})
 

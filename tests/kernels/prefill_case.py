@@ -1,4 +1,4 @@
-"""Prefill through ``PagedTriton`` beside the reference, and pages that move; runs in a worker."""
+"""Prefill through ``PagedTriton`` beside the reference, and pages that move. Runs in a worker."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def prefill_tree(case: Case, num_queries: Sequence[int]) -> tuple[float, float, 
 
 
 def _random_tree(num_tokens: int, generator: torch.Generator) -> torch.Tensor:
-    """Each token continues a random one before it, or the sequence itself; it sees all that led to it."""
+    """Each token continues a random one before it, or the sequence itself. It sees all that led to it."""
     tree = torch.eye(num_tokens, dtype=torch.bool)
     for token in range(1, num_tokens):
         parent = int(torch.randint(-1, token, (1,), generator=generator))
@@ -86,7 +86,7 @@ def prefill_padding(case: Case) -> bool:
 def cascade(case: Case, shared_tokens: int, padding: Sequence[int] = ()) -> tuple[float, float, float, int]:
     """Error and allowed error of forks of one sequence, the error of the log-sum-exp, and parts of a sequence.
 
-    The first sequence of the case is the prefix; the others are forks of it that grow to their lengths.
+    The first sequence of the case is the prefix. The others are forks of it that grow to their lengths.
     """
     cache, keys, values, query = _forks(case)
     seq_ids = range(1, len(case.seq_lens))
@@ -150,7 +150,7 @@ def refused_trees(case: Case, rows: Sequence[Sequence[int]]) -> str:
 
 
 def refused_extras() -> list[str]:
-    """What is said of sinks and slopes of another shape, and of a sink that is not a number."""
+    """Return the messages for sinks and slopes of another shape, and for a sink that is not a number."""
     cache = make_cache(Case(seq_lens=(8,)))
     calls = [
         partial(cache.set_sinks, 0, torch.zeros(3)),
@@ -167,7 +167,7 @@ def refused_extras() -> list[str]:
 
 
 def refused_queries(num_queries: Sequence[int]) -> str:
-    """What is said of numbers of queries that a batch of lengths 3 and 5 cannot have."""
+    """Return the message for numbers of queries that a batch of lengths 3 and 5 cannot have."""
     cache = make_cache(Case(seq_lens=(3, 5)))
     assert isinstance(cache, PagedTriton)
     for seq_id, seq_len in enumerate((3, 5)):
@@ -235,7 +235,7 @@ def swap(page_size: int, kv_layout: str, dtype: str, page_moves: str) -> bool:
 
 
 def swap_too_far() -> str:
-    """What is said of a page that the host does not have."""
+    """Return the message for a page that the host does not have."""
     cache = _moving(4, "NHD", "float16", "at_once", 2)
     try:
         cache.swap_out([(0, 2)])  # type: ignore[list-item]

@@ -92,7 +92,7 @@ def _check_loads(compiled: MachineCode, stored_bytes: int) -> None:
 
 
 def _check_products(compiled: MachineCode, variant: Variant) -> None:
-    """Tensor cores for 16-bit tiles; none for float32, whose TF32 would lose 13 bits."""
+    """Tensor cores for 16-bit tiles. None for float32, whose TF32 would lose 13 bits."""
     assert "tf32" not in compiled.ptx
     if variant.dtype != "float32" and variant.model.group_size > 1:
         assert compiled.in_loop("HMMA") > 0
@@ -146,7 +146,7 @@ def test_sinks_alibi_and_log_sum_exp_do_not_spill(compiler: ProcessPoolExecutor,
 
 
 def test_what_is_off_leaves_no_instruction(compiler: ProcessPoolExecutor) -> None:
-    """Loads and stores outside the loop: one length, the query and the page ids; the output."""
+    """Loads and stores outside the loop: one length, the query, the page ids and the output."""
     variants = [Variant(heads=GROUPED, is_split=False), Variant(heads=GROUPED), Variant(heads=GROUPED, extras=True)]
     plain, split, extended = (compiler.submit(compile_decode, one).result()[0] for one in variants)
     stores = [one.in_body("STG") for one in (plain, split, extended)]

@@ -1,4 +1,4 @@
-"""What ``ExtendedKVCache`` adds, against the float32 reference: sinks, ALiBi, log-sum-exp, trees; and padding rows."""
+"""What ``ExtendedKVCache`` adds, against the float32 reference: sinks, ALiBi, log-sum-exp, trees, padding rows."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_prompts(kernels: ProcessPoolExecutor, extras: Sequence[str], heads: tup
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("heads", [(2, 2), (8, 2)])
 def test_trees_of_drafted_tokens(kernels: ProcessPoolExecutor, heads: tuple[int, int], dtype: str, paged: bool) -> None:
-    """The drafts are as long as the whole sequence, short, and a single token; a causal mask would be wrong."""
+    """The drafts are as long as the whole sequence, short, and a single token. A causal mask would be wrong."""
     case = Case(seq_lens=(7, 90, 33), page_size=3, heads=heads, dtype=dtype, paged=paged, extras=SINKS)
     error, allowed, causal_error = kernels.submit(prefill_tree, case, (7, 21, 1)).result()
     assert error <= allowed

@@ -1,4 +1,4 @@
-"""The table in ``impls/README.md`` is fresh: by a hash of its sources and some rows; all rows under ``-m slow``."""
+"""The table in ``impls/README.md`` is fresh: by a hash of its sources and some rows. All rows under ``-m slow``."""
 
 from __future__ import annotations
 

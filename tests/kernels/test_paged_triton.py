@@ -160,7 +160,7 @@ def test_overlapping_kernels_need_a_device_that_can(
 
 def test_refuses_a_policy_without_pages(kernels: ProcessPoolExecutor) -> None:
     answer = kernels.submit(refusal, SMALL, policy_name="reserved_max").result()
-    assert answer == "Unsupported: paged_triton requires policy=paged or policy=prefix, not a reserved one"
+    assert answer == "Unsupported: paged_triton requires policy=paged or policy=prefix (got a reserved policy)"
 
 
 def test_refuses_a_cpu_without_the_interpreter(compiler: ProcessPoolExecutor) -> None:

@@ -91,7 +91,7 @@ def test_the_kernels_are_part_of_the_question() -> None:
 
 @pytest.mark.parametrize("paged", [True, False], ids=["pages", "regions"])
 def test_decoding_never_tunes(kernels: ProcessPoolExecutor, tmp_path: Path, paged: bool) -> None:
-    """Two tiles in contention; a second cache of the same shape times none, and ``decode`` never does."""
+    """Two tiles in contention. A second cache of the same shape times none, and ``decode`` never does."""
     case = Case(seq_lens=(9, 30), heads=(4, 2), paged=paged)
     first, second, timings = kernels.submit(tune_twice, case, str(tmp_path)).result()
     assert "(timed)" in first

@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 class StandIn:
-    """Stands in for ``torch.cuda``: notes what happens, and lets each replay take the next of some times."""
+    """Replaces ``torch.cuda``: logs the steps, and gives each replay the next of some times."""
 
     def __init__(self, times_ms: list[float]) -> None:
         self.log: list[str] = []

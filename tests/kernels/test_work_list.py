@@ -1,4 +1,4 @@
-"""Work lists: what is cut, how often, and for what; arithmetic alone, no torch and no Triton."""
+"""Work lists: what is cut, how often, and for what. Arithmetic alone, no torch and no Triton."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from impls.launch.work_list import Tokens, WorkList, build_work_list
-from tests.kernels.work_case import BLOCK_TOKENS, HEAD_DIM, NUM_KV_HEADS, cost_model
+from impls.launch.work_list import Tokens, WorkList, build_query_tiles, build_work_list
+from tests.kernels.work_case import BLOCK_TOKENS, GROUP_SIZE, HEAD_DIM, NUM_KV_HEADS, cost_model
 
 SKEWED = [131_072] + [512] * 255
 
@@ -134,3 +134,30 @@ def test_packed_arrays_begin_at_aligned_elements() -> None:
     assert packed[:merged_start].reshape(-1, 4).tolist() == work.items.tolist()
     assert packed[merged_start : merged_start + 2].tolist() == work.merged_seqs.tolist() == [0, 2]
     assert packed[indptr_start:].tolist() == work.part_indptr.tolist() == [0, 6, 9]
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=20),
+    group_size=st.sampled_from((1, 3, 4, 40)),
+    block_rows=st.sampled_from((16, 64)),
+)
+def test_every_query_row_is_in_one_tile_and_the_longest_come_first(
+    pairs: list[tuple[int, int]], group_size: int, block_rows: int
+) -> None:
+    num_queries = [count for count, _ in pairs]
+    seq_lens = np.array([sum(pair) for pair in pairs], dtype=np.int32)
+    tiles = build_query_tiles(num_queries, seq_lens, group_size, block_rows)
+    for seq, count in enumerate(num_queries):
+        rows = np.sort(tiles[tiles[:, 0] == seq][:, 1])
+        assert rows.tolist() == list(range(0, count * group_size, block_rows))
+    queries = np.array(num_queries)[tiles[:, 0]]
+    last = np.minimum((tiles[:, 1] + block_rows - 1) // group_size, queries - 1)
+    seen = seq_lens[tiles[:, 0]] - queries + last
+    assert (np.diff(seen) <= 0).all()
+
+
+def test_a_chunk_among_decoding_sequences_launches_programs_for_its_rows_only() -> None:
+    """Before, the grid was tiles of the most queries x sequences x KV heads: 262,144 programs."""
+    num_queries = [2048] + [1] * 255
+    tiles = build_query_tiles(num_queries, np.full(256, 4096, dtype=np.int32), GROUP_SIZE, block_rows=64)
+    assert len(tiles) * NUM_KV_HEADS == (2048 * GROUP_SIZE // 64 + 255) * NUM_KV_HEADS == 3064

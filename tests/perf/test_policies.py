@@ -107,6 +107,22 @@ def benchmark_one_admit_and_one_free(benchmark: Any, verb: str) -> None:
     print(f"\none {verb} of 1 to 1,024 tokens: {best_s / len(lengths) * 1e6:.2f} us")
 
 
+def test_one_append(benchmark: Any) -> None:
+    num_seqs, tokens = 500, 160
+    pool = PagePool(NUM_PAGES, PAGE_SIZE, 1)
+    for seq_id in range(num_seqs):
+        pool.admit(seq_id, 1, 1 + 15 * tokens)
+
+    def append_to_all() -> None:
+        for _ in range(tokens):
+            for seq_id in range(num_seqs):
+                pool.append(seq_id)
+
+    benchmark.pedantic(append_to_all, rounds=15)
+    print(f"\none append of one token: {benchmark.stats.stats.min / (num_seqs * tokens) * 1e6:.2f} us")
+    assert pool.counters["appends"] == 15 * num_seqs * tokens
+
+
 def azure_requests() -> list[Request]:
     with gzip.open(trace_file("AzureLLMInferenceTrace_conv.csv.gz"), "rt") as lines:
         rows = [(int(row["ContextTokens"]), int(row["GeneratedTokens"])) for row in csv.DictReader(lines)]

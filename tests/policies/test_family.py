@@ -70,7 +70,7 @@ def test_a_family_is_its_beams_one_by_one(
             same()
     family.leave()
     assert sharing(pool, width) == sharing(alone, width)
-    assert sorted(pool.shared_pages.values()) == sorted(alone.shared_pages.values())
+    assert sorted(pool._references.counts.values()) == sorted(alone._references.counts.values())
     for each in (pool, alone):
         each.append(0, final_len - each.seq_len(0) + 1)  # a shared last page is copied first
     assert pool.split() == alone.split()

@@ -144,7 +144,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def no_page_has_two_owners_unless_counted(self) -> None:
         owners = Counter(page for seq_id in self.tokens for page in self.pool.page_ids(seq_id))
-        assert {page: count for page, count in owners.items() if count > 1} == dict(self.pool.shared_pages)
+        assert {page: count for page, count in owners.items() if count > 1} == self.pool._references.counts
         assert self.pool.num_pages - self.pool.available_pages == len(owners)
 
     @invariant()
@@ -170,7 +170,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.free(seq_id)
         assert self.pool.num_seqs == 0
         assert self.pool.available_pages == self.pool.num_pages
-        assert not self.pool.shared_pages
+        assert not self.pool._references.counts
         assert len(set(self.pool._free) | set(getattr(self.pool, "_cached", ()))) == self.pool.num_pages
 
     def refused(self, error: type[Exception], call: Callable[[], object]) -> None:
@@ -218,7 +218,8 @@ class PrefixMachine(PoolMachine):
     def every_page_is_owned_cached_or_free(self) -> None:
         pool = self.pool
         owned = {page for seq_id in self.tokens for page in pool.page_ids(seq_id)}
-        assert len(owned) + pool.cached_pages + pool.free_pages == pool.num_pages
+        assert len(owned) + len(pool._cached) + pool.free_pages == pool.num_pages
+        assert len(pool._cached) == pool.available_pages - pool.free_pages
 
 
 quick = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -28,7 +28,7 @@ def test_pow2_stops_at_the_longest_sequence() -> None:
 def test_estimates_of_the_output_need_the_final_length(estimate: str) -> None:
     pool = Reserved(100, 50, 1, estimate=estimate)  # type: ignore[arg-type]
     for call in (lambda: pool.can_admit(3), lambda: pool.admit(0, 3), lambda: pool.usage(3)):
-        with pytest.raises(ValueError, match="final_len=None must be given"):
+        with pytest.raises(ValueError, match="final_len=None must be an integer"):
             call()
     assert pool.usage().free_bytes == 100  # a sequence of one token, final length 1
 

@@ -30,6 +30,7 @@ class ReservedMachine(RuleBasedStateMachine):
     )
     def make(self, num_slots: int, max_seq_len: int, estimate: str, arena: str) -> None:
         self.pool = Reserved(num_slots, max_seq_len, 8, estimate=estimate, arena=arena)  # type: ignore[arg-type]
+        self.max_seq_len = max_seq_len
         self.fresh_arena = self.arena()
         self.lengths: dict[int, int] = {}
         self.final_lens: dict[int, int] = {}
@@ -71,7 +72,7 @@ class ReservedMachine(RuleBasedStateMachine):
         self.refused(ValueError, lambda: pool.admit(ABSENT, 0, 1))
         self.refused(ValueError, lambda: pool.admit(ABSENT, -1, 1))
         self.refused(ValueError, lambda: pool.admit(ABSENT, 3, 2))
-        self.refused(PoolExhausted, lambda: pool.admit(ABSENT, pool.max_seq_len + 1, pool.max_seq_len + 1))
+        self.refused(PoolExhausted, lambda: pool.admit(ABSENT, self.max_seq_len + 1, self.max_seq_len + 1))
         if self.lengths:
             seq_id = self.pick(pick)
             self.refused(ValueError, lambda: pool.admit(seq_id, 1, 1))

@@ -156,7 +156,7 @@ def _launches(variant: Variant, shared_tokens: int = 0) -> dict[str, list[Launch
         if shared_tokens:
             plan = planner.plan_cascade(contender, rows.host_lens, shared_tokens)
         decoder.attend(query, layer, rows, plan, lse)
-    prefill(setup, query, layer, rows, Queries.of([1], setup.device))
+    prefill(setup, query, layer, rows, Queries.of(setup, rows, [1]))
     storage = Storage(model, lambda: torch.empty(1, dtype=layer.keys.dtype), 1, setup.device)
     setup.copy_pages(storage.tensors, storage.tensors, [PageCopy(0, 0)])
     return launches

@@ -68,7 +68,9 @@ def test_an_old_run_is_drawn(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_run_is_not_resumed(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"{name} is from an older version .* resumes {PLAN_VERSION}"):
+    with pytest.raises(
+        ValueError, match=rf"{name} cannot be resumed: it is from an older version .* required is {PLAN_VERSION}"
+    ):
         resumed_folder(str(OLD / name), None)
 
 

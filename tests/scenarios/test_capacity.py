@@ -106,7 +106,7 @@ def test_a_budget_below_one_sequence_is_unsupported_beside_others() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"held": "start"}, "scenario.held=start is not known; choose one of final, mid_decode"),
+        ({"held": "start"}, "scenario.held=start is not known. Choose one of final, mid_decode"),
         ({"tensors": True}, "scenario.tensors=True must equal scenario.real=False"),
         ({"real": "yes"}, "scenario.real=yes must be true or false"),
     ],

@@ -151,10 +151,10 @@ def test_the_key_holds_what_has_an_effect() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"scenario": {"queue": "closed"}}, "scenario.queue=closed is not known; choose one of saturated, open"),
+        ({"scenario": {"queue": "closed"}}, "scenario.queue=closed is not known. Choose one of saturated, open"),
         ({"scenario": {"rate": 0}}, "scenario.rate=0.0 must be above 0 and finite"),
         ({"scenario": {"rate": float("nan")}}, "scenario.rate=nan must be above 0 and finite"),
-        ({"policy": {"arena": "slab"}}, "policy.arena=slab is not known; choose one of first_fit, buddy"),
+        ({"policy": {"arena": "slab"}}, "policy.arena=slab is not known. Choose one of first_fit, buddy"),
     ],
 )
 def test_a_wrong_parameter_is_one_sentence(change: dict[str, Any], sentence: str) -> None:

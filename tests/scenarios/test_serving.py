@@ -290,12 +290,12 @@ def test_swapping_and_computing_again_are_charged() -> None:
         ({"scenario": {"arrivals": "gamma", "cv": 0.0}}, "scenario.cv=0.0 must be above 0"),
         ({"scenario": {"arrivals": "posson"}}, "did you mean poisson"),
         ({"scenario": {"num_samples": 300}}, "scenario.max_batch_seqs=256 must be at least 300"),
-        ({"scenario": {"arrivals": "trace"}}, "scenario.arrivals=trace takes its times from workload=trace"),
+        ({"scenario": {"arrivals": "trace"}}, "scenario.arrivals=trace requires workload=trace"),
         ({"scenario": {"beam_turnover": 1.5}}, "must be between 0 and 1"),
-        ({"cost": {"read_gbps": None}}, "cost.read_gbps is missing: cost=a100-40gb needs it"),
+        ({"cost": {"read_gbps": None}}, "cost.read_gbps is missing. cost=a100-40gb requires it"),
         ({"cost": {"num_gpus": 3}}, "cost.num_gpus=3 must divide model.num_kv_heads=8"),
-        ({"model": {"num_parameters": 0}}, "model.num_parameters is missing"),
-        ({"scenario": {"stop_at": "trace_end", "arrivals": "saturated"}}, "has no end to stop at"),
+        ({"model": {"num_parameters": 0}}, "model.num_parameters=0 must be at least 1"),
+        ({"scenario": {"stop_at": "trace_end", "arrivals": "saturated"}}, "scenario.stop_at=trace_end must be drained"),
     ],
 )
 def test_bad_input_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:

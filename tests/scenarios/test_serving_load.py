@@ -53,7 +53,7 @@ def test_a_run_tells_that_it_sorts(trace: str) -> None:
     changes: dict[str, Any] = {"workload": {"path": trace}, "num_seqs": 4, "memory_budget": "64MiB"}
     plan = plan_of(Composed("scenario=serving", "workload=trace", **changes, scenario={"arrivals": "trace"}))
     assert warnings(plan.points, None) == (
-        "2 requests of the trace stand behind a later one: they are sorted by their time of arrival",
+        "2 requests of the trace are out of order: requests are sorted by their time of arrival",
     )
     plan = plan_of(Composed("scenario=serving", "workload=trace", **changes))
     assert warnings(plan.points, None) == ()

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.visit.steps import FAST, SMALL, STEPS, chosen
 from scripts.visit.sweeps import PRELOADED, preloadable
-from scripts.visit.tests import TESTS
+from scripts.visit.tests import OTHERS, TIMERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,9 +23,9 @@ def session(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_worth_most_comes_first() -> None:
     names = [step.name for step in STEPS]
-    assert names[:10] == ["facts", "check", "flagship", "tiles", "ncu", "flashinfer", "ragged", "fig18a", "fig18b",
-                          "batch_length"]  # fmt: skip
-    assert set(names[10:]) >= {"fig19a", "prefill", "calibration", "sanitizer", "tests"}
+    assert names[:10] == ["facts", "check", "kernels", "flagship", "flashinfer", "memory", "ragged", "fig18a", "fig18b",
+                         "batch_length"]  # fmt: skip
+    assert set(names[9:]) >= {"fig19a", "prefill", "calibration", "sanitizer", "tests", "tiles", "ncu"}
 
 
 def test_a_step_is_a_sweep_or_a_command_of_a_module_that_exists() -> None:
@@ -39,7 +39,7 @@ def test_a_step_is_a_sweep_or_a_command_of_a_module_that_exists() -> None:
 
 
 def test_all_of_a_visits_paths_and_modules_exist() -> None:
-    assert all((ROOT / test).exists() for test in TESTS)
+    assert all((ROOT / test).exists() for test in (*TIMERS, *OTHERS))
     assert all(importlib.util.find_spec(module) for module in PRELOADED)
 
 
@@ -50,7 +50,7 @@ def test_a_module_that_is_not_there_is_not_preloaded(capsys: pytest.CaptureFixtu
 
 def test_steps_are_chosen_by_name_and_keep_their_order() -> None:
     assert [step.name for step in chosen("tiles,facts", None)] == ["facts", "tiles"]
-    assert chosen(None, "flashinfer")[0].name == "ragged"
+    assert chosen(None, "flashinfer")[0].name == "memory"
     assert [step.name for step in chosen("facts,prefill", "fig18a")] == ["prefill"]
 
 

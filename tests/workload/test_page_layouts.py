@@ -21,7 +21,7 @@ def pages_held(order: list[int], pages_per_seq: list[int]) -> list[list[int]]:
     pool = PagePool(len(order), page_size=1, token_bytes=1, free_order=order)
     for seq_id, pages in enumerate(pages_per_seq):
         pool.admit(seq_id, pages)
-    return [pool.page_ids(seq_id) for seq_id in range(len(pages_per_seq))]
+    return [pool.page_ids(seq_id).tolist() for seq_id in range(len(pages_per_seq))]
 
 
 @given(

@@ -35,5 +35,5 @@ def test_an_option_is_its_dataclass_written_out(name: str) -> None:
 
 
 def test_a_trace_must_be_named() -> None:
-    with pytest.raises(ValueError, match=r"workload.path is empty; name a trace file"):
+    with pytest.raises(ValueError, match=r"workload.path is empty. Set it to a trace file"):
         TraceWorkload()

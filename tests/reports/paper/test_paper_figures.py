@@ -271,7 +271,7 @@ def test_an_assumption_is_overridden_behind_dashes(tmp_path: Path) -> None:
     wrong = paper("--only", "paper_table1", "--out", str(tmp_path), "--", "cost.compute=1")
     assert wrong.returncode == 2
     assert wrong.stderr.strip() == (
-        "error: paper_table1: cost.compute is not a configuration key; did you mean cost.compute_ratio?"
+        "error: paper_table1: cost.compute is not a configuration key. Did you mean cost.compute_ratio?"
     )
     (tmp_path / "paper_table1").mkdir()
     (tmp_path / "paper_table1" / "plan.json").write_text("{}")

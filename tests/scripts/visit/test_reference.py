@@ -10,11 +10,17 @@ from typing import Any
 
 import pytest
 
+from bench.config import build
+from bench.plan.points import make_plan
 from bench.rows.columns import NAMES
+from bench.rows.record import complete
+from bench.rows.result import Answer
 from bench.rows.table import load_rows
+from bench.runner.row import make_row, repro_command
 from scripts.visit.reference import read_sweeps, readme
 from scripts.visit.table import as_text, compared
 from scripts.visit_to_reference import merge
+from tests.support.points import expanded
 
 H100 = {"gpu": "NVIDIA H100 80GB HBM3", "gpu_uuid_hash": "aaaa", "git": {"remotes": ["/somewhere"]}}
 
@@ -133,6 +139,23 @@ def test_a_folder_that_is_no_reference_is_left_alone(tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_a_reference_of_another_card_is_not_replaced(tmp_path: Path) -> None:
+    """Two cards of one name: the second one needs a name of its own."""
+    first = archive(tmp_path / "1.tar.gz", files(row("aa")))
+    second = archive(tmp_path / "2.tar.gz", files(row("bb"), gpu_uuid_hash="bbbb"))
+    assert merge([first], tmp_path / "out") == 0
+    with pytest.raises(ValueError, match=r"holds a reference of another card.*choose another --name"):
+        merge([second], tmp_path / "out")
+    assert merge([second], tmp_path / "out", "nvidia-h100-second") == 0
+    assert merge([first], tmp_path / "out") == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"nvidia-h100-80gb-hbm3", "nvidia-h100-second"}
+
+
+def test_options_that_were_set_are_in_the_table() -> None:
+    made = row(repro_command="python bench/run.py -m impl=paged_triton +impl.options.kv_layout=HND page_size=16")
+    assert compared([("flagship", made)])[0][1] == "paged_triton kv_layout=HND"
+
+
 @pytest.mark.parametrize("content", [{}, {"facts/facts.json": b"{}"}])
 def test_an_archive_without_a_sweep_is_refused(content: dict[str, bytes]) -> None:
     with pytest.raises(ValueError, match="the archives hold no sweep"):
@@ -163,3 +186,26 @@ def test_a_row_without_a_ceiling_has_no_share() -> None:
     text = readme(read_sweeps([files(row(ceiling_ratio=None))]), {"bandwidth": {"read_sum_gbps": 3012.3}}, "claims\n")
     assert "| 2700 | – | – |" in text
     assert "- read_sum_gbps: 3012" in text
+
+
+def test_a_claim_that_needs_a_gpu_is_judged_on_the_merged_rows(tmp_path: Path) -> None:
+    """Rows of Figure 18a's experiment, paged 23 % slower than contiguous: inside of the printed 20 to 26 %."""
+    points = expanded("experiment=paper_fig18a", "measure=visit", "impl=contiguous,paged_triton", "device=cuda")
+    planned = make_plan(points, [build(point.values) for point in points], "cuda")
+    content = files(sweep="fig18a")
+    content["sweeps/fig18a/plan.json"] = json.dumps(planned.to_json()).encode()
+    for point in planned.points:
+        paged = point.config.impl.name == "paged_triton"
+        length = point.config.workload.length  # type: ignore[union-attr]
+        values = {"decode_us": 123.0 if paged else 100.0, "batch_digest": f"{point.config.num_seqs} x {length}",
+                  "fitness": "ok", "timer": "events", "l2_mode": "cold", "live_tokens": point.config.num_seqs * length,
+                  "admitted_seqs": point.config.num_seqs, "decode_stop": "converged"}  # fmt: skip
+        answer = Answer(values=values, null_reasons=dict.fromkeys(NAMES, "not in this test"))
+        command = repro_command(point, point.config, ())
+        facts = {"code_hash": "c0de", "mixed": False, "harness_s": 0.0, "measured_s": 0.0, "repro_command": command}
+        made = complete(make_row(point, point.config, 0, answer, facts))
+        content[f"sweeps/fig18a/points/{point.key}-0.json"] = json.dumps({"schema_version": 1, **made}).encode()
+    assert merge([archive(tmp_path / "1.tar.gz", content)], tmp_path / "out") == 0
+    text = (tmp_path / "out" / "nvidia-h100-80gb-hbm3" / "README.md").read_text()
+    (line,) = [line for line in text.splitlines() if "Figure 18a" in line and line.startswith("|")]
+    assert line.endswith("| reproduced |"), line

@@ -16,7 +16,8 @@ import torch
 from bench.rows.result import Answer
 from scripts.visit import facts, tiles
 from scripts.visit.cases import ARMS, SHAPES, SMALL_BATCHES, SMALL_SHAPES, make_cache
-from scripts.visit.check import Pool, shape_of
+from scripts.visit.check import shape_of
+from scripts.visit.pool import Pool
 from scripts.visit.profile import command
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -70,6 +70,14 @@ def test_several_sweeps_go_to_one_folder(visit: Visit) -> None:
     assert len(json.loads((visit.work / "sweeps" / "joined" / "plan.json").read_text())["points"]) == 2
 
 
+def test_a_request_that_fails_leaves_a_server_for_the_next_one(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("scripts.visit.sweeps.label", lambda question: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            visit.run(request("broken", "seed=7"))
+    assert visit.run(request("broken", "seed=7"))["statuses"] == {"ok": 2}
+
+
 def test_bad_input_is_raised_before_a_folder_is_made(visit: Visit) -> None:
     with pytest.raises(ValueError, match="num_seqs=0 must be at least 1"):
         visit.run(request("bad", "num_seqs=0"))
