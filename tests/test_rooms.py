@@ -117,7 +117,7 @@ def test_implementations_do_not_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
-def test_a_room_does_not_import_what_it_must_not(folder: str) -> None:
+def test_a_room_does_not_import_forbidden_modules(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))

@@ -53,7 +53,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     return run
 
 
-def test_a_revision_against_itself(command: Command, tmp_path: Path) -> None:
+def test_a_revision_compared_with_itself_is_the_same(command: Command, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--out", tmp_path / "out", "--",
                    *SMALL) == 0  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_revision_against_itself(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
-def test_decode_steps_of_both_sides(
+def test_both_sides_time_decode_steps_with_and_without_turns(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: bool
 ) -> None:
     monkeypatch.setattr(rounds, "one_at_a_time", lambda *_: None if in_turn else "a test says so")

@@ -102,7 +102,7 @@ def test_all_blocks_are_taken_whatever_the_sides_have(data: st.DataObject) -> No
             assert stage.blocks.count((side, key)) == max(needed, other.get(key, 0))
 
 
-def test_nobody_waits_for_a_side_that_has_ended() -> None:
+def test_a_side_does_not_wait_for_one_that_has_ended() -> None:
     keeper = TurnKeeper(SIDES, lambda _: 0)
     with ThreadPoolExecutor(1) as threads:
         entering = threads.submit(keeper.enter, "base", "a")
@@ -117,7 +117,7 @@ def test_nobody_waits_for_a_side_that_has_ended() -> None:
         keeper.leave("base")
 
 
-def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
+def test_a_process_killed_while_waiting_does_not_block_the_other() -> None:
     keeper = TurnKeeper(SIDES, lambda _: 0)
     with handed_out(keeper) as address, ThreadPoolExecutor(4) as threads:
         Client(address).close()  # killed before it identified itself
@@ -178,7 +178,7 @@ def test_a_block_is_as_long_as_many_short_samples() -> None:
     assert len(taken.values) > len(peer.told) == 2
 
 
-def test_what_passes_elsewhere_is_nobodys_load() -> None:
+def test_time_spent_in_a_turn_of_the_other_side_is_not_counted_as_load() -> None:
     before = host_state()
     with elsewhere():
         time.sleep(0.3)
@@ -197,7 +197,7 @@ def test_what_passes_elsewhere_is_nobodys_load() -> None:
         (["device=cpu", "hydra/launcher=joblib"], [], "launcher"),
     ],
 )
-def test_who_cannot_take_turns(
+def test_sides_that_cannot_take_turns_run_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overrides: list[str], gpus: list[str], reason: str | None
 ) -> None:
     monkeypatch.setattr(sweeps, "visible_gpus", lambda: gpus)
@@ -209,7 +209,7 @@ def test_who_cannot_take_turns(
     assert one_at_a_time([old, new], [["device=cpu"]]) == "the code of base cannot take turns yet"
 
 
-def test_what_only_one_side_plans_comes_first(tmp_path: Path) -> None:
+def test_points_of_one_side_only_come_first(tmp_path: Path) -> None:
     for name, keys in (("base", "abc"), ("candidate", "acd")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "plan.json").write_text(json.dumps({"points": [_planned(key) for key in keys]}))

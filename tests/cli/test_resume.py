@@ -115,7 +115,7 @@ def test_only_missing_and_retryable_points_run(bench: Run, finished: Path) -> No
         ("resume={run} resume_mixed=maybe", "resume_mixed=maybe must be true or false"),
     ],
 )
-def test_what_cannot_be_resumed_is_one_sentence(
+def test_a_resume_that_is_refused_is_one_sentence(
     bench: Run, finished: Path, tmp_path: Path, arguments: str, sentence: str
 ) -> None:
     done = bench(*arguments.format(run=finished, tmp=tmp_path).split())

@@ -90,7 +90,7 @@ def test_a_job_outside_the_plan_writes_nothing(plan: Plan, tmp_path: Path, capsy
     assert not list((run_dir / "points").iterdir())
 
 
-def test_a_live_claim_is_waited_for_and_respected(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_with_a_live_lease_is_not_run_again(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.cli.worker.STALE_S", 0.1)
     run_dir = folder_of(plan, tmp_path / "run")
     with claimed(run_dir, f"{plan.points[0].key}-0") as ours:
@@ -99,7 +99,7 @@ def test_a_live_claim_is_waited_for_and_respected(plan: Plan, tmp_path: Path, mo
     assert not list((run_dir / "points").iterdir())
 
 
-def test_the_stale_claim_of_a_lost_node_is_taken_over(plan: Plan, tmp_path: Path) -> None:
+def test_the_stale_lease_of_a_lost_node_is_taken_over(plan: Plan, tmp_path: Path) -> None:
     run_dir = folder_of(plan, tmp_path / "run")
     lost = {"host": "elsewhere", "boot": "then", "pid": 1, "started": 0.0, "scheduler_job": "7"}
     (run_dir / "claims").mkdir()

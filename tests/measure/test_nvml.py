@@ -32,7 +32,7 @@ def test_our_process_is_found_by_its_pid(ask: Ask) -> None:
     assert used == {"value": 1234, "source": "nvml_pid", "confidence": "high", "reason": None}
 
 
-def test_an_unknown_uuid_is_said(ask: Ask) -> None:
+def test_an_unknown_uuid_is_reported(ask: Ask) -> None:
     assert ask(f"{OPEN}answer = problem", {**TWO_GPUS, "1.uuid": "GPU-cccc"}).startswith("not_found: ")
 
 
@@ -61,7 +61,7 @@ def test_one_new_process_among_host_pids_is_taken_with_low_confidence(ask: Ask) 
         ("4002:na", "set()", "not_available: "),
     ],
 )  # fmt: skip
-def test_a_process_that_cannot_be_told_is_null_with_its_reason(
+def test_a_process_that_cannot_be_identified_is_null_with_a_reason(
     ask: Ask, processes: str, known: str, reason: str
 ) -> None:
     used = quantity(ask, f"process_used(nvml, handle, {known})", {**TWO_GPUS, "1.processes": processes})
@@ -69,7 +69,7 @@ def test_a_process_that_cannot_be_told_is_null_with_its_reason(
     assert reason in used["reason"]
 
 
-def test_a_host_pid_that_happens_to_be_ours_is_not_us(ask: Ask) -> None:
+def test_a_host_pid_equal_to_ours_is_another_process(ask: Ask) -> None:
     script = {**TWO_GPUS, "1.processes": "self:999;4002:2222"}
     used = quantity(ask, "process_used(nvml, handle, {os.getpid()})", script)
     assert (used["value"], used["confidence"]) == (2222, "low")

@@ -135,7 +135,7 @@ def test_noise_and_discards_are_doubted() -> None:
     assert columns["fitness_reasons"].startswith("noisy: ")
 
 
-def test_the_time_of_others_is_not_ours() -> None:
+def test_the_processor_time_of_others_is_counted_separately() -> None:
     before = host_state()
     until = time.process_time() + 0.3
     while time.process_time() < until:

@@ -66,7 +66,7 @@ def changed_by_edit(root: Path, name: str, *points: tuple[str, ...]) -> list[boo
     return [one != other for one, other in zip(before, after, strict=True)]
 
 
-def test_what_serving_swaps_is_part_of_serving_alone(copy: Path) -> None:
+def test_serving_code_changes_the_hash_of_serving_alone(copy: Path) -> None:
     points = [config_of(*point) for point in (SERVING, DECODE, CHURN)]
     before = [CodeHashes(copy).of(config) for config in points]
     rule = 'self.preemption == "swap"'
@@ -177,7 +177,7 @@ def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("their_types.py", False),
     ],
 )
-def test_an_implementation_from_elsewhere_counts_with_what_it_imports(foreign: Path, name: str, expected: bool) -> None:
+def test_a_foreign_implementation_is_hashed_with_its_imports(foreign: Path, name: str, expected: bool) -> None:
     config = resolve(build(values(impl={"target": "their_cache.Mine"})), "cpu")
     before = CodeHashes().of(config)
     path = foreign / name
@@ -185,14 +185,14 @@ def test_an_implementation_from_elsewhere_counts_with_what_it_imports(foreign: P
     assert (CodeHashes().of(config) != before) is expected
 
 
-def test_an_implementation_that_is_not_there_is_said() -> None:
+def test_a_missing_implementation_is_one_sentence() -> None:
     config = resolve(build(values(impl={"target": "nowhere_to_be_found.Mine"})), "cpu")
     with pytest.raises(ValueError, match="the module nowhere_to_be_found cannot be found on the import path"):
         CodeHashes().of(config)
 
 
 @pytest.mark.parametrize("change", [{"loads_dead_slots": True}, {"target": "impls.caches.paged_torch.Other"}])
-def test_what_the_registry_declares_outside_the_key_counts(change: dict[str, object]) -> None:
+def test_registry_fields_outside_the_key_change_the_hash(change: dict[str, object]) -> None:
     (base, changed) = plan_of(Composed()).points[0], plan_of(Composed(impl=change)).points[0]
     assert base.key == changed.key
     assert base.code_hash != changed.code_hash

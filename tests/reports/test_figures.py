@@ -94,7 +94,7 @@ def test_a_table_without_rows_draws_nothing(tmp_path: Path) -> None:
     assert draw_figures(everything().head(0), tmp_path) == []
 
 
-def test_every_figure_names_a_command_that_is_there() -> None:
+def test_every_figure_names_an_existing_command() -> None:
     done = script_in_process(make_figures, "--list")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(all_figures())

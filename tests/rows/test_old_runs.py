@@ -74,7 +74,7 @@ def test_an_old_run_is_not_resumed(name: str) -> None:
         resumed_folder(str(OLD / name), None)
 
 
-def test_a_plan_of_today_keeps_its_version(tmp_path: Path) -> None:
+def test_a_plan_keeps_its_version(tmp_path: Path) -> None:
     plan = plan_of(Composed("scenario=lengths"))
     assert plan.plan_version == PLAN_VERSION
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))

@@ -48,7 +48,7 @@ def answer(ask: Ask, code: str, script: dict[str, Any], env: dict[str, str]) -> 
     return ask(f"{SWEEPS}\n{code}", script, env=env)
 
 
-def test_the_second_sweep_says_whom_it_waits_for_and_goes_on(ask: Ask, env: dict[str, str]) -> None:
+def test_the_second_sweep_prints_which_sweep_holds_the_gpu_and_continues(ask: Ask, env: dict[str, str]) -> None:
     code = """
 waiting = second.stderr.readline().strip()
 end(first)
@@ -60,7 +60,7 @@ end(second)
     assert waiting == f"waiting for the run in runs/first (process {pid}) on GPU-aaaa"
 
 
-def test_a_killed_sweep_holds_nothing(ask: Ask, env: dict[str, str]) -> None:
+def test_a_killed_sweep_releases_the_gpu(ask: Ask, env: dict[str, str]) -> None:
     code = """
 second.stderr.readline()
 first.send_signal(signal.SIGKILL)
@@ -89,7 +89,7 @@ end(second)
     assert answer(ask, code, TWO, {**env, "CUDA_VISIBLE_DEVICES": "1"}) == ["GPU-aaaa", "GPU-aaaa"]
 
 
-def test_without_a_driver_nothing_is_locked(ask: Ask, env: dict[str, str]) -> None:
+def test_without_a_driver_no_lock_is_taken(ask: Ask, env: dict[str, str]) -> None:
     code = """
 from pathlib import Path
 with one_gpu(visible_gpus(), Path("runs/first")) as uuid:

@@ -81,7 +81,7 @@ def test_a_wrong_answer_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prefill_us" not in answer.values
 
 
-def test_an_implementation_without_prefill_says_so() -> None:
+def test_an_implementation_without_prefill_is_unsupported() -> None:
     class DecodesOnly:
         pass
 
@@ -89,7 +89,7 @@ def test_an_implementation_without_prefill_says_so() -> None:
         prefilling(DecodesOnly(), point("paged_flex"))  # type: ignore[arg-type]
 
 
-def test_what_a_key_asks() -> None:
+def test_the_key_holds_the_prefill_parameters() -> None:
     asked = effective(point("paged_torch"))
     assert asked["scenario"] == {"name": "prefill"}, "defaults are left out"
     assert "num_parameters" not in asked["model"]
@@ -107,12 +107,12 @@ def test_what_a_key_asks() -> None:
         ({"scenario": {"chunk_tokens": -1}}, "scenario.chunk_tokens=-1 must be at least 0"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked(changes: dict[str, Any], said: str) -> None:
+def test_wrong_prefill_parameters_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         point("paged_torch", **changes)
 
 
-def test_what_is_shared_is_cached() -> None:
+def test_shared_prompts_are_cached() -> None:
     config = point("paged_torch", page_layout="shared_prefix", page_size=4,
                    scenario={"cached_tokens": 16, "shared_prefix_tokens": 16})  # fmt: skip
     filled = fill(config, *draw(config))

@@ -33,7 +33,7 @@ def point(rows: str | None, **cost: Any) -> Any:
     return plan_of(Composed("scenario=serving", "policy=paged", **changes)).points[0]
 
 
-def test_the_line_is_what_was_measured(tmp_path: Path) -> None:
+def test_the_line_passes_through_the_measured_rows(tmp_path: Path) -> None:
     config = point(write(tmp_path, [(1000, 30.0), (2000, 50.0), (4000, 90.0)])).config
     base = roofline(config.cost, config.model, 16)
     measured = with_measured_attention(base, config.cost, config.model, 16)
@@ -59,7 +59,7 @@ def test_the_line_has_the_least_squares_of_the_relative_errors(rows: list[tuple[
     assert tuple(terms > 0) == places.get(expected, (True, True))
 
 
-def test_the_key_knows_the_data(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_measured_rows(tmp_path: Path) -> None:
     rows = [(1000, 30.0), (2000, 50.0)]
     here, there = write(tmp_path / "here", rows), write(tmp_path / "there", rows)
     other = write(tmp_path / "other", [(1000, 30.0), (2000, 51.0)])
@@ -70,7 +70,7 @@ def test_the_key_knows_the_data(tmp_path: Path) -> None:
     assert row["measured_rows"] == point(here).question["cost"]["rows"]
 
 
-def test_rows_of_several_implementations_must_be_told_apart(tmp_path: Path) -> None:
+def test_rows_of_several_implementations_need_a_name(tmp_path: Path) -> None:
     write(tmp_path, [(1000, 30.0), (2000, 50.0)])
     folder = write(tmp_path, [(1000, 20.0), (2000, 30.0)], implementation="contiguous", page_size=None)
     with pytest.raises(ValueError, match=r"rows of contiguous, paged_torch; name one by cost.implementation"):

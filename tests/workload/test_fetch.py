@@ -84,7 +84,7 @@ def test_a_trace_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     assert names(tmp_path / "new") == ["trace.csv"]
 
 
-def test_a_packed_copy_counts_as_there(server: Server, tmp_path: Path) -> None:
+def test_a_compressed_copy_counts_as_present(server: Server, tmp_path: Path) -> None:
     (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(CONTENT))
     assert fetch(trace(server), tmp_path) == "there already"
 
@@ -110,7 +110,7 @@ def test_a_part_of_something_else_is_fetched_again(server: Server, tmp_path: Pat
 
 
 @pytest.mark.parametrize("served", [CONTENT[:-1] + b"?", CONTENT + b"more"])
-def test_another_content_is_not_kept(server: Server, tmp_path: Path, served: bytes) -> None:
+def test_different_content_is_not_kept(server: Server, tmp_path: Path, served: bytes) -> None:
     server.content = served
     with pytest.raises(FetchError, match=r"were published\. Nothing was kept"):
         fetch(trace(server), tmp_path)
@@ -127,7 +127,7 @@ def test_a_file_is_replaced_on_request_only(server: Server, tmp_path: Path) -> N
     assert (tmp_path / "trace.csv").read_bytes() == CONTENT
 
 
-def test_what_the_server_does_not_have(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_or_server_is_an_error(server: Server, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="404"):
         fetch(trace(server, "absent"), tmp_path)
     server.shutdown()
@@ -165,7 +165,7 @@ def test_first_turns_open_conversations() -> None:
     assert first_turns(requests).tolist() == [0, 3]
 
 
-def test_weights_give_the_means_asked_for() -> None:
+def test_weights_give_the_requested_means() -> None:
     lens = np.random.default_rng(1).integers(1, 900, size=(4000, 2))
     weights = matching_weights(lens, (300.0, 600.0))
     assert weights.sum() == pytest.approx(1)
