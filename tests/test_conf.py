@@ -68,6 +68,8 @@ def _smallest(name: str, first: dict[str, Any]) -> dict[str, Any]:
     axes = _axes(name)
     if "scenario.duration_s" in axes:
         changes["scenario"] = {**first["scenario"], "duration_s": 60}
+    if (first["scenario"].get("layers_allocated") or 0) > 1:
+        changes["scenario"] = {**first["scenario"], "layers_allocated": 1}
     if "scenario.linear_layers" in axes:
         changes["model"]["num_parameters"] = 1_000_000
         changes["workload"] = {**first["workload"], "length": 64}

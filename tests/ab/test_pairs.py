@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench.ab import rounds, sweeps
+from bench.ab import rounds, sweeps, worktrees
 from bench.compare.load import load_side
 from bench.compare.verdicts import noise
 from bench.compare.verdicts.noise import read_floor
 from scripts import aa, ab
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("scenario=churn", "policy=paged", "num_seqs=20", "workload=fixed", "workload.length=40", "memory_budget=16MiB",
          "draw=false")  # fmt: skip
 DECODE = (
@@ -45,6 +48,9 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setattr(noise, "FLOORS", tmp_path / "noise")
     monkeypatch.setattr(sweeps, "visible_gpus", list)  # nothing here is for a GPU
+    # Worktrees in the test's own folder: other tests have some at the same time.
+    own = SimpleNamespace(TemporaryDirectory=partial(tempfile.TemporaryDirectory, dir=tmp_path))
+    monkeypatch.setattr(worktrees, "tempfile", own)
 
     def run(script: object, *arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
@@ -66,7 +72,7 @@ def test_a_revision_compared_with_itself_is_the_same(command: Command, tmp_path:
     assert candidate.table["took_turns"].all()
     assert base.table["server_id"].iloc[0] != candidate.table["server_id"].iloc[0]
     listed = subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "bench-ab-" not in listed, "the worktrees are gone"
+    assert str(tmp_path) not in listed, "the worktrees are gone"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--", *SMALL) == 2, "not twice"
 
 

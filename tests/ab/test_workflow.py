@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from scripts import ab, compare_runs, reference
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".github" / "workflows" / "bench.yml").read_text()
 COMMENTED = TEXT.split("  # gpu:\n")[1]
 GPU = yaml.safe_load("gpu:\n" + "".join(line.removeprefix("  # ") + "\n" for line in COMMENTED.splitlines()))

@@ -70,6 +70,6 @@ def test_a_plan_for_an_absent_gpu_is_made_but_not_run(bench: Run, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "1 points × 1 replicates, 0 duplicates merged, 0 not to be run" in done.stdout
     assert bench(*arguments).returncode == 2
-    too_large = bench(*arguments, "dry_run=true", "memory_budget=100GiB")
+    too_large = bench(*arguments, "dry_run=true", "memory_budget=400GiB", "page_size=1024")
     assert "oom_predicted" in too_large.stdout
     assert not (tmp_path / "run").exists()

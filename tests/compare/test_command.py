@@ -16,11 +16,11 @@ import pytest
 from bench.compare.load import load_side
 from bench.compare.verdicts import noise
 from scripts import compare_runs
+from tests.conftest import ROOT
 from tests.support.folders import times, write_folder
 from tests.support.sides import row
 
 Compare = Callable[..., int]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def test_a_bad_row_is_one_sentence_and_exit_2(
     change, sentence = BAD_ROWS[fault]
     broken_row(base if side == "base" else candidate, change)
     assert compare(base, candidate) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_broken_folder_is_one_sentence_and_exit_2(
     candidate = times(tmp_path / "candidate")
     spoil(candidate)
     assert compare(base, candidate) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.err.count("\n") == 1
 
 
 def test_a_folder_that_is_no_run(
@@ -193,9 +193,9 @@ def test_an_unusable_out_folder_is_refused_before_comparing(
     base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(base, base, "--out", base / "plan.json") == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "plan.json cannot be written: File exists" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "plan.json cannot be written: File exists" in printed.err
 
 
 def test_a_metric_without_values_is_reported(base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:

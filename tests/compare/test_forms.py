@@ -97,9 +97,9 @@ def test_the_formats_of_other_tools(comparison: Comparison) -> None:
     for entry in smaller + bigger:
         assert set(entry) == {"name", "unit", "value", "range", "extra"}
         assert isinstance(entry["value"], float)
-    told = bencher(comparison)["slow"]["decode_us"]
-    assert told["lower_value"] <= told["value"] <= told["upper_value"]
-    assert told["value"] == pytest.approx(120, rel=0.01)
+    metric = bencher(comparison)["slow"]["decode_us"]
+    assert metric["lower_value"] <= metric["value"] <= metric["upper_value"]
+    assert metric["value"] == pytest.approx(120, rel=0.01)
 
 
 def test_markdown_hides_equal_points_and_shows_the_counts(comparison: Comparison) -> None:
@@ -139,11 +139,11 @@ def test_the_terminal_shows_the_worst_first_and_counts_what_is_cut(
     comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(comparison, everything=False)
-    said = capsys.readouterr().out
-    assert "slow" in said
-    assert "missing: gone" in said
-    assert "incomplete (exit 4)" in said
-    assert "same|one" not in said.split("peak_pages")[1].split("geometric")[0]
+    printed = capsys.readouterr().out
+    assert "slow" in printed
+    assert "missing: gone" in printed
+    assert "incomplete (exit 4)" in printed
+    assert "same|one" not in printed.split("peak_pages")[1].split("geometric")[0]
     values = np.full((100, 5), 100.0)
     show(compare(timed(values), timed(values * 1.5), Rules()), everything=False)
     assert "40 more rows are not shown. --all shows them" in capsys.readouterr().out

@@ -20,7 +20,7 @@ from bench.measure.machine.host_state import (
     usable_cores,
 )
 from bench.measure.machine.telemetry import Telemetry
-from tests.support.nvml import TWO_GPUS, Ask
+from tests.support.nvml import TWO_GPUS, UnderNvml
 
 CARD = TWO_GPUS | {
     "driver": "999.1",
@@ -33,8 +33,8 @@ CARD = TWO_GPUS | {
 READ = "from bench.measure.machine.telemetry import Telemetry\nwatch = Telemetry('aaaa')\n"
 
 
-def test_the_state_of_a_gpu(ask: Ask) -> None:
-    state, throttled = ask(f"{READ}answer = [watch.read(), watch.throttled()]", CARD)
+def test_the_state_of_a_gpu(under_nvml: UnderNvml) -> None:
+    state, throttled = under_nvml(f"{READ}answer = [watch.read(), watch.throttled()]", CARD)
     assert state["gpu"] == {
         "sm_clock_mhz": 1980, "memory_clock_mhz": 1980, "temperature_c": 41, "power_w": 350.5,
         "clock_events": ["sw_power_cap", "hw_thermal_slowdown"], "other_processes": 1, "ecc_uncorrected": 0,
@@ -42,31 +42,31 @@ def test_the_state_of_a_gpu(ask: Ask) -> None:
     assert throttled
 
 
-def test_an_old_driver_has_another_name_for_clock_events(ask: Ask) -> None:
+def test_an_old_driver_has_another_name_for_clock_events(under_nvml: UnderNvml) -> None:
     script = CARD | {"1.nvmlDeviceGetCurrentClocksThrottleReasons": 0x1}
-    state, throttled = ask(f"{READ}answer = [watch.read(), watch.throttled()]", script, driver="old")
+    state, throttled = under_nvml(f"{READ}answer = [watch.read(), watch.throttled()]", script, driver="old")
     assert state["gpu"]["clock_events"] == ["gpu_idle"]
     assert not throttled
 
 
-def test_a_device_without_readings_is_null_throughout(ask: Ask) -> None:
+def test_a_device_without_readings_is_null_throughout(under_nvml: UnderNvml) -> None:
     silent = TWO_GPUS | {"error.nvmlDeviceGetComputeRunningProcesses_v3": 3}
-    state = ask(f"{READ}answer = watch.read()", silent)
+    state = under_nvml(f"{READ}answer = watch.read()", silent)
     assert set(state["gpu"].values()) == {None}
 
 
-def test_no_nvml_is_a_problem_and_no_crash(ask: Ask) -> None:
-    state, throttled = ask(f"{READ}answer = [watch.read(), watch.throttled()]", {}, driver=None)
+def test_no_nvml_is_a_problem_and_no_crash(under_nvml: UnderNvml) -> None:
+    state, throttled = under_nvml(f"{READ}answer = [watch.read(), watch.throttled()]", {}, driver=None)
     assert state["gpu_problem"].startswith("no_library: ")
     assert not throttled
 
 
-def test_the_cards_settings(ask: Ask) -> None:
+def test_the_cards_settings(under_nvml: UnderNvml) -> None:
     code = (
         "from bench.measure.machine.nvml import Nvml\nfrom bench.measure.machine.gpu_state import gpu_facts\n"
         "nvml = Nvml()\nanswer = gpu_facts(nvml, nvml.device('aaaa'))\nanswer.pop('gpu_state')"
     )
-    assert ask(code, CARD) == {
+    assert under_nvml(code, CARD) == {
         "driver": "999.1", "gpu_ecc": True, "gpu_mig": False, "gpu_power_limit_w": 700.0,
         "gpu_max_sm_clock_mhz": 2000, "gpu_max_memory_clock_mhz": 2000, "gpu_persistence": 1,
     }  # fmt: skip

@@ -19,8 +19,8 @@ def test_the_contiguous_cache_runs_once_in_a_page_size_sweep() -> None:
         Composed(f"impl={impl}", page_size=size) for impl in ("contiguous", "paged_torch") for size in (4, 16, 64)
     ]
     plan = plan_of(*points)
-    asked = [(point.question["impl"]["name"], point.question["page_size"]) for point in plan.points]
-    assert asked == [("contiguous", None), ("paged_torch", 4), ("paged_torch", 16), ("paged_torch", 64)]
+    questions = [(point.question["impl"]["name"], point.question["page_size"]) for point in plan.points]
+    assert questions == [("contiguous", None), ("paged_torch", 4), ("paged_torch", 16), ("paged_torch", 64)]
     assert plan.merged == 2
 
 

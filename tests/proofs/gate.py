@@ -7,8 +7,8 @@ synthetic  noise of known shape around a known truth: false discoveries and cove
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
 aa and power take one point: the default sweep's of paged_torch, with 8 sequences and measure=gate, timed but not
-weighed, each side of a round under a fork server of its own; other points may stand behind --. They go on where they
-were cut off, if given the same --pool.
+weighed. Each side of a round has a fork server of its own. Other points may follow --. They continue where they
+were interrupted, if given the same --pool.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
         command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            said = done.stderr.strip().splitlines()[-1]
-            raise ValueError(f"the sweep cannot be run: {said.removeprefix('error: ')}")
+            last = done.stderr.strip().splitlines()[-1]
+            raise ValueError(f"the sweep cannot be run: {last.removeprefix('error: ')}")
     print(f"rounds in {pool}")
     return pool, read_plan(first)
 
@@ -143,6 +143,6 @@ def prove_speed(arguments: argparse.Namespace) -> int:
             command = [sys.executable, str(ROOT / "scripts" / "compare_runs.py"), *map(str, runs)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             took = time.perf_counter() - started
-            said = done.stdout.strip().splitlines()[-2:]
-            print(f"attempt {attempt + 1}: {took:.1f} s, exit {done.returncode}; {' | '.join(said)}")
+            last_lines = done.stdout.strip().splitlines()[-2:]
+            print(f"attempt {attempt + 1}: {took:.1f} s, exit {done.returncode}; {' | '.join(last_lines)}")
     return EXIT_OK

@@ -19,7 +19,7 @@ from tests.support.points import Composed, plan_of
 
 
 class StandIn:
-    """A server whose children answer at once; notes what they were asked."""
+    """A server whose children answer at once. It records the calls."""
 
     server_id = "of the test"
 

@@ -20,8 +20,8 @@ from tests.support.points import Composed, plan_of
 
 def write(folder: Path, rows: list[tuple[int, float]], **columns: Any) -> str:
     (folder / "points").mkdir(parents=True, exist_ok=True)
-    asked = {"scenario": "decode", "model": "tiny", "page_size": 16, "implementation": "paged_torch"}
-    common = {"schema_version": 1, "key": "k", "replicate": 0, "status": "ok", **asked, **columns}
+    identity = {"scenario": "decode", "model": "tiny", "page_size": 16, "implementation": "paged_torch"}
+    common = {"schema_version": 1, "key": "k", "replicate": 0, "status": "ok", **identity, **columns}
     for place, (tokens, us) in enumerate(rows):
         name = f"{common['implementation']}-{place}.json"
         (folder / "points" / name).write_text(json.dumps({**common, "live_tokens": tokens, "decode_us": us}))

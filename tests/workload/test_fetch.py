@@ -45,9 +45,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/absent":
             return self.send_error(404)
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.honours_ranges else 0
+        wanted = self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.honours_ranges else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(self.server.content) - start))
         self.end_headers()
