@@ -11,33 +11,17 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 
 def columns_by_topic() -> str:
-    """Return one Markdown table of columns per topic, each under a heading of its own.
+    """Return one Markdown table of columns per topic, each under a heading of its own."""
+    from bench.rows.columns import TOPICS, Column
 
-    Raises:
-        ValueError: a column is in no topic, or in two.
-    """
-    from bench.rows.columns import COLUMNS, memory, pool, prefill_swap, question, replay, serving, timing
+    def cells(column: Column) -> list[str]:
+        heading = f"{column.printed} ({', '.join(column.tables)})" if column.tables else ""
+        scenarios = ", ".join(column.scenarios)
+        return [f"`{column.name}`", column.kind, column.better or "", column.unit, heading, scenarios, column.meaning]
 
-    topics = {
-        "The question, and how it ended": question.QUESTION,
-        "The policy's pool, and its storage": pool.POOL,
-        "Simulations: notebook, capacity, churn, lengths, prefix cache": replay.REPLAY,
-        "Serving": serving.SERVING,
-        "Prefill and swap": prefill_swap.PREFILL_SWAP,
-        "Decode times, timers and provenance": timing.TIMING,
-        "Memory levels, fitness and the record": memory.MEMORY,
-    }
-    listed = sorted(column.name for columns in topics.values() for column in columns)
-    if listed != sorted(column.name for column in COLUMNS):
-        raise ValueError("every column must be in exactly one topic of scripts/update_docs.py")
-    tables = (
-        markdown_table(
-            ["column", "kind", "better", "meaning"],
-            [[f"`{column.name}`", column.kind, column.better or "", column.meaning] for column in columns],
-        )
-        for columns in topics.values()
-    )
-    return "\n\n".join(f"## {topic}\n\n{table}" for topic, table in zip(topics, tables, strict=True))
+    headings = ["column", "kind", "better", "unit", "printed as (in)", "scenarios", "meaning"]
+    tables = (markdown_table(headings, [cells(column) for column in topic.columns]) for topic in TOPICS)
+    return "\n\n".join(f"## {topic.title}\n\n{table}" for topic, table in zip(TOPICS, tables, strict=True))
 
 
 def markdown_table(headings: list[str], rows: list[list[str]]) -> str:

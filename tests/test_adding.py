@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,11 +73,20 @@ def test_the_implementation_is_right_and_timed(measured: pd.DataFrame) -> None:
 
 
 def test_every_other_command_runs(folder: Path, tmp_path: Path) -> None:
-    others = [text for text in blocks("run").values() if "impl=mine" not in text]
+    others = [text for text in blocks("run").values() if "impl=mine" not in text and "policy=pairs" not in text]
     assert others
     for number, command in enumerate(others):
         rows = run(command, folder, tmp_path / str(number), "draw=false")
         assert rows["status"].eq("ok").all(), command
+
+
+def test_the_policy_is_simulated_and_its_source_counts(folder: Path, tmp_path: Path) -> None:
+    command = next(text for text in blocks("run").values() if "policy=pairs" in text)
+    rows = run(command, folder, tmp_path / "run", "draw=false").set_index("policy")
+    assert rows["most_running_seqs"].to_dict() == {"pairs": 2, "paged": 20}
+    assert rows["frees"].eq(20).all()
+    assert rows["key"].is_unique
+    assert rows["code_hash"].is_unique
 
 
 def test_the_model_has_the_bytes_of_its_shape(folder: Path, tmp_path: Path) -> None:
@@ -127,3 +138,60 @@ def test_the_claim_is_judged_by_the_figure(figure: FigureSpec, measured: pd.Data
     (verdict,) = judge_all(load_claims(path), measured, [figure])
     assert verdict.verdict == "reproduced"
     assert verdict.ours == measured.set_index("implementation")["append_us"]["paged_torch"]
+
+
+FIRST_METRIC = (ROOT / "docs" / "first_metric.md").read_text(encoding="utf-8")
+
+
+def shown(mark: str) -> str:
+    """Return the code block of ``docs/first_metric.md`` behind a mark."""
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```python\n(.*?)^```", FIRST_METRIC, re.S | re.M)
+    assert found, mark
+    return found[1]
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace a text that occurs once in a file."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{path}: {old}"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_the_first_metric_is_recorded_and_documented(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for folder in ("bench", "impls", "conf", "scripts", "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    topic, scenario = "bench/rows/columns/pool.py", "bench/scenarios/bookkeeping.py"
+    text = (copy / topic).read_text(encoding="utf-8")
+    end = "    ),\n)\n"
+    assert text.endswith(end)
+    (copy / topic).write_text(text.removesuffix(end) + shown(f"insert: {topic}") + end, encoding="utf-8")
+    edit(copy / scenario, shown(f"replace: {scenario}"), shown("with"))
+    command = [
+        "bench/run.py",
+        "-m",
+        "scenario=capacity",
+        "policy=paged",
+        "memory_budget=64MiB",
+        "draw=false",
+        "run_dir=first",
+    ]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, *command], cwd=copy, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "live share" in done.stdout
+    (path,) = (copy / "first" / "points").glob("*.json")
+    row = json.loads(path.read_text(encoding="utf-8"))
+    assert row["live_ratio"] == row["live_bytes"] / row["pool_bytes"] > 0
+    printed = "from scripts.update_docs import columns_by_topic; print(columns_by_topic())"
+    done = subprocess.run(
+        [sys.executable, "-c", printed], cwd=copy, capture_output=True, text=True, check=True, env=env
+    )
+    assert "| `live_ratio` | exact | higher | ratio |" in done.stdout
+    test = "tests/scenarios/test_capacity.py"
+    with (copy / test).open("a", encoding="utf-8") as file:
+        file.write(f"\n\n{shown(f'append: {test}')}")
+    run_test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test, "-k", "live_share"]
+    done = subprocess.run(run_test, cwd=copy, capture_output=True, text=True, check=False, env=env)
+    assert "1 passed" in done.stdout, done.stdout

@@ -14,7 +14,6 @@ SAME_MEANING = {
     "Floats": "array of float64",
     "HEADINGS": "headings of a printed table, in order",
     "MOST_ROWS": "rows that this form of output shows at most",
-    "MOST_SAMPLES": "points of a stored curve at most",
     "NEAR": "a value within this factor of the best counts as best",
     "POLL_S": "seconds between two looks",
 }

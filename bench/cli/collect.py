@@ -1,4 +1,4 @@
-"""After the last job: rows to table, figures and exit code."""
+"""Write table and figures after the last job."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from bench.plan.points import read_jobs
 from bench.reports.catalogue import draw_figures
 from bench.reports.display import show_run
 from bench.rows.table import load_rows, write_table
-from bench.runner.lease import drop_leftovers
+from bench.runner.lease import remove_finished_leases
 
 
 def collect(run_dir: Path, *, draw: bool) -> int:
-    """Write table and figures of the rows that are there, show them, return the exit code."""
-    drop_leftovers(run_dir)
+    """Write and show table and figures of the rows so far. Return the exit code of the run.
+
+    Args:
+        run_dir: the run folder.
+        draw: whether figures are drawn.
+    """
+    remove_finished_leases(run_dir)
     table = load_rows(run_dir)
     write_table(table, run_dir)
     drawn = draw_figures(table, run_dir / "figures") if draw else []

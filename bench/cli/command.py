@@ -1,4 +1,4 @@
-"""How a command begins and ends: whose the arguments are, one sentence for bad input, and a meaningful exit code."""
+"""What all commands share: one error message for bad input, exit codes, and overrides after ``--``."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bench.cli.exits import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERNAL, EXI
 
 
 def run_command(command: Callable[[], int]) -> int:
-    """The exit code of a command.
+    """Call a command and return its exit code. Errors are printed.
 
     Args:
-        command: does the work; a ``ValueError`` of it is the user's mistake in one sentence, and an
-            ``OSError`` names a file that cannot be read or written.
+        command: the command. It raises ``ValueError`` with one sentence for bad input, and ``OSError`` for a file
+            that cannot be read or written.
 
     Returns:
-        What it returned; 2 for either; 130 if interrupted; 141 if who read its output went away (``| head``); 1,
-        never a verdict, for a mistake of ours.
+        The command's own code. 2 after one of these errors. 130 if interrupted. 141 if the reader of the output ended
+        early (``| head``). 1 for any other exception, which is a bug of this project.
     """
     try:
         code = command()
@@ -30,25 +30,26 @@ def run_command(command: Callable[[], int]) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except OSError as error:  # a path that is not there, a full disk: the user's to mend
+    except OSError as error:  # the user can correct it: a path that does not exist, a full disk
         print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as error:
         traceback.print_exc()
-        print(f"internal error: {type(error).__name__}: {error}; please report it with all of this", file=sys.stderr)
+        name = type(error).__name__
+        print(f"internal error: {name}: {error}. Please report it with the traceback above", file=sys.stderr)
         return EXIT_INTERNAL
     return code
 
 
 def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A command's own arguments, and what stands behind ``--``: overrides of ``bench/run.py``."""
+    """Split arguments at ``--`` into those of the command and overrides of ``bench/run.py``."""
     own = list(arguments)
-    place = own.index("--") if "--" in own else len(own)
-    return own[:place], own[place + 1 :]
+    end = own.index("--") if "--" in own else len(own)
+    return own[:end], own[end + 1 :]
 
 
 def discard_output() -> None:
-    """Let the interpreter's last flush go nowhere: it would complain of the closed pipe once more."""
+    """Redirect output to the null device. Otherwise the last flush of the interpreter reports the closed pipe again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Handing a sweep's jobs to the launcher that was chosen, and living with how it ends."""
+"""Choose a launcher, and run jobs with a launcher plugin."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pathlib import Path
 from hydra.plugins.launcher import Launcher
 
 from bench.rows.record import is_pending
-from bench.runner.lease import is_free
+from bench.runner.lease import is_free, lease_path
 
-LEAVING = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
-"""Their jobs run on machines that the one that plans knows nothing of."""
+REMOTE_LAUNCHERS = ("SlurmLauncher", "RayLauncher", "RayAWSLauncher")
+"""Launchers whose jobs run on other machines than the one that plans."""
 
 PLUGINS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "submitit", "hydra_ray_launcher": "ray"}
-"""Plugins by the extra that installs them."""
+"""Package of each launcher plugin, and the extra that installs it."""
 
-QUIET_S = 30.0
-"""No job of a batch at work for so long: nobody is working any more."""
+IDLE_LIMIT_S = 30.0
+"""If no job of a batch holds a lease for this long, the batch has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class LauncherChoice:
 
     Attributes:
         target: its class, ``hydra.launcher._target_``.
-        make: makes it, given the folder for files of its own.
-        max_batch_size: jobs to hand over at once, if asked for.
+        make: returns the launcher, given a folder for its files.
+        max_batch_size: maximum number of jobs that it gets in one call, if configured.
     """
 
     target: str
@@ -42,78 +42,81 @@ class LauncherChoice:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it takes all jobs of a sweep as one piece of work, and a server that runs already."""
+        """Whether it is the local launcher of this project, which takes jobs as objects and a running server."""
         return self.target.startswith("hydra_plugins.bench_")
 
     @property
-    def leaves_the_machine(self) -> bool:
-        """Whether its jobs run elsewhere."""
-        return self.target.rpartition(".")[2] in LEAVING
+    def is_remote(self) -> bool:
+        """Whether its jobs run on other machines."""
+        return self.target.rpartition(".")[2] in REMOTE_LAUNCHERS
 
     @property
-    def by_submitit(self) -> bool:
-        """Whether its jobs are processes that live on when it gives up."""
+    def is_submitit(self) -> bool:
+        """Whether it is a launcher of submitit, whose jobs continue after it raises an exception."""
         return self.target.startswith("hydra_plugins.hydra_submitit_launcher.")
 
-    def batch_size(self, jobs: int) -> int:
-        """Jobs to hand over at once: all, but submitit's local launcher starts whatever it gets."""
+    def batch_size(self, num_jobs: int) -> int:
+        """Return how many jobs the launcher gets in one call.
+
+        The default is all jobs. The local launcher of submitit gets one job per core, because it starts all at once.
+        """
         if self.max_batch_size is not None:
             return self.max_batch_size
-        return os.cpu_count() or 1 if self.by_submitit and not self.leaves_the_machine else jobs
+        return os.cpu_count() or 1 if self.is_submitit and not self.is_remote else num_jobs
 
 
 def require_plugin(target: str) -> None:
-    """Check that the launcher's plugin is installed.
+    """Check that the plugin of the launcher is installed.
 
     Args:
         target: ``hydra.launcher._target_``.
 
     Raises:
-        ValueError: it is not; says how to install it.
+        ValueError: it is not installed. The message contains the command that installs it.
     """
     package = target.split(".")[1] if target.startswith("hydra_plugins.") else ""
     if package in PLUGINS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
         raise ValueError(
-            f"this launcher needs {package.replace('_', '-')}; install it with: "
+            f"the package {package.replace('_', '-')} of this launcher is not installed. Install it with: "
             f"python -m pip install --editable '.[{PLUGINS[package]}]'"
         )
 
 
-def launch_foreign(
+def launch_with_plugin(
     choice: LauncherChoice, run_dir: Path, names: Sequence[str], jobs: Sequence[Sequence[str]]
 ) -> str | None:
-    """Run the jobs, in batches, by a launcher that is not ours; whatever it returns, the answers are rows.
+    """Run the jobs in batches with a launcher plugin. Workers write the rows, so its return values are ignored.
 
     Args:
-        choice: which one.
+        choice: the launcher.
         run_dir: the run folder.
         names: ``<key>-<replicate>`` of each job.
-        jobs: their overrides.
+        jobs: overrides of each job, in the same order.
 
     Returns:
-        Why the launcher gave up, or ``None``.
+        The error of the launcher if it stopped early, else ``None``.
     """
-    print(f"{len(jobs)} jobs; watch them with: python scripts/show_run.py {shlex.quote(str(run_dir))} --watch",
+    print(f"{len(jobs)} jobs. Watch them with: python scripts/show_run.py {shlex.quote(str(run_dir))} --watch",
           file=sys.stderr, flush=True)  # fmt: skip
-    at_once = choice.batch_size(len(jobs))
+    size = choice.batch_size(len(jobs))
     launcher = choice.make(run_dir / "launcher")
-    for start in range(0, len(jobs), at_once):
+    for start in range(0, len(jobs), size):
         try:
-            launcher.launch(jobs[start : start + at_once], initial_job_idx=start)
+            launcher.launch(jobs[start : start + size], initial_job_idx=start)
         except Exception as error:
-            if choice.by_submitit:
-                await_others(run_dir, names[start : start + at_once])
+            if choice.is_submitit:
+                await_running(run_dir, names[start : start + size])
             return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no message')}"
     return None
 
 
-def await_others(run_dir: Path, names: Sequence[str], poll_s: float = 1.0) -> None:
-    """Wait while jobs of a batch go on although the launcher has given up for one that died."""
+def await_running(run_dir: Path, names: Sequence[str], poll_s: float = 1.0) -> None:
+    """Wait for the running jobs of a batch whose launcher stopped because one of the jobs died."""
     last_seen = time.monotonic()
-    while time.monotonic() - last_seen < QUIET_S:
+    while time.monotonic() - last_seen < IDLE_LIMIT_S:
         pending = [name for name in names if is_pending(run_dir, name)]
         if not pending:
             return
-        if not all(is_free(run_dir / "claims" / f"{name}.json") for name in pending):
+        if not all(is_free(lease_path(run_dir, name)) for name in pending):
             last_seen = time.monotonic()
         time.sleep(poll_s)

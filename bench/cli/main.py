@@ -1,4 +1,4 @@
-"""Hydra's command line around a sweep: import paths, exit codes, one sentence for bad input."""
+"""Start Hydra for a sweep: import paths, exit codes, and one error message for bad input."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 def task(cfg: DictConfig) -> None:
-    """One planned job, as a launcher that is not ours runs it (in a worker, from overrides)."""
+    """Run one planned job in the worker of a launcher plugin."""
     from bench.cli.worker import work
 
     work(cfg)
 
 
 def main() -> None:
-    """Run Hydra; exit 0, 2 (bad input), 4 (points failed) or 130 (interrupted)."""
+    """Run Hydra, and exit with 0, 2 (bad input), 4 (points failed) or 130 (interrupted). See ``bench.cli.exits``."""
     _make_importable(ROOT, ROOT / "bench" / "cli" / "plugins")
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, so that we choose the exit code
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end is like Ctrl-C
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises errors instead of exiting with its own code
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # schedulers end a job with SIGTERM: treat it as Ctrl-C
     sys.exit(run_command(_run))
 
 
 def _run() -> int:
-    """Run Hydra, which returns from ``--help`` and leaves a sweep by ``sys.exit``.
+    """Run Hydra and return the exit code. A sweep ends with ``SystemExit``, and ``--help`` returns.
 
     Raises:
-        ValueError: bad input, in one sentence.
+        ValueError: the input is wrong.
     """
     import hydra
     from hydra.errors import HydraException
@@ -54,7 +54,7 @@ def _run() -> int:
 
 
 def _make_importable(*folders: Path) -> None:
-    """For this process and for the workers that launchers start."""
+    """Add folders to the import path of this process and of the workers that launchers start."""
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = [str(folder) for folder in folders]
     sys.path[:0] = [path for path in paths if path not in sys.path]
@@ -62,21 +62,21 @@ def _make_importable(*folders: Path) -> None:
 
 
 def _prefer_our_presets() -> None:
-    """Drop the plugins' own presets of the same names: Hydra would merge the two and warn of it in every worker."""
+    """Remove the plugins' presets that ``conf/`` replaces. Hydra would merge both and warn in each worker."""
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # reads the plugins, which register their presets
-    theirs = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for preset in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"):
-        theirs.pop(preset.name, None)
+    Plugins.instance()  # imports the plugins, which register their presets
+    presets = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for path in (ROOT / "conf" / "hydra" / "launcher").glob("*.yaml"):
+        presets.pop(path.name, None)
 
 
 _MISSING_OPTION = re.compile(r"Could not find '([^']+)/([^']+)'(?:.|\n)*?Available options in '[^']+':\n((?:\t.+\n?)+)")
 
 
 def explain(error: Exception) -> str:
-    """One sentence for an exception of Hydra's, OmegaConf's or ours."""
+    """Return one sentence for an exception of Hydra, OmegaConf or this project."""
     from bench.config import known_keys, unknown_key
 
     text = str(error) if str(error) or error.__cause__ is None else str(error.__cause__)

@@ -1,4 +1,4 @@
-"""What a sweep was asked to do, as Hydra and the command line have it."""
+"""The input of a sweep, from Hydra and the command line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.config import Config, build
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What a sweep was asked to do.
+    """The input of a sweep.
 
     Attributes:
-        loader: Hydra's, with its search path.
-        master: what Hydra composed without the axes.
+        loader: Hydra's configuration loader with its search path.
+        master: the configuration that Hydra composed without the axes.
         params: default axes, ``hydra.sweeper.params``.
         arguments: task overrides of the command line.
-        launcher: the launcher that was chosen.
+        launcher: the configured launcher.
     """
 
     loader: ConfigLoader
@@ -34,18 +34,18 @@ class SweepRequest:
 
     @property
     def config_dirs(self) -> tuple[str, ...]:
-        """``--config-dir`` folders."""
+        """The ``--config-dir`` folders."""
         sources = [source for source in self.loader.get_sources() if source.provider == "command-line"]
         return tuple(source.path.removeprefix("file://") for source in sources)
 
     @cached_property
     def without_axes(self) -> Config:
-        """What Hydra composed without the axes, checked."""
+        """The configuration that Hydra composed without the axes, checked."""
         return build(to_plain(self.master))
 
 
 def to_plain(cfg: DictConfig) -> dict[Any, Any]:
-    """Return plain containers of everything but Hydra's own settings, which need not resolve here."""
+    """Return plain containers of everything except Hydra's own settings, which cannot always be resolved here."""
     names = [str(name) for name in cfg if name != "hydra"]
     plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names), resolve=True)
     assert isinstance(plain, dict)

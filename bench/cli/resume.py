@@ -1,4 +1,4 @@
-"""Going on with a run: which folder, and whether it is still the same question to the same code."""
+"""Checks before a run is resumed: the folder, the points, the code and the machine."""
 
 from __future__ import annotations
 
@@ -18,54 +18,69 @@ from bench.runner.job import RUN_CONTROL
 from bench.runner.machine.environment import record_environment
 
 
-def resumed_folder(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
-    """The run folder to go on with, and its plan.
+def find_resumed_run(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
+    """Return the run folder to resume, and its plan.
+
+    Args:
+        resume: path of the run folder, or ``latest``.
+        run_dir: must be ``None``, because the run is resumed in its own folder.
 
     Raises:
-        ValueError: there is none, ``run_dir`` names another, or its plan is from an older version.
+        ValueError: there is no such run folder, ``run_dir`` is set, or the plan is from an older version.
     """
     if run_dir is not None:
-        raise ValueError(f"resume={resume} goes on in its own folder; leave out run_dir={run_dir}")
+        raise ValueError(
+            f"run_dir={run_dir} must not be set with resume={resume}: the run continues in its own folder. Remove it"
+        )
     folder = (RUNS / "latest").resolve() if resume == "latest" else Path(resume).absolute()
     if not folder.is_dir():
-        raise ValueError(f"resume={resume}: there is no folder {folder}")
+        raise ValueError(f"resume={resume} must be a run folder or latest: there is no folder {folder}")
     return folder, read_plan(folder)
 
 
-def check_same(plan: Plan, request: SweepRequest, device: str) -> dict[str, Any]:
-    """Overrides, if given, must ask the same; returns the run-control values that were given.
+def check_same_points(plan: Plan, request: SweepRequest, device: str) -> dict[str, Any]:
+    """Check that the overrides of the command line, if there are any, expand to the points of the plan.
+
+    Returns:
+        The run-control values of the command line that replace those of the plan.
 
     Raises:
-        ValueError: they expand to other keys.
+        ValueError: the overrides expand to other points.
     """
     given = {argument.partition("=")[0].lstrip("+") for argument in request.arguments}
-    asked = [argument for argument in request.arguments if argument.partition("=")[0] not in RUN_CONTROL]
-    if asked:
-        composed = expand(request.loader, request.master, request.params, asked)
+    overrides = [argument for argument in request.arguments if argument.partition("=")[0] not in RUN_CONTROL]
+    if overrides:
+        composed = expand(request.loader, request.master, request.params, overrides)
         keys = {key_of(effective(resolve(build(point.values), device))) for point in composed}
         planned = {point.key for point in plan.points}
         if keys != planned:
             raise ValueError(
-                f"resume: the overrides ask {len(keys - planned)} points that the run did not plan, and leave out "
-                f"{len(planned - keys)} that it did; leave the overrides out, or start a new run"
+                f"resume: the overrides must expand to the points of the run. They add {len(keys - planned)} points "
+                f"and leave out {len(planned - keys)}. Remove the overrides, or start a new run"
             )
     return {"timeout_s": request.without_axes.timeout_s} if "timeout_s" in given else {}
 
 
 def check_unchanged(run_dir: Path, plan: Plan, facts: Mapping[str, Any], *, allow: bool) -> bool:
-    """Whether code or machine have changed since the plan was made.
+    """Return whether code or machine have changed since the plan was made.
+
+    Args:
+        run_dir: the run folder.
+        plan: its plan.
+        facts: facts about the device of this machine. Empty without tensors.
+        allow: whether a change is allowed (``resume_mixed=true``).
 
     Raises:
-        ValueError: they have, and mixing was not allowed.
+        ValueError: one of them has changed, and this is not allowed.
     """
     hashes = CodeHashes()
-    changes = [f"the code that answers {point.key}" for point in plan.points
+    changes = [f"the code of point {point.key}" for point in plan.points
                if hashes.of(point.config) != point.code_hash][:1]  # fmt: skip
     before, now = read_environment(run_dir), record_environment(facts, [])
     if before["fingerprint"] != now["fingerprint"]:
         differing = [name for name in BLOCKING if before.get(name) != now.get(name)]
         changes.append(f"the machine ({', '.join(differing)})")
     if changes and not allow:
-        raise ValueError(f"resume: {' and '.join(changes)} changed since the run began; rows would not be alike. "
-                         "Start a new run, or mix them with resume_mixed=true")  # fmt: skip
+        raise ValueError(f"resume: {' and '.join(changes)} changed since the run began, so new rows cannot be compared "
+                         "with old ones. Start a new run, or mix them with resume_mixed=true")  # fmt: skip
     return bool(changes)

@@ -1,4 +1,4 @@
-"""Where a sweep stands, read from its folder alone: finished rows, live claims, the rest."""
+"""Read the status of a run from its folder: rows, leases and planned jobs."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bench.cli.exits import EXIT_OK, EXIT_POINTS_FAILED
 from bench.plan.points import PlannedJob, read_jobs
 from bench.rows.record import FAILED, read_row, row_path
 from bench.runner.job import resume_command
-from bench.runner.lease import is_free
+from bench.runner.lease import is_free, lease_path
 from bench.runner.progress import label
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """A snapshot of a run.
+    """The status of a run at one moment.
 
     Attributes:
-        run_dir: its folder.
-        counts: jobs by status; ``running``, ``interrupted`` and ``planned`` for those without a row.
-        running: labels of the jobs that are being worked on.
+        run_dir: the run folder.
+        counts: number of jobs by status. A job without a row is ``running``, ``interrupted`` or ``planned``.
+        running: labels of the running jobs.
         failures: one line per failed row.
     """
 
@@ -38,15 +38,15 @@ class RunState:
 
     @property
     def exit_code(self) -> int:
-        """What the run itself would exit with if it ended now."""
+        """The exit code that the run would have if it ended now."""
         return exit_code(self.counts)
 
 
 def exit_code(counts: Mapping[str, int]) -> int:
-    """0 if every planned job has a row, none failed and at least one was measured, else 4.
+    """Return 0 if every planned job has a row, no row failed and at least one is ok. Else return 4.
 
     Args:
-        counts: jobs by status; ``running``, ``interrupted`` and ``planned`` for those without a row.
+        counts: number of jobs by status. A job without a row is ``running``, ``interrupted`` or ``planned``.
     """
     bad = {"running", "interrupted", "planned"} | FAILED
     complete = not any(counts.get(status) for status in bad)
@@ -54,16 +54,16 @@ def exit_code(counts: Mapping[str, int]) -> int:
 
 
 def read_state(run_dir: Path) -> RunState:
-    """Read a run folder; it may be written to at the same time.
+    """Read the status of a run. Other processes may write to the folder at the same time.
 
     Raises:
-        ValueError: no run folder.
+        ValueError: the folder is no run folder.
     """
     counts: Counter[str] = Counter()
     running, failures = [], []
     for job in read_jobs(run_dir):
         path = row_path(run_dir, job.key, job.replicate)
-        status = _status_without_row(run_dir, f"{job.key}-{job.replicate}")
+        status = _status_of_lease(lease_path(run_dir, f"{job.key}-{job.replicate}"))
         if path.exists():
             row = read_row(path)
             status = row["status"]
@@ -75,12 +75,11 @@ def read_state(run_dir: Path) -> RunState:
     return RunState(run_dir=run_dir, counts=counts, running=tuple(running), failures=tuple(failures))
 
 
-def _status_without_row(run_dir: Path, name: str) -> str:
-    """A claim that nobody alive holds is what a killed sweep leaves."""
-    claim = run_dir / "claims" / f"{name}.json"
-    if not claim.exists():
+def _status_of_lease(path: Path) -> str:
+    """Return the status of a job without a row. Its lease is left but free if the process was killed."""
+    if not path.exists():
         return "planned"
-    return "interrupted" if is_free(claim) else "running"
+    return "interrupted" if is_free(path) else "running"
 
 
 def _failure(job: PlannedJob, row: dict[str, Any]) -> str:
@@ -88,11 +87,11 @@ def _failure(job: PlannedJob, row: dict[str, Any]) -> str:
 
 
 def render(state: RunState) -> RenderableType:
-    """For a terminal: counts, what runs, what failed, and how to go on."""
+    """Return what a terminal shows: counts, running jobs, failed jobs, and the command that resumes the run."""
     table = Table("status", "jobs")
     for status, count in state.counts.most_common():
         table.add_row(status, str(count))
     lines = [*(f"running: {what}" for what in state.running), *state.failures]
     if not state.running and state.exit_code != EXIT_OK:
-        lines.append(f"go on with: {resume_command(state.run_dir)}")
+        lines.append(f"resume with: {resume_command(state.run_dir)}")
     return Group(table, *(Text(line) for line in lines))

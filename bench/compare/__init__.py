@@ -1,7 +1,9 @@
-"""Compare two runs: a pure function of two tables, then output formats of the result.
+"""Compare two runs. The comparison is a pure function of two tables, and ``output`` formats it.
 
-``side`` and ``load``: the compared data. ``rules``, ``join``, ``exact``, ``noisy``, ``estimates``:
-the verdicts. ``comparison``: all of it together.
+This room must not import torch, triton, Hydra or ``bench.scenarios``.
+
+``side`` and ``load`` read the data of the two runs. ``verdicts`` has the rules: ``rules``, ``join``, ``exact``,
+``noisy`` and ``estimates``, which ``comparison`` combines.
 """
 
 from bench.compare.side import Side

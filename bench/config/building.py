@@ -87,12 +87,22 @@ def _construct(cls: Any, values: Mapping[str, Any], path: str) -> Any:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return the message for an unknown key. It suggests the most similar key, or lists the keys of the group."""
+    """Return the message for an unknown key. It suggests the most similar key of the group, or lists its keys.
+
+    >>> unknown_key("policy.watermrk", ["page_size", "policy.name", "policy.watermark"])
+    'policy.watermrk is not a configuration key. Did you mean policy.watermark?'
+    >>> unknown_key("policy.x", ["page_size", "policy.name", "policy.watermark"])
+    'policy.x is not a configuration key. The keys are policy.name, policy.watermark'
+    """
     known = list(known)
-    near = difflib.get_close_matches(key, known, n=1)
-    group, _, _ = key.rpartition(".")
-    siblings = [name for name in known if name.rpartition(".")[0] == group] or [n for n in known if "." not in n]
-    hint = f"Did you mean {near[0]}?" if near else f"The keys are {', '.join(siblings)}"
+    if key in known:  # of another option of its group
+        return f"{key} is not a key of the chosen option of {key.rpartition('.')[0]}"
+    group, _, field = key.rpartition(".")
+    in_group = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == group}
+    names = in_group or {name: name for name in known}
+    near = difflib.get_close_matches(field if in_group else key, names, n=1)
+    listed = in_group.values() or [name for name in known if "." not in name]
+    hint = f"Did you mean {names[near[0]]}?" if near else f"The keys are {', '.join(listed)}"
     return f"{key} is not a configuration key. {hint}"
 
 

@@ -41,26 +41,36 @@ class PolicyConfig:
     watermark: float = 0.0  # paged policies only: fraction of the pool that admission keeps free
     arena: str = "first_fit"  # reserved policies only: how a free region is found
     ignores: tuple[str, ...] = ()  # root names without effect on this policy, null in the key
+    target: str = ""  # "package.module.Class" of a policy that is not one of POLICY_KINDS
+    kind: str = ""  # of such a policy: reserved, paged or prefix
 
     def __post_init__(self) -> None:
         if not 0 <= self.watermark < 1:
             raise ValueError(f"policy.watermark={self.watermark} must be at least 0 and below 1")
         one_of(self.arena, ARENAS, "policy.arena")
+        if self.target:
+            if self.name in (*POLICY_KINDS, "auto"):
+                raise ValueError(
+                    f"policy.target={self.target} requires a name of its own (got policy.name={self.name})"
+                )
+            one_of(self.kind, [kind.value for kind in PolicyKind], "policy.kind")
 
     @property
-    def kind(self) -> PolicyKind:
-        """The kind of storage that the policy gives to a sequence.
+    def has_pages(self) -> bool:
+        """Whether the policy takes memory in pages.
 
         Raises:
             ValueError: the policy is unknown, or it is ``auto`` and not resolved yet.
         """
+        if self.target:
+            return PolicyKind(self.kind).has_pages
         one_of(self.name, POLICY_KINDS, "policy.name")
-        return POLICY_KINDS[self.name]
+        return POLICY_KINDS[self.name].has_pages
 
     @property
     def without_effect(self) -> tuple[str, ...]:
         """Fields without effect on this policy."""
-        return ("arena",) if self.kind.has_pages else ("watermark",)
+        return ("arena",) if self.has_pages else ("watermark",)
 
 
 @dataclass(frozen=True, kw_only=True)

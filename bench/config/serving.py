@@ -107,7 +107,7 @@ class ServingScenario(AnyScenario):
         idle = [name for name, has_effect in EFFECT_OF.items() if not has_effect(self)]
         if not self.swaps:
             idle.append("swap_pool_ratio")
-        return (*idle, *(() if config.policy.kind.has_pages else PAGED_ONLY))
+        return (*idle, *(() if config.policy.has_pages else PAGED_ONLY))
 
     def check(self, config: Config) -> None:
         """Check that the workload has arrival times, the prompts fit into the model, and no constant is missing."""

@@ -1,4 +1,4 @@
-"""Convert between bytes and sizes with a unit."""
+"""Read sizes with a unit, such as ``4GiB``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,3 @@ def parse_bytes(text: str | int, field: str) -> int:
     if size < 1:
         raise ValueError(f"{field}={text} must be at least one byte")
     return size
-
-
-def mib(num_bytes: float) -> str:
-    """Return bytes as text in MiB with one decimal.
-
-    >>> mib(3 * 2**20)
-    '3.0 MiB'
-    """
-    return f"{num_bytes / 2**20:,.1f} MiB"

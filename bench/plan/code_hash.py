@@ -6,9 +6,10 @@ without importing them. The modules are the static import closure of
 - ``bench.runner.process.forkserver`` and ``bench.runner.process.child``, which run in each of these processes,
 - the modules of ``scenario.processes``, and the class ``scenario.target`` of their parameters,
 - ``bench.measure.ceiling``, if the point is compared with a bandwidth ceiling,
-- the module of ``impl.target``, if the point has tensors.
+- the module of ``impl.target``, if the point has tensors,
+- the module of ``policy.target``, if the policy has one and has an effect.
 
-Only modules in ``bench``, in ``impls`` and in the folder of an implementation or scenario from outside count.
+Only modules in ``bench``, in ``impls`` and in the folder of an implementation, policy or scenario from outside count.
 Imports inside functions count. Imports under ``if TYPE_CHECKING:`` do not. The ``__init__`` of a package counts with
 each of its modules. Sources in a compiled language count if they are in the folder of a covered module. The names
 listed above are part of the hash. ``impl.loads_dead_slots`` is, too. YAML files set all of these, and the key does
@@ -86,6 +87,8 @@ def _names(config: Config) -> list[str]:
     if scenario.tensors:
         names += [CEILING] * ("measure" not in scenario.ignores)
         names.append(_with_colon(config.impl.target))
+    if config.policy.target and "policy" not in scenario.ignores:
+        names.append(_with_colon(config.policy.target))
     return names
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.config import Config
-from bench.config.units import mib
+from bench.config.numbers import size_text
 from bench.scenarios.filling import CannotRun, Filled
 
 
@@ -42,19 +42,19 @@ def predict(config: Config, device_memory: int | None) -> Prediction:
     if config.scenario.tensors and (problem := _implementation_problem(config)):
         return Prediction(status="unsupported", reason=problem)
     try:
-        filled = _fill(config)
+        filled = _call_predict(config)
     except CannotRun as error:
         return Prediction(status="unsupported", reason=str(error))
     if filled is None or not config.scenario.tensors:
         return Prediction()
     sizes = _sizes(config, filled)
     if config.plan.predict_oom and device_memory is not None and sizes["device_bytes"] > device_memory:
-        reason = f"requires at least {mib(sizes['device_bytes'])} and the device has {mib(device_memory)}"
+        reason = f"requires at least {size_text(sizes['device_bytes'])} and the device has {size_text(device_memory)}"
         return Prediction(sizes=sizes, status="oom_predicted", reason=reason)
     return Prediction(sizes=sizes)
 
 
-def _fill(config: Config) -> Filled | None:
+def _call_predict(config: Config) -> Filled | None:
     """Call the function ``scenario.predict``. It fills a policy as the scenario will, or only checks the workload.
 
     Raises:

@@ -13,6 +13,7 @@ from bench.config import Config, PolicyConfig, TraceWorkload
 from bench.config.units import parse_bytes
 from bench.scenarios.serving.measured import rows_digest
 from bench.workload.traces.reader import file_sha256
+from impls.interface import POLICY_KINDS
 from impls.spec import ceil_div
 
 KEY_VERSION = 1
@@ -29,6 +30,11 @@ def resolve(config: Config, device: str | None) -> Config:
     policy = config.policy
     if policy.name == "auto":
         name = config.impl.policies[0] if config.scenario.tensors else "paged"
+        if name not in POLICY_KINDS:
+            raise ValueError(
+                f"policy=auto must be policy={name}: it is the default of impl={config.impl.name}, and its YAML file "
+                "is not in this repository"
+            )
         policy = PolicyConfig(name=name, watermark=policy.watermark, arena=policy.arena)
     device = (device or "cpu") if config.device == "auto" else config.device
     budget = str(_budget_bytes(config, policy))
@@ -39,7 +45,7 @@ def _budget_bytes(config: Config, policy: PolicyConfig) -> int:
     """Return the budget. ``auto`` holds ``num_seqs`` sequences of ``model.max_seq_len`` tokens in whole pages."""
     if config.memory_budget != "auto":
         return parse_bytes(config.memory_budget, "memory_budget")
-    granule = config.page_size if policy.kind.has_pages else 1
+    granule = config.page_size if policy.has_pages else 1
     return config.num_seqs * ceil_div(config.model.max_seq_len, granule) * granule * config.model.token_bytes
 
 
@@ -52,7 +58,7 @@ def effective(config: Config) -> dict[str, Any]:
     question: dict[str, Any] = {
         "scenario": _changed_fields(scenario, without=("target", "predict", "processes", "tensors", "ignores")),
         "impl": {"name": config.impl.name, **({"options": dict(config.impl.options)} if config.impl.options else {})},
-        "policy": _changed_fields(policy, without=("ignores",)),
+        "policy": _changed_fields(policy, without=("ignores", "target", "kind")),
         "model": _changed_fields(
             config.model, without=("name",) if scenario.uses_weights else ("name", "num_parameters")
         ),

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.config.numbers import size_text
 from bench.config.serving import ServingScenario
-from bench.config.units import mib
 from bench.scenarios.filling import draw
 from bench.scenarios.serving.load import make_load
 
@@ -49,7 +49,7 @@ def _num_seqs_binds(points: Sequence[Point]) -> str | None:
     swept = any(len(group) > 1 for group in _groups(limited, "memory_budget_bytes"))
     if not swept or not all(point.predicted["admitted_seqs"] == point.question["num_seqs"] for point in limited):
         return None
-    sizes = ", ".join(mib(budget) for budget in budgets)
+    sizes = ", ".join(size_text(budget) for budget in budgets)
     return f"every memory_budget ({sizes}) admits all sequences: num_seqs limits the batch, not the budget"
 
 
@@ -68,8 +68,8 @@ def _fits_in_cache(points: Sequence[Point], cache_bytes: int | None) -> str | No
     if not small:
         return None
     return (
-        f"in {len(small)} of {len(points)} points the live K and V of a layer (at most {mib(max(small))}) fit into "
-        f"the last-level cache ({mib(cache_bytes)}): their warm times measure the cache, not the memory"
+        f"in {len(small)} of {len(points)} points the live K and V of a layer (at most {size_text(max(small))}) fit "
+        f"into the last-level cache ({size_text(cache_bytes)}): their warm times measure the cache, not the memory"
     )
 
 
@@ -96,7 +96,7 @@ def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:
     return list(groups.values())
 
 
-def last_cache_bytes(facts: Mapping[str, Any]) -> int | None:
+def last_level_cache_bytes(facts: Mapping[str, Any]) -> int | None:
     """Return the size of the GPU's L2 cache, or of the processor's L3 cache if the system reports one."""
     if facts.get("gpu"):
         return int(facts["l2_cache_bytes"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,128 +11,34 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bench.config.units import mib
+from bench.config.numbers import number_text
 from bench.measure.machine.fitness import ADVICE
 from bench.reports.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
+from bench.rows.columns.column import PrintedTable
+from bench.rows.columns.printing import printed_in, value_text
 from bench.rows.record import FAILED
 from bench.rows.run_folder import display_path
 from bench.runner.progress import PLAIN_WIDTH
 
-ASKED = {
-    "scenario": "scenario",
-    "model": "model",
-    "workload": "workload",
-    "device": "device",
-    "dtype": "dtype",
-    "attention_shape": "heads",
-    "implementation": "implementation",
-    "policy": "policy",
-    "page_layout": "layout",
-    "page_size": "page",
-    "page_moves": "moves",
-    "chunk_tokens": "chunk",
-    "cached_tokens": "cached",
-    "num_seqs": "seqs",
-    "rate_per_s": "rate /s",
-    "sampling": "sampling",
-    "num_samples": "samples",
-    "memory_budget_bytes": "budget",
-    "seed": "seed",
-    "replicate": "replicate",
+TABLES: Mapping[PrintedTable, str] = {
+    "times": "key",
+    "memory": "pool_bytes",
+    "counts": "admissions",
+    "serving": "finished_requests",
 }
-"""Columns that identify a row. A varying one is printed as a column, a constant one once above the tables."""
-
-TIMES = {
-    "prefill_us": "prefill µs",
-    "prefill_us_per_ktoken": "prefill µs/ktoken",
-    "prefill_tflops": "TFLOP/s",
-    "linear_us": "linear µs",
-    "swap_out_us": "swap out µs",
-    "swap_in_us": "swap in µs",
-    "copy_pages_us": "copy pages µs",
-    "swap_out_gbps": "out GB/s",
-    "swap_in_gbps": "in GB/s",
-    "copy_pages_gbps": "copy GB/s",
-    "decode_us": "decode µs",
-    "decode_hot_us": "hot µs",
-    "decode_us_per_ktoken": "µs/ktoken",
-    "append_us": "append µs",
-    "prepare_us": "prepare µs",
-    "policy_ns_per_op": "policy ns/op",
-    "achieved_gbps": "GB/s",
-    "ceiling_ratio": "of ceiling",
-    "max_rel_error": "rel. error",
-    "status": "status",
-}
-
-MEMORY_HEADINGS = {
-    "admitted_seqs": "admitted",
-    "refused_seqs": "refused",
-    "pool_bytes": "pool",
-    "live_bytes": "live",
-    "reserved_bytes": "reserved",
-    "internal_fragmentation_bytes": "internal",
-    "external_fragmentation_bytes": "external",
-    "cached_bytes": "cached",
-    "free_bytes": "free",
-    "storage_bytes": "storage",
-    "process_memory_rise_bytes": "process rise",
-    "device_memory_bytes": "device",
-    "torch_difference_bytes": "torch − pool",
-    "process_difference_bytes": "process − pool",
-    "device_difference_bytes": "device − pool",
-}
-
-COUNT_HEADINGS = {
-    "running_mean": "running",
-    "most_running_seqs": "most",
-    "admissions": "admissions",
-    "appends": "appends",
-    "preemptions": "preempted",
-    "delayed_requests": "delayed",
-    "pages_taken_admit": "pages: admit",
-    "pages_taken_append": "append",
-    "peak_pages": "peak",
-    "largest_free_ratio": "largest free",
-    "steps": "steps",
-    "replay_s": "replay s",
-}
-
-SERVING_HEADINGS = {
-    "finished_requests": "finished",
-    "unfinished_requests": "unfinished",
-    "batched_requests_mean": "batched",
-    "preemptions": "preempted",
-    "ttft_ms_mean": "TTFT ms",
-    "tpot_ms_mean": "TPOT ms",
-    "itl_ms_p99": "ITL p99 ms",
-    "e2e_ms_mean": "e2e ms",
-    "normalized_latency_ms_per_token": "normalized ms/token",
-    "pages_saved_ratio": "pages saved",
-    "replay_s": "replay s",
-}
-"""Modelled times, except for the last column."""
+"""Printed tables in order. A row is in a table if it has a value of the named column."""
 
 COST_HEADINGS = {
-    "page_layout": "layout",
-    "page_size": "page",
     "paging_cost_layout": "layout cost",
     "paging_cost_indirection": "× indirection",
     "kernel_cost": "× kernel",
     "paging_cost_total": "= total",
 }
-"""Columns of ``bench.reports.paging_cost``, after the columns that vary."""
-
-MARKED = ("admitted_seqs", "prefill_us", "prefill_us_per_ktoken", "prefill_tflops", "swap_out_us", "swap_in_us",
-          "copy_pages_us", "decode_us", "decode_hot_us", "decode_us_per_ktoken", "append_us", "prepare_us",
-          "policy_ns_per_op", "achieved_gbps", "process_memory_rise_bytes", "batched_requests_mean",
-          "normalized_latency_ms_per_token")  # fmt: skip
-"""Columns whose best value is marked, among rows of equal ``batch_digest``."""
-
+"""Headings of the columns of ``bench.reports.paging_cost``."""
 
 MOST_ROWS = 200
-"""Most rows of one printed table. Drawing thousands takes longer than measuring them."""
+"""Most rows of one printed table. Printing thousands takes longer than measuring them."""
 
 
 def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Sequence[Path]) -> None:
@@ -148,23 +54,22 @@ def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Seque
 
 
 def show_tables(table: pd.DataFrame, console: Console) -> None:
-    """Print the question, then times, then memory over all layers, without columns that are null everywhere."""
-    varying = [name for name in ASKED if table[name].nunique(dropna=True) > 1]
-    said_once = [f"{heading} {_text(name, table[name].dropna().iloc[0])}" for name, heading in ASKED.items()
-                 if name not in varying and name != "replicate" and table[name].notna().any()]  # fmt: skip
-    console.print(" · ".join(said_once), markup=False, highlight=False, soft_wrap=True)
-    for columns, rows in (
-        (TIMES, table),
-        (MEMORY_HEADINGS, table[table["pool_bytes"].notna()]),
-        (COUNT_HEADINGS, table[table["admissions"].notna()]),
-        (SERVING_HEADINGS, table[table["finished_requests"].notna()]),
-    ):
-        shown = [name for name in columns if rows[name].notna().any()]
+    """Print the question, then times, then memory over all layers, without columns that are null everywhere.
+
+    The registry of columns decides which columns are in which table, their order and their headings.
+    """
+    question = [column.name for column in printed_in("question")]
+    varying = [name for name in question if table[name].nunique(dropna=True) > 1]
+    constant = [name for name in question if name not in (*varying, "replicate") and table[name].notna().any()]
+    facts = [f"{BY_NAME[name].printed} {value_text(name, table[name].dropna().iloc[0])}" for name in constant]
+    console.print(" · ".join(facts), markup=False, highlight=False, soft_wrap=True)
+    for printed_table, needed in TABLES.items():
+        rows = table[table[needed].notna()]
+        shown = [column.name for column in printed_in(printed_table) if rows[column.name].notna().any()]
         if shown:
-            headings = {name: ASKED[name] for name in varying} | {name: columns[name] for name in shown}
-            console.print(_rich_table(rows, headings))
+            console.print(_rich_table(rows, _headings(varying + shown)))
             if len(rows) > MOST_ROWS:
-                console.print(f"… and {len(rows) - MOST_ROWS:,} more rows in table.csv", highlight=False)
+                console.print(f"… and {number_text(len(rows) - MOST_ROWS)} more rows in table.csv", highlight=False)
     console.print("* best of its column among rows that did equal work", highlight=False)
     _show_costs(table, console)
 
@@ -173,14 +78,19 @@ def _show_costs(table: pd.DataFrame, console: Console) -> None:
     """Print the cost of paging, if at least one cost has both of its arms."""
     costs = paging_costs(table)
     if costs[list(COSTS)].notna().any(axis=None):
-        varying = [name for name in EQUAL_WORK if name in ASKED and costs[name].nunique(dropna=False) > 1]
-        console.print(_rich_table(costs, {name: ASKED[name] for name in varying} | COST_HEADINGS))
+        question = {column.name for column in printed_in("question")}
+        varying = [name for name in EQUAL_WORK if name in question and costs[name].nunique(dropna=False) > 1]
+        console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS))
         for line in missing_arms(costs):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _headings(names: Iterable[str]) -> dict[str, str]:
+    return {name: BY_NAME[name].printed for name in names}
+
+
 def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
-    best = {name: _best_rows(table, name) for name in headings if name in MARKED}
+    best = {name: _best_rows(table, name) for name in headings if name in BY_NAME and BY_NAME[name].marks_best}
     out = Table()
     for name, heading in headings.items():
         out.add_column(
@@ -204,20 +114,8 @@ def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
 
 
 def _cell(name: str, value: Any, is_best: bool) -> str:
-    return f"[bold green]{_text(name, value)}*[/]" if is_best else _text(name, value)
-
-
-def _text(name: str, value: Any) -> str:
-    """Return a value as text for people."""
-    if pd.isna(value):
-        return "–"
-    if name.endswith("_bytes"):
-        return mib(value)
-    if name == "max_rel_error":
-        return f"{value:.1e}"
-    if isinstance(value, float):
-        return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
-    return str(value)
+    text = value_text(name, value)
+    return f"[bold green]{text}*[/]" if is_best else text
 
 
 def problems(table: pd.DataFrame, planned: int) -> list[str]:

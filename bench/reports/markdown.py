@@ -11,17 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from bench.config.units import mib
 from bench.reports.paging_cost import COSTS, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
+from bench.rows.columns.printing import printed_in, value_text
 
-NAMING_COLUMNS = ("scenario", "implementation", "policy", "page_size", "num_seqs", "replicate")
+NAMING_COLUMNS = [column.name for column in printed_in("report") if column.kind == "identity"]
 """Columns that name a row in every table."""
 
-SHOWN = ("prefill_us", "prefill_us_low", "prefill_us_high", "prefill_tflops", "linear_us", "swap_out_us",
-         "swap_in_us", "copy_pages_us", "page_moves", "decode_us", "decode_us_low", "decode_us_high",
-         "decode_hot_us", "achieved_gbps", "ceiling_ratio", "timer", "l2_mode", "admitted_seqs",
-         "max_rel_error", "fitness")  # fmt: skip
+RESULTS = [column.name for column in printed_in("report") if column.kind != "identity"]
 """Columns of the table of results, without those that are null everywhere."""
 
 MACHINE = ("cpu_model", "cpu_affinity", "cpu_governor", "gpu", "driver", "gpu_ecc", "gpu_mig", "gpu_power_limit_w",
@@ -48,7 +45,7 @@ def reconciliation(table: pd.DataFrame) -> pd.DataFrame:
     idle = weighed["torch_reserved_idle_bytes"]
     # Without a GPU torch's levels are unknown, and the process follows the tensors directly.
     explained = (weighed["torch_reserved_peak_bytes"] - idle).fillna(weighed["storage_bytes"])
-    return weighed[list(NAMING_COLUMNS)].assign(
+    return weighed[NAMING_COLUMNS].assign(
         logical_bytes=weighed["logical_bytes"],
         padding_bytes=weighed["storage_bytes"] - weighed["logical_bytes"],
         storage_bytes=weighed["storage_bytes"],
@@ -73,7 +70,7 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
         f"# Run of {environment.get('fingerprint', 'an unknown machine')}",
         _machine(environment),
         "## Results",
-        _markdown(table, [*NAMING_COLUMNS, "status", *SHOWN]),
+        _markdown(table, [*NAMING_COLUMNS, "status", *RESULTS]),
         *_costs(table),
         "## Memory, reconciled",
         "Each level, and the step from the level before it. The rest is unexplained.",
@@ -103,18 +100,8 @@ def _markdown(table: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
     if table.empty or not shown:
         return "None."
     lines = [shown, ["---"] * len(shown)]
-    lines += [[_text(name, row[name]) for name in shown] for _, row in table.iterrows()]
+    lines += [[value_text(name, row[name]) for name in shown] for _, row in table.iterrows()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _text(name: str, value: Any) -> str:
-    if pd.isna(value):
-        return "–"
-    if name.endswith("_bytes"):
-        return mib(value)
-    if isinstance(value, float):
-        return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
-    return str(value)
 
 
 def _costs(table: pd.DataFrame) -> list[str]:

@@ -1,1 +1,4 @@
-"""The row: its columns, its store, the table and the run folder."""
+"""The row, its columns, and the files in which runs store rows: tables and run folders.
+
+This room must not import torch, triton or Hydra. It must not compute results.
+"""

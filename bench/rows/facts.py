@@ -14,5 +14,5 @@ BLOCKING = ("machine", "system", "cpu_model", "cpu_affinity", "python", "torch",
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:
-    """Hash of the blocking facts."""
+    """Return the hash of the blocking facts."""
     return hashed(json.dumps({name: facts.get(name) for name in BLOCKING}, sort_keys=True))

@@ -1,4 +1,4 @@
-"""Writes a JSON file whole or not at all. Imports nothing of the project: every process of a point uses it."""
+"""Write a JSON file whole or not at all. Every process of a point imports this module, so it imports none of ours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all; the folder must exist.
+    """Write JSON whole or not at all. The folder must exist.
 
     Raises:
-        OSError: the disk is full, say; nothing of the old file is lost.
+        OSError: the file cannot be written, for example on a full disk. The old file remains.
     """
     data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode()
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")

@@ -1,7 +1,7 @@
-"""The row: its schema version, and the store that never shows a half-written file.
+"""The row: its schema version, and its store, in which no file is ever half-written.
 
-One JSON file per point and replicate, ``points/<key>-<replicate>.json``; the raw samples lie
-beside it in ``samples/``. A file is written under a temporary name, synced, then renamed.
+A row is one JSON file per point and replicate, ``points/<key>-<replicate>.json``. Its raw samples are in ``samples/``.
+A file is written under a temporary name, synced, then renamed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from bench.rows.json_file import write_json
 SCHEMA_VERSION = 1
 
 MIGRATIONS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""By schema version: a row of that version as one of the next. A new column needs none: it is null in older rows."""
+"""By schema version: function from a row of that version to one of the next. A new column needs none, because it is
+null in older rows."""
 
 STATUSES = (
     "ok",
@@ -33,19 +34,19 @@ STATUSES = (
     "interrupted",
 )
 RETRYABLE = frozenset({"interrupted", "crashed", "timeout", "oom"})
-"""Statuses that a resumed run tries again: another time they may end otherwise."""
+"""Statuses that a resumed run tries again, because another attempt can succeed."""
 
 FAILED = frozenset({"incorrect", "oom", "timeout", "crashed", "interrupted"})
 """Statuses that make a run exit with 4."""
 
 
 def row_path(run_dir: Path, key: str, replicate: int) -> Path:
-    """Where one row lives."""
+    """Return the path of one row."""
     return run_dir / "points" / f"{key}-{replicate}.json"
 
 
 def write_row(run_dir: Path, row: Mapping[str, Any], samples: Mapping[str, Any]) -> None:
-    """Store one row and its raw samples; the row last, since it says that both are whole.
+    """Store one row and its raw samples. The row is written last, so that its file means that both are whole.
 
     Raises:
         ValueError: an unknown column or status, or a null without a reason in ``null_reasons``.
@@ -58,7 +59,11 @@ def write_row(run_dir: Path, row: Mapping[str, Any], samples: Mapping[str, Any])
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with every column, in order; absent ones null, with the row's status as their reason."""
+    """Return the row with every column, in order. Absent columns are null, and a status other than ok is their reason.
+
+    Raises:
+        ValueError: an unknown column or status, or a null without a reason in ``null_reasons``.
+    """
     unknown = set(row) - set(NAMES)
     if unknown:
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
@@ -77,15 +82,15 @@ def _unexplained(name: str, row: Mapping[str, Any], reasons: Mapping[str, str]) 
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: a number that is none is null."""
+    """Return the value, or ``None`` for NaN and infinities, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_row(path: Path) -> dict[str, Any]:
-    """One row of this or an older schema version.
+    """Return one row of this or an older schema version.
 
     Raises:
-        ValueError: no JSON, a name twice, or of a newer schema version.
+        ValueError: the file is no JSON, contains a name twice, or has a newer schema version.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -100,7 +105,7 @@ def read_row(path: Path) -> dict[str, Any]:
     if type(version) is not int:
         raise ValueError(f"{path} is not a row: it has no schema_version")
     if not 1 <= version <= SCHEMA_VERSION:
-        raise ValueError(f"{path} has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+        raise ValueError(f"{path} has schema version {version}. This version reads up to {SCHEMA_VERSION}")
     absent = [name for name in ("key", "replicate", "status") if name not in row]
     if absent:
         raise ValueError(f"{path} is not a whole row: it has no {absent[0]}")
@@ -110,7 +115,7 @@ def read_row(path: Path) -> dict[str, Any]:
 
 
 def _named_experiment(row: Mapping[str, Any]) -> str | None:
-    """The experiment in the command of a row that is older than the column ``experiment``."""
+    """Return the experiment in the command of a row that is older than the column ``experiment``."""
     named = re.search(r"(?:^|\s)experiment=(\w+)(?:\s|$)", str(row.get("repro_command")))
     return named[1] if named and named[1] != "null" else None
 
@@ -124,7 +129,7 @@ def _no_number(name: str) -> Any:
 
 
 class _Twice(Exception):
-    """A name that stands twice in one JSON object, which the last would win without a word."""
+    """A name that one JSON object contains twice. Python would keep the last value without a warning."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def is_pending(run_dir: Path, name: str) -> bool:
-    """Whether a job has no row yet, or one that is worth another try."""
+    """Return whether a job has no row yet, or one with a status of ``RETRYABLE``."""
     key, _, replicate = name.rpartition("-")
     path = row_path(run_dir, key, int(replicate))
     return not path.exists() or read_row(path)["status"] in RETRYABLE

@@ -1,4 +1,4 @@
-"""What may be written into a record: names hashed, secrets left out, home folders and credentials removed."""
+"""Remove private data from a record: hash names, leave secrets out, replace home folders, remove credentials."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ALLOWED_VARIABLES = re.compile(r"(PYTORCH|CUDA|NVIDIA|TRITON|OMP|MKL)_[A-Z0-9_]+|PYTHONHASHSEED")
-"""Environment variables that may be recorded; all others may hold secrets."""
+"""Environment variables that may be recorded. Others can contain secrets."""
 
 SECRET_WORDS = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
-"""Variables of an allowed prefix that are still not recorded (``NVIDIA_API_KEY``, say)."""
+"""Variables with an allowed prefix that are not recorded (``NVIDIA_API_KEY``)."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def hashed(text: str) -> str:
-    """Twelve hexadecimal digits that identify a text without telling it."""
+    """Return twelve hexadecimal digits that identify a text without revealing it."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def redacted(text: str) -> str:
-    """A text without a URL's credentials and with ``~`` for the home folder.
+    """Return a text without credentials in URLs and with ``~`` for the home folder.
 
     >>> redacted("https://me:secret@example.org/x.git")
     'https://example.org/x.git'
@@ -32,7 +32,7 @@ def redacted(text: str) -> str:
 
 
 def recorded_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment variables that may be recorded."""
+    """Return the environment variables that may be recorded."""
     return {
         name: redacted(value)
         for name, value in sorted(environ.items())

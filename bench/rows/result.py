@@ -1,4 +1,4 @@
-"""What one process of a point gives back: values for columns, reasons for nulls, raw samples."""
+"""The result of one process of a point: values for columns, reasons for nulls, raw samples."""
 
 from __future__ import annotations
 
@@ -9,26 +9,35 @@ from typing import Any
 
 @dataclass(kw_only=True)
 class Answer:
-    """Filled by a scenario's phase; the phases of a point are merged into one row."""
+    """The result of one process. Those of a point are merged into one row.
+
+    Attributes:
+        status: one of ``bench.rows.record.STATUSES``.
+        status_reason: one sentence, if the status is not ok.
+        values: values by column.
+        null_reasons: reasons of nulls by column.
+        samples: raw samples by name.
+        artifacts: contents of JSON files for the run folder, by name.
+    """
 
     status: str = "ok"
     status_reason: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
     null_reasons: dict[str, str] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
-    artifacts: dict[str, Any] = field(default_factory=dict)  # JSON files for the run folder, by name
+    artifacts: dict[str, Any] = field(default_factory=dict)
 
     def leave_null(self, reason: str, *names: str) -> None:
-        """Say why these columns have no value."""
+        """Set the reason why these columns have no value."""
         self.null_reasons.update(dict.fromkeys(names, reason))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain containers."""
+        """Return plain containers."""
         return asdict(self)
 
     @classmethod
     def merged(cls, answers: Iterable[Answer]) -> Answer:
-        """One answer of several phases; the first that is not ok decides the status."""
+        """Return one result of several processes. The first that is not ok decides the status."""
         whole = cls()
         for answer in answers:
             if whole.status == "ok":

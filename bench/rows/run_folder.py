@@ -1,4 +1,4 @@
-"""The folder of one run: where it lies, what is in it, and the link to the latest."""
+"""The folder of one run: its place, its contents, and the link to the latest one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ FOLDERS = ("points", "samples", "logs", "figures")
 
 
 def create_run_folder(run_dir: str | None) -> Path:
-    """Make an empty run folder.
+    """Make an empty run folder. Return its path.
 
     Args:
-        run_dir: relative to the caller; ``None`` makes a new folder under ``results/runs/``.
+        run_dir: relative to the caller. ``None`` makes a new folder under ``results/runs/``.
 
     Raises:
-        ValueError: it holds a run already, or cannot be written.
+        ValueError: the folder contains a run, or cannot be written.
     """
-    # Two runs may start in the same second, and a clock may go back: the suffix tells them apart.
+    # Two runs can start in the same second, and a clock can go back. The suffix makes the names differ.
     name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
     folder = RUNS / name if run_dir is None else Path(run_dir).absolute()
     if (folder / "plan.json").exists():
-        raise ValueError(f"run_dir={run_dir} holds a run already; choose another folder or delete it")
+        raise ValueError(f"run_dir={run_dir} holds a run already. Choose another folder or delete it")
     try:
         for part in FOLDERS:
             (folder / part).mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def create_run_folder(run_dir: str | None) -> Path:
 
 
 def point_latest_at(run_dir: Path) -> None:
-    """Move ``results/runs/latest``, for folders of ours only; never an instant without a link."""
+    """Point ``results/runs/latest`` at a folder under ``results/runs/``. The link exists at every moment."""
     if run_dir.parent != RUNS:
         return
     fresh = RUNS / f".latest-{secrets.token_hex(4)}"
@@ -55,13 +55,13 @@ def write_environment(run_dir: Path, facts: dict[str, Any]) -> None:
 
 
 def read_environment(run_dir: Path) -> dict[str, Any]:
-    """The facts that ``write_environment`` stored."""
+    """Return the facts that ``write_environment`` stored."""
     facts: dict[str, Any] = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     return facts
 
 
 def earlier_seconds(keys: Iterable[str]) -> dict[str, float]:
-    """How long points of these keys took in the runs under ``results/runs/``: the mean over their rows."""
+    """Return the mean seconds of the points of these keys, over the rows of all runs under ``results/runs/``."""
     took: dict[str, list[float]] = {}
     for key in keys:
         for path in RUNS.glob(f"*/points/{key}-*.json"):
@@ -72,6 +72,6 @@ def earlier_seconds(keys: Iterable[str]) -> dict[str, float]:
 
 
 def display_path(path: Path) -> str:
-    """Relative to the caller where that is shorter."""
+    """Return the path relative to the caller, or the absolute one if it is shorter."""
     relative = os.path.relpath(path)
     return relative if not relative.startswith("../..") else str(path)

@@ -1,4 +1,4 @@
-"""All rows of a run as one table: loaded from the rows, written beside them."""
+"""All rows of a run as one table, which is loaded from the rows and written beside them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bench.rows.record import SCHEMA_VERSION, read_row
 
 
 def load_rows(run_dir: Path) -> pd.DataFrame:
-    """The rows of a run folder, one per point and replicate, in the order of its plan.
+    """Return the rows of a run folder, one per point and replicate, in the order of its plan.
 
     Raises:
-        ValueError: no run folder, or a row that is not whole or is newer than this version.
+        ValueError: the folder is no run folder, or a row is not whole or is newer than this version.
     """
     if not (run_dir / "plan.json").is_file():
         raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
@@ -29,10 +29,10 @@ def load_rows(run_dir: Path) -> pd.DataFrame:
 
 
 def typed(rows: Sequence[Mapping[str, Any]], run_dir: Path) -> pd.DataFrame:
-    """Rows as a table whose columns have the registry's types; absent ones are null.
+    """Return rows as a table whose columns have the registry's types. Absent columns are null.
 
     Raises:
-        ValueError: a column that this version does not know (another unit, say), or a value of another type.
+        ValueError: a column is not in the registry (for example with another unit), or a value has another type.
     """
     unknown = sorted({name for row in rows for name in row} - set(NAMES))
     if unknown:
@@ -52,7 +52,7 @@ def typed(rows: Sequence[Mapping[str, Any]], run_dir: Path) -> pd.DataFrame:
 
 
 def empty_table(rows: int) -> pd.DataFrame:
-    """A table of nulls, of the registry's types."""
+    """Return a table of nulls, of the registry's types."""
     nulls = {column.dtype: pd.Series([None] * rows, dtype=column.dtype) for column in COLUMNS}
     return pd.DataFrame({column.name: nulls[column.dtype] for column in COLUMNS})
 
@@ -66,14 +66,14 @@ def _fits(value: Any, dtype: str) -> bool:
 
 
 def _other_unit(name: str) -> str:
-    """What the column may be called here."""
+    """Return the end of the sentence about an unknown column: a column like it with another unit, if there is one."""
     stem = name.rpartition("_")[0]
     alike = [column.name for column in COLUMNS if column.unit and column.name.rpartition("_")[0] == stem]
-    return f"; there is {alike[0]}, and units are not converted" if alike else "; a newer version may have made it"
+    return f". There is {alike[0]}, and units are not converted" if alike else ". A newer version may have made it"
 
 
 def write_table(table: pd.DataFrame, run_dir: Path) -> None:
-    """Write ``table.csv`` and ``table.parquet``; null reasons as JSON text."""
+    """Write ``table.csv`` and ``table.parquet``, with null reasons as JSON text."""
     flat = table.assign(null_reasons=[json.dumps(reasons or {}) for reasons in table["null_reasons"]])
     flat.attrs["schema_version"] = SCHEMA_VERSION
     for name, write in (("table.csv", flat.to_csv), ("table.parquet", flat.to_parquet)):

@@ -1,8 +1,7 @@
-"""Who works on which job of a run: an exclusively created file with a heartbeat.
+"""Leases: each running job has a file that its process creates exclusively and touches regularly.
 
-Several processes, on one machine or many, may work on one run folder. A claim is stale when its
-process is dead (seen from the same boot of the same host) or when it has missed three beats; a dead
-PID means nothing on another host.
+Several processes may work on one run folder, on one machine or on many. A lease is free if its process is dead. Only
+a process on the same host since the same boot can see that. For others, a lease is free after three missed beats.
 """
 
 from __future__ import annotations
@@ -20,29 +19,44 @@ from pathlib import Path
 import filelock
 import psutil
 
+LEASES = "leases"
+"""Folder of the leases in a run folder."""
 BEAT_S = 5.0
+"""Seconds between two touches of a lease."""
 MISSED_BEATS = 3
 POLL_S = 1.0
-STALE_S = (MISSED_BEATS + 1) * BEAT_S  # a claim left alone for so long can be taken over
+STALE_S = (MISSED_BEATS + 1) * BEAT_S
+"""After this time without a touch, another process can certainly take over the lease."""
 
 SCHEDULER_JOB = ("SLURM_JOB_ID", "RAY_JOB_ID", "PBS_JOBID")
+"""Environment variables with the number of a scheduler's job."""
+
+
+def lease_path(run_dir: Path, name: str) -> Path:
+    """Return the lease file of a job.
+
+    Args:
+        run_dir: the run folder.
+        name: ``<key>-<replicate>``.
+    """
+    return run_dir / LEASES / f"{name}.json"
 
 
 @contextlib.contextmanager
-def claimed(run_dir: Path, name: str, wait_s: float = 0.0) -> Iterator[bool]:
-    """Claim one job for the time of the block; yields whether it is ours.
+def hold_lease(run_dir: Path, name: str, wait_s: float = 0.0) -> Iterator[bool]:
+    """Hold the lease of one job during the block. Yields ``False`` if another process holds it.
 
     Args:
         run_dir: the run folder, on a file system that all workers share.
         name: ``<key>-<replicate>``.
-        wait_s: how long to wait for another's claim to end or to become stale.
+        wait_s: seconds to wait until the lease of another process becomes free.
     """
-    path = run_dir / "claims" / f"{name}.json"
+    path = lease_path(run_dir, name)
     path.parent.mkdir(exist_ok=True)
     deadline = time.monotonic() + wait_s
-    while not (ours := _take(path)) and time.monotonic() < deadline:
+    while not (acquired := _acquire(path)) and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    if not ours:
+    if not acquired:
         yield False
         return
     stop = threading.Event()
@@ -56,37 +70,40 @@ def claimed(run_dir: Path, name: str, wait_s: float = 0.0) -> Iterator[bool]:
         path.unlink(missing_ok=True)
 
 
-def _take(path: Path) -> bool:
-    """Create the claim if nobody alive holds it; exclusively, as a lock need not reach other nodes everywhere."""
-    with filelock.FileLock(path.parent / ".lock"):  # two must not take over the same stale claim
+def _acquire(path: Path) -> bool:
+    """Create the lease file if the lease is free, and return whether this process holds the lease now.
+
+    The file is created exclusively, because on some file systems a lock has no effect on other nodes.
+    """
+    with filelock.FileLock(path.parent / ".lock"):  # two processes must not take over the same lease
         if not is_free(path):
             return False
         path.unlink(missing_ok=True)
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(_who()))
+                file.write(json.dumps(_this_process()))
         except FileExistsError:
             return False
     return True
 
 
-def drop_leftovers(run_dir: Path) -> None:
-    """Remove claims of finished jobs, left by a process that was killed between row and release."""
-    for path in (run_dir / "claims").glob("*.json"):
+def remove_finished_leases(run_dir: Path) -> None:
+    """Remove leases of finished jobs. A process leaves one if it is killed between writing the row and the release."""
+    for path in (run_dir / LEASES).glob("*.json"):
         if (run_dir / "points" / path.name).exists() and is_free(path):
             path.unlink(missing_ok=True)
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody alive holds this claim."""
+    """Return whether no live process holds the lease."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         age_s = _file_system_now(path.parent) - path.stat().st_mtime
     except FileNotFoundError:
         return True
     except json.JSONDecodeError:
-        return True  # its writer died while writing: claims are made under a lock
-    me = _who()
+        return True  # its writer died while writing: leases are created under a lock
+    me = _this_process()
     if (holder["host"], holder["boot"]) == (me["host"], me["boot"]):
         return not _is_alive(holder["pid"], holder["started"])
     return age_s > MISSED_BEATS * BEAT_S
@@ -99,8 +116,8 @@ def _is_alive(pid: int, started: float) -> bool:
         return False
 
 
-def _who() -> dict[str, object]:
-    """This process: no names, hashes only."""
+def _this_process() -> dict[str, object]:
+    """Return what identifies this process, with a hash instead of the host's name."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": hashlib.sha256(platform.node().encode()).hexdigest()[:12],
@@ -112,7 +129,7 @@ def _who() -> dict[str, object]:
 
 
 def _file_system_now(folder: Path) -> float:
-    """The file server's clock, which alone made the other times."""
+    """Return the time of the file server's clock, which also sets the times of the lease files."""
     probe = folder / f".clock-{os.getpid()}-{threading.get_ident()}"
     probe.touch()
     try:

@@ -1,4 +1,4 @@
-"""What a person sees before and during a run: the plan, and how far it has come."""
+"""Print the plan before a run, and the progress during it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from bench.config.units import mib
+from bench.config.numbers import NO_VALUE, size_text
 from bench.plan.points import Plan, Point
 from bench.rows.record import FAILED, is_pending
 from bench.rows.run_folder import earlier_seconds
 
 PLAIN_WIDTH = 200
-"""Width of a table that does not go to a terminal."""
+"""Width in characters of a table that is not printed to a terminal."""
 
 
-def label(asked: Mapping[str, Any]) -> str:
-    """Describe a point's question in a few words."""
-    named = [asked["scenario"]["name"], (asked["impl"] or asked["policy"] or {}).get("name")]
-    axes = [f"{name}={asked[name]}" for name in ("page_size", "num_seqs", "page_layout") if asked[name] is not None]
+def label(question: Mapping[str, Any]) -> str:
+    """Return a short description of a point's question."""
+    named = [question["scenario"]["name"], (question["impl"] or question["policy"] or {}).get("name")]
+    shown = ("page_size", "num_seqs", "page_layout")
+    axes = [f"{name}={question[name]}" for name in shown if question[name] is not None]
     return " ".join([str(name) for name in named if name] + axes)
 
 
 class Progress:
-    """A bar on a terminal, plain lines elsewhere; both name the current point."""
+    """Shows the current point: in a bar on a terminal, and in plain lines elsewhere."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.failed, self.skipped = total, 0, 0, 0
@@ -53,11 +54,11 @@ class Progress:
         self._bar.stop()
 
     def begin(self, point: Point) -> None:
-        """A point starts."""
+        """Show a point that starts."""
         self._bar.update(self._task, description=self._counts() + label(point.question))
 
     def end(self, point: Point, status: str) -> None:
-        """A point has its row."""
+        """Count and show a point whose row is written."""
         self.done += 1
         self.failed += status in FAILED
         self.skipped += status not in FAILED and status != "ok"
@@ -70,35 +71,39 @@ class Progress:
 
 
 def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
-    """Print what would be run, what would not and why; nothing is written.
+    """Print the points that would run, and those that would not with the reason. No file is written.
 
     Args:
         plan: the points.
-        run_dir: the run that is resumed, if one is; its finished points are marked.
+        run_dir: the run folder if a run is resumed. The table shows which of its points are finished.
     """
-    out = Table()
-    for heading in ("key", "point", "storage", "seconds", "status"):
-        out.add_column(heading, justify="right" if heading in ("storage", "seconds") else "left")
     seconds = earlier_seconds(point.key for point in plan.points)
-    for point in plan.points:
-        size, took = point.predicted.get("storage_bytes"), seconds.get(point.key)
-        out.add_row(
-            point.key,
-            label(point.question),
-            mib(size) if size is not None else "–",
-            f"{took:.1f}" if took is not None else "unknown",
-            _planned_status(point, plan.replicates, run_dir),
-        )
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    console.print(out)
+    console.print(_plan_table(plan, seconds, run_dir))
     runs = [point for point in plan.points if point.skip_status is None]
     known = [seconds[point.key] for point in runs if point.key in seconds]
-    total = f"{sum(known) * plan.replicates:.0f} s by earlier runs" if len(known) == len(runs) else "time unknown"
+    total = f"{sum(known) * plan.replicates:.0f} s (from earlier runs)" if len(known) == len(runs) else "time unknown"
     console.print(
         f"{len(plan.points)} points × {plan.replicates} replicates, {plan.merged} duplicates merged, "
-        f"{len(plan.points) - len(runs)} not to be run; {total}",
+        f"{len(plan.points) - len(runs)} points will not run, {total}",
         highlight=False,
     )
+
+
+def _plan_table(plan: Plan, seconds: Mapping[str, float], run_dir: Path | None) -> Table:
+    table = Table()
+    for heading in ("key", "point", "storage", "seconds", "status"):
+        table.add_column(heading, justify="right" if heading in ("storage", "seconds") else "left")
+    for point in plan.points:
+        size, earlier = point.predicted.get("storage_bytes"), seconds.get(point.key)
+        table.add_row(
+            point.key,
+            label(point.question),
+            size_text(size) if size is not None else NO_VALUE,
+            f"{earlier:.1f}" if earlier is not None else "unknown",
+            _planned_status(point, plan.replicates, run_dir),
+        )
+    return table
 
 
 def _planned_status(point: Point, replicates: int, run_dir: Path | None) -> str:

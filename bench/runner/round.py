@@ -1,4 +1,4 @@
-"""One replicate round: its fork servers, what is measured once for all of its points, and a row per job."""
+"""One round of replicates: it starts fork servers, measures what its points share, and writes a row for each job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.config import Config
 from bench.measure.turns import Visit, visit
 from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
-from bench.rows.columns.memory import MEMORY
+from bench.rows.columns import COLUMNS
 from bench.rows.json_file import write_json
 from bench.rows.record import write_row
 from bench.rows.result import Answer
@@ -31,19 +31,17 @@ PROBE = "bench.runner.machine.environment:probe_device"
 PROBE_TIMEOUT_S = 300.0
 MEMORY_PROCESS = ":weigh_point"
 NOT_WEIGHED = "measure.weigh=false: the memory process did not run"
-_WEIGHED_TOO = ("storage_bytes", "logical_bytes", "torch_alloc_retries", "process_memory_source",
-                "process_memory_confidence", "device_memory_source")  # fmt: skip
-WEIGHED = (*(column.name for column in MEMORY if column.name.endswith("_bytes")), *_WEIGHED_TOO)
+WEIGHED = tuple(column.name for column in COLUMNS if column.source == "memory")
 """Columns that only the memory process fills."""
 
 
 @dataclass(kw_only=True)
 class Measured:
-    """What a round measures once for all of its points; a visit to a machine shares it among its sweeps.
+    """Facts that a round measures once for all of its points. Several sweeps on one machine can share them.
 
     Attributes:
-        fingerprints: of the machine, by "the point needs tensors".
-        ceilings: read bandwidth in 10⁹ bytes/s by device; ``None`` where it could not be measured.
+        fingerprints: fingerprint of the machine, by whether a point has tensors.
+        ceilings: read bandwidth in 10⁹ bytes/s by device, ``None`` if it could not be measured.
     """
 
     fingerprints: dict[bool, str] = field(default_factory=dict)
@@ -51,13 +49,13 @@ class Measured:
 
 
 class Round:
-    """Runs jobs under servers of its own; use as a context manager.
+    """Runs jobs with its own fork servers. Use it as a context manager.
 
     Args:
-        session: what holds for the whole sweep.
-        env: environment of its processes (``CUDA_VISIBLE_DEVICES``, say).
-        server: a tensor server that runs already.
-        measured: what an earlier round on this machine found; ``None``: the round measures it itself.
+        session: the run to which the jobs belong.
+        env: environment variables of its processes, for instance ``CUDA_VISIBLE_DEVICES``.
+        server: a tensor server that is already running. The round closes it.
+        measured: facts from an earlier round on this machine. If ``None``, the round measures them.
     """
 
     def __init__(
@@ -70,11 +68,11 @@ class Round:
     ) -> None:
         self.session, self.plan = session, session.plan
         self.env = {**server_environment(self.plan.config_dirs), **env}
-        self.servers = {True: server} if server is not None else {}  # by "needs tensors"
+        self.servers = {True: server} if server is not None else {}  # by whether a point has tensors
         measured = measured or Measured()
         self.fingerprints, self.ceilings = measured.fingerprints, measured.ceilings
         self.dominance = Dominance()
-        self.points_of = Counter(point.question["scenario"]["name"] for point in self.plan.points)  # by scenario
+        self.num_points = Counter(point.question["scenario"]["name"] for point in self.plan.points)  # by scenario
 
     def __enter__(self) -> Round:
         return self
@@ -84,24 +82,25 @@ class Round:
             server.close()
 
     def release_server(self) -> Server | None:
-        """Return the tensor server and leave it open; ``None`` if there is none, or if it was lost."""
+        """Return the tensor server and leave it open. ``None`` if there is none, or if it was lost."""
         return self.servers.pop(True, None)
 
     def run(self, point: Point, replicate: int) -> str:
-        """Run one job and store its row; returns the row's status."""
-        config, log = point.config, Path("logs") / f"{point.key}-{replicate}.log"
+        """Run one job, write its row, and return the status of the row."""
+        log = Path("logs") / f"{point.key}-{replicate}.log"
         facts: dict[str, Any] = {"harness_s": 0.0, "measured_s": 0.0}
-        answer = self._without_running(point)
+        answer = self._skipped(point)
         if answer is None:
-            answer, facts = self._run_point(point, config, log)
-        self.dominance.note(point, answer.status)
+            answer, facts = self._run_point(point, log)
+        self.dominance.record(point, answer.status)
         for name, content in answer.artifacts.items():
             write_json(self.session.run_dir / self._artifact_name(name, point), content)
         self._store(point, replicate, answer, facts)
         return answer.status
 
-    def _run_point(self, point: Point, config: Config, log: Path) -> tuple[Answer, dict[str, Any]]:
-        """The point's answer, and what is known of how it was found; in turn with the other side, if there is one."""
+    def _run_point(self, point: Point, log: Path) -> tuple[Answer, dict[str, Any]]:
+        """Run the processes of a point during its A/B turn. Return the result and the facts about the run."""
+        config = point.config
         fingerprint, server_id = self._fingerprint(config), self._server(config).server_id
         if config.scenario.tensors:
             self._measure_ceiling(config, self.session.run_dir / log)
@@ -120,30 +119,33 @@ class Round:
 
     @contextlib.contextmanager
     def _visit(self, config: Config, name: str) -> Iterator[Visit]:
-        """In turn with the other side, if there is one, whose measurements no server of ours may disturb."""
-        with contextlib.suppress(ServerLost):  # the point itself will meet, and tell, the same trouble
+        """Wait for this side's turn, if there are A/B turns.
+
+        The server must be ready before. Its start would disturb the measurements of the other side.
+        """
+        with contextlib.suppress(ServerLost):  # the point will get the same error and report it
             self._server(config).await_ready()
         with visit(name, os.environ | self.env) as visited:
             yield visited
 
-    def refuse(self, point: Point, replicate: int, reason: str) -> None:
-        """Store the row of a job that could not even be started."""
+    def write_crashed(self, point: Point, replicate: int, reason: str) -> None:
+        """Write the row of a job that could not be started."""
         answer = Answer(status="crashed", status_reason=reason)
         self._store(point, replicate, answer, {"harness_s": 0.0, "measured_s": 0.0})
 
     def _store(self, point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> None:
-        """Write the row: the answer, these facts, and those that hold for every row of the session."""
+        """Write the row from the result, these facts, and the facts that all rows of the session share."""
         facts = {
             **facts,
             "code_hash": point.code_hash,
             "rounds_interleaved": self.session.interleaved,
             "mixed": self.session.mixed,
-            "repro_command": repro_command(point, point.config, self.plan.config_dirs),
+            "repro_command": repro_command(point, self.plan.config_dirs),
         }
-        write_row(self.session.run_dir, make_row(point, point.config, replicate, answer, facts), answer.samples)
+        write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
 
-    def _without_running(self, point: Point) -> Answer | None:
-        """The answer of a point that the plan or an earlier out-of-memory rules out."""
+    def _skipped(self, point: Point) -> Answer | None:
+        """Return the result of a point that is skipped by the plan or after an out-of-memory error, else ``None``."""
         if point.skip_status is not None:
             return Answer(status=point.skip_status, status_reason=point.skip_reason)
         if reason := self.dominance.reason(point):
@@ -151,15 +153,15 @@ class Round:
         return None
 
     def _artifact_name(self, name: str, point: Point) -> str:
-        """The bare name where only one point of the run makes such a file."""
-        alone = self.points_of[point.question["scenario"]["name"]] == 1
-        return f"{name}.json" if alone else f"{name}-{point.key}.json"
+        """Return the file name. It contains the key if several points of the run write such a file."""
+        is_only_one = self.num_points[point.question["scenario"]["name"]] == 1
+        return f"{name}.json" if is_only_one else f"{name}-{point.key}.json"
 
     def _run_processes(self, config: Config, log: Path, visited: Visit) -> tuple[Answer, float]:
         answers, measured_s = [], 0.0
         argument = {"config": config.to_json(), "ceiling_gbps": self.ceilings.get(config.device)}
         try:
-            for call in wanted_processes(config):
+            for call in processes_to_run(config):
                 outcome = self._run(config, call, argument, log, visited)
                 answers.append(outcome.answer)
                 measured_s += outcome.measured_s
@@ -169,7 +171,7 @@ class Round:
             self.servers.pop(config.scenario.tensors).close()
             answers.append(Answer(status="crashed", status_reason=str(error)))
         whole = Answer.merged(answers)
-        if wanted_processes(config) != config.scenario.processes:
+        if processes_to_run(config) != config.scenario.processes:
             whole.null_reasons |= {name: NOT_WEIGHED for name in WEIGHED if name not in whole.values}
         return whole, measured_s
 
@@ -178,7 +180,7 @@ class Round:
         return self._server(config).run(call, argument, log=log, timeout_s=timeout_s, waited_s=visited.waited_s)
 
     def _measure_ceiling(self, config: Config, log: Path) -> None:
-        """Read bandwidth of this round, measured once, before its first point on the device."""
+        """Measure the read bandwidth once per round and device, before the first point that uses the device."""
         if config.device in self.ceilings or "measure" in config.scenario.ignores:
             return
         with contextlib.suppress(ServerLost), self._visit(config, f"ceiling of {config.device}") as visited:
@@ -186,7 +188,7 @@ class Round:
             self.ceilings[config.device] = answer.values.get("ceiling_gbps")
 
     def _fingerprint(self, config: Config) -> str | None:
-        """Of the machine that really runs the point, which need not be the one that planned it."""
+        """Return the fingerprint of this machine. The plan may come from another one."""
         tensors = config.scenario.tensors
         if tensors not in self.fingerprints:
             facts: Mapping[str, Any] = {}
@@ -197,33 +199,33 @@ class Round:
         return self.fingerprints[tensors]
 
     def _server(self, config: Config) -> Server:
-        """The round's server for this kind of point; one without tensors imports no torch."""
+        """Return the server for this kind of point, and start it if needed. Without tensors it imports no torch."""
         tensors = config.scenario.tensors
         if tensors not in self.servers:
             self.servers[tensors] = Server(self.env, preload=preload(self.plan, tensors))
         return self.servers[tensors]
 
 
-def wanted_processes(config: Config) -> tuple[str, ...]:
-    """Return the processes of a point, in order, without its memory process where ``measure.weigh=false``."""
+def processes_to_run(config: Config) -> tuple[str, ...]:
+    """Return the processes of a point, in order. With ``measure.weigh=false`` the memory process is left out."""
     processes = config.scenario.processes
     return processes if config.measure.weigh else tuple(call for call in processes if not call.endswith(MEMORY_PROCESS))
 
 
 def probe(server: Server) -> Mapping[str, Any]:
-    """What torch sees on this machine, asked in a child; empty if it cannot even say that."""
+    """Return the facts that torch reports about the device, read in a child process. Empty if torch cannot start."""
     outcome = server.run(PROBE, {}, log=Path(os.devnull), timeout_s=PROBE_TIMEOUT_S)
     return outcome.answer.values
 
 
 def server_environment(config_dirs: Sequence[str]) -> dict[str, str]:
-    """Environment of fork servers: implementations may lie beside their YAML."""
+    """Return the environment of fork servers: ``--config-dir`` folders are on the import path."""
     inherited = os.environ.get("PYTHONPATH", "")
     return {"PYTHONPATH": os.pathsep.join([path for path in (inherited, *config_dirs) if path])}
 
 
 def preload(plan: Plan, tensors: bool) -> tuple[str, ...]:
-    """Modules that the server imports once, so that its children need not."""
+    """Return the modules that a server imports once for all of its children."""
     if tensors:
         return TENSOR_MODULES
     scenarios = {

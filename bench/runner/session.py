@@ -1,4 +1,4 @@
-"""What holds for all jobs that one process runs of a sweep."""
+"""Settings that all jobs of one process share."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from bench.plan.points import Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One process's part in a sweep.
+    """The part of a run that one process does.
 
     Attributes:
-        run_dir: holds ``plan.json``.
-        plan: what was planned.
-        interleaved: whether it runs round by round, the replicates of a point interleaved with other points';
-            a launcher that is not ours takes jobs in an order of its own.
-        timeout_s: over the plan's, if not ``None``.
-        mixed: the run was resumed with other code or on another machine; its rows say so.
-        claim_wait_s: how long to wait for a job that somebody else has claimed, who may be dead.
+        run_dir: the run folder.
+        plan: the plan of the run.
+        interleaved: whether jobs run round by round, so that replicates of a point alternate with other points. With
+            a launcher plugin they may run in another order.
+        timeout_s: replaces the timeout of the configuration if not ``None``.
+        mixed: whether the run was resumed with changed code or on another machine. The rows record it.
+        lease_wait_s: seconds to wait for the lease of another process, which may be dead.
     """
 
     run_dir: Path
@@ -27,4 +27,4 @@ class Session:
     interleaved: bool
     timeout_s: float | None = None
     mixed: bool = False
-    claim_wait_s: float = 0.0
+    lease_wait_s: float = 0.0

@@ -1,1 +1,4 @@
-"""What is done with a cache, one file each; ``conf/scenario/<name>.yaml`` names the module."""
+"""What one point does: decode, prefill, swap, serving, capacity and so on. Each has a YAML file in ``conf/scenario/``.
+
+This room must not import Hydra, triton, ``bench.plan`` or ``bench.runner``. A scenario is independent of sweeps.
+"""

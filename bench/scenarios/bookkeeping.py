@@ -1,4 +1,4 @@
-"""From what a policy knows to columns: exact, on any machine, without torch."""
+"""Compute columns from a policy, exact on any machine. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARTS = ("live", "reserved", "internal_fragmentation", "external_fragmentation",
 
 
 def bookkeeping(filled: Filled) -> dict[str, Any]:
-    """Columns of a filled policy, external fragmentation towards the request at the queue's head."""
+    """Return the columns of a filled policy, with external fragmentation for the request at the queue's head."""
     head, lens = filled.head, filled.seq_lens
     usage = filled.policy.usage(int(filled.requests.prompt_lens[head]), int(filled.requests.final_lens[head]))
     return {
@@ -30,7 +30,7 @@ def bookkeeping(filled: Filled) -> dict[str, Any]:
 
 
 def split_columns(usage: CacheUsage) -> dict[str, Any]:
-    """Columns of a pool at one instant."""
+    """Return the columns of a pool at one instant."""
     return {
         "pool_bytes": usage.pool_bytes,
         **{f"{part}_bytes": getattr(usage, f"{part}_bytes") for part in (*PARTS, "shared_saved")},
@@ -39,5 +39,5 @@ def split_columns(usage: CacheUsage) -> dict[str, Any]:
 
 
 def digest(lens: ArrayLike) -> str:
-    """Hash of whole numbers: equal work has equal digests."""
+    """Return the hash of whole numbers. Equal work has equal digests."""
     return hashlib.sha256(np.asarray(lens, dtype="<i8").tobytes()).hexdigest()[:12]

@@ -1,7 +1,7 @@
-"""Fill a policy to mid-decode: the same code predicts a run and makes it. No torch.
+"""Fill a policy to mid-decode, for a prediction and for a real run. No torch.
 
-A request enters with its prompt and then appends up to its mid-decode length. The queue is first
-come, first served: the first refusal ends it.
+A request enters with its prompt and then appends up to its mid-decode length. The queue is first come,
+first served, and the first refusal ends it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from impls.policies.pages import PagePool
 from impls.spec import ceil_div
 
 PREFIX_SEQ_ID = -1
-"""The sequence that holds the shared prefix (page_layout=shared_prefix); nobody decodes it."""
+"""Id of the sequence that holds the shared prefix (page_layout=shared_prefix). It is never decoded."""
 
 
 class CannotRun(Exception):
-    """This point cannot run anywhere near here; the message says why in one sentence."""
+    """This point cannot run. The message gives the reason in one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Filled:
         policy: holds ``seq_lens[i]`` tokens of sequence ``i``.
         seq_lens: int64 ``[admitted]``, the newest token included.
         requests: all requests offered, admitted first.
-        prefix_tokens: leading tokens that sequences longer than that share; 0 without sharing.
+        prefix_tokens: leading tokens that all longer sequences share. 0 without sharing.
     """
 
     policy: Policy
@@ -49,21 +49,21 @@ class Filled:
 
     @property
     def refused(self) -> int:
-        """Requests that did not enter."""
+        """Number of requests that were refused."""
         return len(self.requests) - len(self.seq_lens)
 
     @property
     def head(self) -> int:
-        """The request at the queue's head, or the first one where the queue is empty."""
+        """Index of the request at the queue's head, or 0 if the queue is empty."""
         return len(self.seq_lens) if self.refused else 0
 
     def shares_prefix(self, index: int) -> bool:
-        """Whether a sequence stands on the shared prefix."""
+        """Return whether a sequence uses the shared prefix."""
         return 0 < self.prefix_tokens < int(self.seq_lens[index])
 
 
 def draw(config: Config) -> tuple[Requests, NDArray[np.int64]]:
-    """The point's requests and the lengths at which they are caught: mid-decode, or as far as prompts have come.
+    """Return the requests of a point, and their lengths at mid-decode or at this point of the prompt.
 
     Raises:
         ValueError: the workload cannot give ``num_seqs`` requests that fit the model.
@@ -73,7 +73,7 @@ def draw(config: Config) -> tuple[Requests, NDArray[np.int64]]:
 
 
 def _prompts(requests: Requests, scenario: PrefillScenario) -> tuple[Requests, NDArray[np.int64]]:
-    """The requests, of whose prompts only what is there in the step is known to the cache."""
+    """Return the requests with prompts cut to the tokens that the step contains."""
     seq_lens = np.array([scenario.seq_len(prompt_len) for prompt_len in requests.prompt_lens.tolist()], dtype=np.int64)
     output_lens = requests.final_lens - seq_lens
     return replace(
@@ -81,7 +81,7 @@ def _prompts(requests: Requests, scenario: PrefillScenario) -> tuple[Requests, N
     ), seq_lens
 
 
-@lru_cache(maxsize=32)  # the points of a sweep share few workloads, and a trace takes time to read
+@lru_cache(maxsize=32)  # the points of a sweep share few workloads, and reading a trace takes time
 def _draw(workload: Workload, num_seqs: int, max_seq_len: int, seed: int) -> tuple[Requests, NDArray[np.int64]]:
     requests = draw_requests(workload, num_seqs=num_seqs, max_seq_len=max_seq_len, seed=seed)
     return requests, mid_decode_lens(requests, seed)
@@ -91,9 +91,9 @@ def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64], host_r
     """Admit the requests in order until the first refusal.
 
     Args:
-        config: resolved: a policy by name and a memory budget in bytes.
-        requests: what is offered.
-        seq_lens: length of each request, as ``draw`` has it.
+        config: resolved, with the name of a policy and a memory budget in bytes.
+        requests: offered requests.
+        seq_lens: length of each request, from ``draw``.
         host_ratio: see ``new_policy``.
 
     Raises:
@@ -112,10 +112,10 @@ def fill(config: Config, requests: Requests, seq_lens: NDArray[np.int64], host_r
 
 
 def predict(config: Config) -> Filled:
-    """Fill a policy as scenarios ``decode``, ``prefill`` and ``swap`` will.
+    """Fill a policy like scenarios ``decode``, ``prefill`` and ``swap``.
 
     Args:
-        config: resolved: a policy by name and a memory budget in bytes.
+        config: resolved, with the name of a policy and a memory budget in bytes.
 
     Raises:
         CannotRun: the budget cannot hold even the first sequence, or the layout needs longer pages.
@@ -125,12 +125,12 @@ def predict(config: Config) -> Filled:
 
 
 def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: float = 0.0) -> Policy:
-    """An empty policy of a resolved configuration.
+    """Return an empty policy of a resolved configuration.
 
     Args:
-        config: names the policy, the budget in bytes and the page size.
-        free_order: pages in the order in which a fresh pool hands them out.
-        host_ratio: the host's pages, to which sequences can be swapped out, by the pool's.
+        config: gives the policy, the budget in bytes and the page size.
+        free_order: pages in the order in which a fresh pool assigns them.
+        host_ratio: pages of the host, for swapping, over pages of the pool.
 
     Raises:
         CannotRun: the budget does not hold a single page.
@@ -145,14 +145,16 @@ def new_policy(config: Config, free_order: Sequence[int] | None, host_ratio: flo
             arena=config.policy.arena,
             free_order=free_order,
             host_ratio=host_ratio,
+            target=config.policy.target,
+            kind=config.policy.kind,
         )
     except ValueError as error:
         raise CannotRun(str(error)) from error
 
 
 def _prefix_tokens(config: Config) -> int:
-    """Whole pages of the shared prefix, in tokens."""
-    if config.page_layout != "shared_prefix" or not config.policy.kind.has_pages:
+    """Return the tokens in whole pages of the shared prefix."""
+    if config.page_layout != "shared_prefix" or not config.policy.has_pages:
         return 0
     assert isinstance(config.scenario, CacheScenario)
     asked = config.scenario.shared_prefix_tokens
@@ -164,7 +166,7 @@ def _prefix_tokens(config: Config) -> int:
 
 
 def _admit(policy: Policy, requests: Requests, seq_lens: NDArray[np.int64], prefix_tokens: int) -> int:
-    """Admit in order; returns how many entered."""
+    """Admit in order. Return the number of admitted requests."""
     if prefix_tokens:
         if policy.can_admit(prefix_tokens) is not Admission.NOW:
             return 0
@@ -183,7 +185,7 @@ def _admit(policy: Policy, requests: Requests, seq_lens: NDArray[np.int64], pref
 
 
 def enter(policy: Policy, seq_id: int, prompt_len: int, seq_len: int, final_len: int) -> bool:
-    """Admit a sequence with its prompt and grow it to ``seq_len``; whether the policy let it."""
+    """Admit a sequence with its prompt and grow it to ``seq_len``. Return whether the policy allowed it."""
     if policy.can_admit(prompt_len, final_len) is not Admission.NOW:
         return False
     policy.admit(seq_id, prompt_len, final_len)
@@ -191,7 +193,7 @@ def enter(policy: Policy, seq_id: int, prompt_len: int, seq_len: int, final_len:
 
 
 def grow(policy: Policy, seq_id: int, num_tokens: int) -> bool:
-    """Append tokens to a sequence; where there is no room for them all, it leaves."""
+    """Append tokens to a sequence, or free it if there is no room for all of them."""
     if num_tokens and not policy.can_append(seq_id, num_tokens):
         policy.free(seq_id)
         return False
@@ -201,7 +203,7 @@ def grow(policy: Policy, seq_id: int, num_tokens: int) -> bool:
 
 
 def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArray[np.int64]) -> list[int]:
-    """The order in which the pool hands out its pages, for the asked layout."""
+    """Return the order in which the pool assigns its pages, for the configured layout."""
     if config.page_layout == "aged":
         assert isinstance(config.scenario, CacheScenario)
         order = aged_order(
@@ -212,7 +214,7 @@ def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArra
             seed=config.seed,
         )
     else:
-        # Shared pages are scattered like all others: the axis is the sharing, not a new order.
+        # Shared pages are scattered like all others, because the axis is the sharing, not a new order.
         layout = "shuffled" if config.page_layout == "shared_prefix" else config.page_layout
         pages = [ceil_div(int(seq_len), trial.page_size) for seq_len in seq_lens]
         order = page_order(layout, pages_per_seq=pages, num_pages=trial.num_pages, seed=config.seed)
@@ -220,7 +222,7 @@ def _order(config: Config, trial: PagePool, requests: Requests, seq_lens: NDArra
 
 
 def holds_none(config: Config, policy: Policy, prompt_len: int, seq_len: int) -> str:
-    """The sentence for a budget that refuses its first sequence."""
+    """Return the message for a budget that refuses its first sequence."""
     model = config.model
     if config.policy.name == "reserved_max":
         tokens, what = model.max_seq_len, "a sequence's reservation of model.max_seq_len"

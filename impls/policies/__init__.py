@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeGuard
 
 from impls.interface import POLICY_KINDS, Policy, PolicyKind, Unsupported
@@ -47,11 +48,13 @@ def make_policy(
     arena: str = "first_fit",
     free_order: Sequence[int] | None = None,
     host_ratio: float = 0.0,
+    target: str = "",
+    kind: str = "",
 ) -> Policy:
-    """Create a policy by name, for a model and a memory budget.
+    """Create an empty policy for a model and a memory budget.
 
     Args:
-        name: one of ``POLICIES``.
+        name: one of ``POLICIES``, or the name of a policy with a ``target``.
         model: gives bytes per token and the longest sequence.
         budget_bytes: ``memory_budget`` in bytes, for the KV cache of all layers. It is rounded down to whole pages,
             or to whole slots for a reserved policy.
@@ -60,22 +63,29 @@ def make_policy(
         arena: ``first_fit`` or ``buddy`` (see ``Reserved``). No effect on a paged policy.
         free_order: see ``PagePool``. No effect on a reserved policy.
         host_ratio: pages of the swap pool on the host, divided by pages of the pool. No effect on a reserved policy.
+        target: ``package.module.Class`` of a policy that is not one of ``POLICIES``. The class has the constructor
+            of ``PagePool`` or, for ``kind="reserved"``, that of ``Reserved``.
+        kind: value of the ``PolicyKind`` of the target.
 
     Raises:
-        ValueError: an unknown name or arena, a page size below 1, or a budget that does not hold one page or slot.
+        ValueError: an unknown name, arena, target or kind, a page size below 1, or a budget that does not hold one
+            page or slot.
     """
-    if name not in POLICIES:
-        raise ValueError(f"policy={name!r} must be one of {', '.join(POLICIES)}")
-    kind = POLICY_KINDS[name]
-    if kind is PolicyKind.RESERVED:
+    if target:
+        make, granted = _class_of(target), PolicyKind(kind)
+    elif name in POLICIES:
+        make, granted = _CLASSES[POLICY_KINDS[name]], POLICY_KINDS[name]
+    else:
+        raise ValueError(f"policy={name!r} must be one of {', '.join(POLICIES)}, or have a policy.target")
+    if granted is PolicyKind.RESERVED:
         num_slots = _units_in(budget_bytes, model.token_bytes, f"one token of {model.name}")
-        estimate = name.removeprefix("reserved_")
-        return Reserved(num_slots, model.max_seq_len, model.token_bytes, estimate=estimate, arena=arena)
+        estimate = {} if target else {"estimate": name.removeprefix("reserved_")}
+        policy = make(num_slots, model.max_seq_len, model.token_bytes, arena=arena, **estimate)
+        return _checked(policy, granted, target)
     check_at_least(1, page_size=page_size)
     page_bytes = model.page_bytes(page_size)
     num_pages = _units_in(budget_bytes, page_bytes, f"one page of {page_size} tokens of {model.name}")
-    pool = PrefixPool if kind is PolicyKind.PREFIX else PagePool
-    return pool(
+    policy = make(
         num_pages,
         page_size,
         model.token_bytes,
@@ -83,6 +93,29 @@ def make_policy(
         host_pages=int(host_ratio * num_pages),
         free_order=free_order,
     )
+    return _checked(policy, granted, target)
+
+
+_CLASSES: Mapping[PolicyKind, Callable[..., Policy]] = {
+    PolicyKind.RESERVED: Reserved,
+    PolicyKind.PAGED: PagePool,
+    PolicyKind.PREFIX: PrefixPool,
+}
+
+
+def _class_of(target: str) -> Callable[..., Policy]:
+    module, _, name = target.rpartition(".")
+    try:
+        found: Callable[..., Policy] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"policy.target={target} must be package.module.Class ({error})") from error
+    return found
+
+
+def _checked(policy: Policy, kind: PolicyKind, target: str) -> Policy:
+    if policy.kind is not kind:
+        raise ValueError(f"policy.kind={kind.value} must be {policy.kind.value}, the kind of {target}")
+    return policy
 
 
 def _units_in(budget_bytes: int, unit_bytes: int, unit: str) -> int:

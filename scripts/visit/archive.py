@@ -46,7 +46,7 @@ def _write(work: Path, fresh: Path, left_out: tuple[str, ...]) -> None:
             parts = path.relative_to(work).parts
             if path.is_symlink() or not path.is_file() or path.name.endswith((".tmp", ".lock")):
                 continue
-            if "claims" in parts or set(left_out) & set(parts):
+            if "leases" in parts or set(left_out) & set(parts):
                 continue
             try:
                 tar.add(path, arcname="/".join(("visit", *parts)), recursive=False, filter=_anonymous)

@@ -22,6 +22,7 @@ BAD_INPUT = [
     ("workload=trace workload.path={tmp}/zero.csv", "line 2: prompt_len='0' must be a whole number of tokens, at"),
     ("workload=fixed workload.length=0", "workload.length=0 must be at least 1"),
     ("num_seqs=0", "num_seqs=0 must be at least 1"),
+    ("job=0-0", "job=0-0 must not be set"),
     ("replicates=1,2", "replicates must have one value for the whole run"),
     ("experiment=page_size,page_layout", "experiment must have one value for the whole run"),
     ("page_size=1 page_size=", "page_size= must be a whole number"),
@@ -68,7 +69,7 @@ def test_a_plan_for_an_absent_gpu_is_made_but_not_run(bench: Run, tmp_path: Path
     arguments = ("-m", "device=cuda", "hardware=h100-80gb", "impl=paged_triton", f"run_dir={tmp_path / 'run'}")
     done = bench(*arguments, "dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert "1 points × 1 replicates, 0 duplicates merged, 0 not to be run" in done.stdout
+    assert "1 points × 1 replicates, 0 duplicates merged, 0 points will not run" in done.stdout
     assert bench(*arguments).returncode == 2
     too_large = bench(*arguments, "dry_run=true", "memory_budget=400GiB", "page_size=1024")
     assert "oom_predicted" in too_large.stdout

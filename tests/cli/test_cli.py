@@ -37,7 +37,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory, root: Path) -> tuple[subproc
 def test_a_sweep_leaves_every_promised_file(sweep: tuple[Any, Path], root: Path) -> None:
     done, run_dir = sweep
     assert done.returncode == 0, done.stderr
-    parts = {"points", "samples", "claims", "logs", "figures", "plan.json", "environment.json", "config.yaml",
+    parts = {"points", "samples", "leases", "logs", "figures", "plan.json", "environment.json", "config.yaml",
              "table.csv", "table.parquet"}  # fmt: skip
     assert {path.name for path in run_dir.iterdir()} == parts
     plan = json.loads((run_dir / "plan.json").read_text())

@@ -83,7 +83,7 @@ def test_killed_at_any_moment_then_resumed(bench: Run, tmp_path: Path, kills: in
     }
     assert all(read_row(run_dir / "points" / name)["status"] == "ok" for name in after if name.endswith("0.json"))
     assert all(after[name] == data for name, data in seen.items())
-    assert not list((run_dir / "claims").glob("*.json"))
+    assert not list((run_dir / "leases").glob("*.json"))
 
 
 def test_resume_leaves_finished_rows_unchanged(bench: Run, finished: Path) -> None:
@@ -110,8 +110,8 @@ def test_only_missing_and_retryable_points_run(bench: Run, finished: Path) -> No
     [
         ("resume={run}/nowhere", "there is no folder"),
         ("resume={tmp}", "is no run folder: it has no plan.json"),
-        ("resume={run} run_dir={tmp}/other", "goes on in its own folder; leave out run_dir"),
-        ("resume={run} scenario=notebook seed=99", "ask 1 points that the run did not plan"),
+        ("resume={run} run_dir={tmp}/other", "must not be set with resume="),
+        ("resume={run} scenario=notebook seed=99", "They add 1 points"),
         ("resume={run} resume_mixed=maybe", "resume_mixed=maybe must be true or false"),
     ],
 )
@@ -130,7 +130,7 @@ def test_changed_code_is_refused_or_its_rows_are_marked_mixed(bench: Run, finish
     edit_plan(finished, code_hash="0" * 12)
     refused = bench(f"resume={finished}", "draw=false")
     assert refused.returncode == 2
-    assert "the code that answers" in refused.stderr
+    assert "the code of point " in refused.stderr
     assert "resume_mixed=true" in refused.stderr
     assert not lost.exists()
     mixed = bench(f"resume={finished}", "resume_mixed=true", "draw=false")
@@ -163,18 +163,18 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(bench: Run, tmp_path: Path
 
 
 def test_show_run_prints_the_state_of_a_dead_sweep(finished: Path) -> None:
-    lost, claimed, *_ = sorted((finished / "points").iterdir())
+    lost, leased, *_ = sorted((finished / "points").iterdir())
     lost.unlink()
-    claimed.unlink()
+    leased.unlink()
     dead = {"host": "elsewhere", "boot": "then", "pid": 1, "started": 0.0, "scheduler_job": None}
-    claim = finished / "claims" / claimed.name
-    claim.parent.mkdir(exist_ok=True)
-    claim.write_text(json.dumps(dead))
+    lease = finished / "leases" / leased.name
+    lease.parent.mkdir(exist_ok=True)
+    lease.write_text(json.dumps(dead))
     fresh = script_in_process(show_run, str(finished))
     assert fresh.returncode == 4
     assert "running" in fresh.stdout, "a lease of another host is live while its file is renewed"
     old = time.time() - 60
-    os.utime(claim, (old, old))
+    os.utime(lease, (old, old))
     stale = script_in_process(show_run, str(finished))
-    for text in ("interrupted", "planned", f"{POINTS - 2}", "go on with: python bench/run.py resume="):
+    for text in ("interrupted", "planned", f"{POINTS - 2}", "resume with: python bench/run.py resume="):
         assert text in stale.stdout.replace("\n", ""), stale.stdout

@@ -18,7 +18,7 @@ from bench.plan.points import Plan
 from bench.rows.json_file import write_json
 from bench.rows.record import read_row
 from bench.rows.run_folder import FOLDERS
-from bench.runner.lease import BEAT_S, MISSED_BEATS, claimed
+from bench.runner.lease import BEAT_S, MISSED_BEATS, hold_lease
 from tests.conftest import Run
 from tests.support.points import Composed, plan_of, values
 
@@ -55,7 +55,7 @@ def test_a_job_writes_its_row_once(plan: Plan, tmp_path: Path) -> None:
     assert first["status"] == "ok"
     work(queued(run_dir, plan))
     assert row_of(run_dir) == first
-    assert not list((run_dir / "claims").glob("*.json"))
+    assert not list((run_dir / "leases").glob("*.json"))
 
 
 def test_an_edited_configuration_is_refused(plan: Plan, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_edited_code_is_refused_unless_mixed(plan: Plan, tmp_path: Path) -> None
     edited = dataclasses.replace(plan, points=(dataclasses.replace(plan.points[0], code_hash="0" * 12),))
     run_dir = folder_of(edited, tmp_path / "run")
     work(queued(run_dir, plan))
-    assert "the code that answers was edited" in row_of(run_dir)["status_reason"]
+    assert "was edited while the job was queued" in row_of(run_dir)["status_reason"]
     work(queued(run_dir, plan, resume_mixed=True))
     row = row_of(run_dir)
     assert (row["status"], row["mixed"], row["code_hash"]) == ("ok", True, plan.points[0].code_hash)
@@ -93,7 +93,7 @@ def test_a_job_outside_the_plan_writes_nothing(plan: Plan, tmp_path: Path, capsy
 def test_a_job_with_a_live_lease_is_not_run_again(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.cli.worker.STALE_S", 0.1)
     run_dir = folder_of(plan, tmp_path / "run")
-    with claimed(run_dir, f"{plan.points[0].key}-0") as ours:
+    with hold_lease(run_dir, f"{plan.points[0].key}-0") as ours:
         assert ours
         work(queued(run_dir, plan))
     assert not list((run_dir / "points").iterdir())
@@ -102,11 +102,11 @@ def test_a_job_with_a_live_lease_is_not_run_again(plan: Plan, tmp_path: Path, mo
 def test_the_stale_lease_of_a_lost_node_is_taken_over(plan: Plan, tmp_path: Path) -> None:
     run_dir = folder_of(plan, tmp_path / "run")
     lost = {"host": "elsewhere", "boot": "then", "pid": 1, "started": 0.0, "scheduler_job": "7"}
-    (run_dir / "claims").mkdir()
-    claim = run_dir / "claims" / f"{plan.points[0].key}-0.json"
-    claim.write_text(json.dumps(lost))
+    (run_dir / "leases").mkdir()
+    lease = run_dir / "leases" / f"{plan.points[0].key}-0.json"
+    lease.write_text(json.dumps(lost))
     nearly = time.time() - MISSED_BEATS * BEAT_S + 1
-    os.utime(claim, (nearly, nearly))
+    os.utime(lease, (nearly, nearly))
     work(queued(run_dir, plan))  # waits until three beats were missed
     assert row_of(run_dir)["status"] == "ok"
 

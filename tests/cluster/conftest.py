@@ -37,10 +37,10 @@ def exact_rows(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def assert_whole(run_dir: Path) -> None:
-    """Every planned job has one row, none is claimed, and the table holds them all."""
+    """Every planned job has one row, none has a lease, and the table holds them all."""
     jobs = [f"{point.key}-{replicate}.json" for point, replicate in read_plan(run_dir).jobs()]
     assert {path.name for path in (run_dir / "points").iterdir()} == set(jobs)
-    assert not list((run_dir / "claims").glob("*.json"))
+    assert not list((run_dir / "leases").glob("*.json"))
     assert len((run_dir / "table.csv").read_text().splitlines()) == len(jobs) + 1
 
 

@@ -49,9 +49,9 @@ def cluster() -> Iterator[Cluster]:
 
 
 def await_both_at_work(run_dir: Path) -> None:
-    """Until a row is there and two jobs are claimed: a node has one CPU, so each has one of them."""
+    """Until a row is there and two jobs have a lease: a node has one CPU, so each has one of them."""
     deadline = time.monotonic() + 300
-    while not rows(run_dir) or len(list((run_dir / "claims").glob("*.json"))) < 2:
+    while not rows(run_dir) or len(list((run_dir / "leases").glob("*.json"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -70,7 +70,7 @@ def broken_row(folder: Path, change: Callable[[dict[str, Any]], object]) -> None
 
 BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "truncated": (lambda content: json.dumps(content)[:200], "is not a whole row"),
-    "newer": (lambda content: content.update(schema_version=7), "has schema version 7; this version reads up to 1"),
+    "newer": (lambda content: content.update(schema_version=7), "has schema version 7. This version reads up to 1"),
     "ancient": (lambda content: content.update(schema_version=0), "has schema version 0"),
     "unversioned": (lambda content: content.pop("schema_version") and None, "it has no schema_version"),
     "without a key": (lambda content: content.pop("key") and None, "it has no key"),
@@ -78,7 +78,7 @@ BAD_ROWS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "infinite": (lambda content: content.update(decode_us=float("inf")), "holds Infinity"),
     "negative": (lambda content: content.update(decode_us=-3.0), "decode_us=-3.0 of a-0 must be above 0 and finite"),
     "zero": (lambda content: content.update(decode_us=0), "decode_us=0.0 of a-0 must be above 0 and finite"),
-    "another unit": (lambda content: content.update(decode_ms=0.1), "decode_ms is not known here; there is decode_us"),
+    "another unit": (lambda content: content.update(decode_ms=0.1), "decode_ms is not known here. There is decode_us"),
     "a text for a number": (lambda content: content.update(decode_us="fast"), "decode_us='fast' must be a number"),
     "a fraction of a page": (lambda content: content.update(peak_pages=7.5), "peak_pages=7.5 must be a number"),
     "unknown status": (lambda content: content.update(status="fine"), "status=fine must be one of ok"),

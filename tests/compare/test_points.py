@@ -60,6 +60,14 @@ def test_labels_show_whole_numbers_if_other_points_have_no_value() -> None:
     assert points["point"].to_dict() == {"a": "a page_size=16", "b": "b page_size=4", "c": "c"}
 
 
+def test_the_label_of_a_point_names_every_part_of_its_identity_that_varies() -> None:
+    rows = [
+        row(key, rate_per_s=rate, finished_requests=1, implementation="x") for key, rate in (("a", 2.0), ("b", 4.5))
+    ]
+    points = compare(side_of(rows), side_of(rows), Rules()).points
+    assert points["point"].to_dict() == {"a": "x rate_per_s=2.0", "b": "x rate_per_s=4.5"}
+
+
 @pytest.mark.parametrize(("change", "expected"), [(1e-10, "same"), (-1e-10, "same"), (1e-8, "regressed")])
 def test_fractions_are_equal_to_their_tolerance(change: float, expected: str) -> None:
     value = 5.837696428715103

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from scipy import stats
 
 from bench.compare import Comparison, Rules, Side, compare
 from bench.compare.verdicts.designs import Floats, Interleaved
+from bench.rows.columns import COLUMNS
 from tests.proofs.synthetic import interleaved
 from tests.support.sides import row, side_of, timed
 
@@ -73,7 +76,8 @@ def test_the_floor_is_the_larger_of_two_percent_and_the_measured_one() -> None:
 
 
 def test_direction_is_a_property_of_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.rows.columns.column.DERIVED", ())
+    columns = [replace(column, derived_from=()) if column.name == "achieved_gbps" else column for column in COLUMNS]
+    monkeypatch.setattr("bench.compare.verdicts.rules.COLUMNS", columns)
     assert verdict(judged(0.10, metric="achieved_gbps", metrics=("achieved_gbps",))) == "improved"
     slower = judged(-0.10, metric="achieved_gbps", metrics=("achieved_gbps",))
     assert verdict(slower) == "regressed"

@@ -41,6 +41,8 @@ def test_a_composed_point_becomes_a_config_and_back() -> None:
         ({"scenario": {"layers_allocated": 3}}, "scenario.layers_allocated=3 must be at most model.num_layers=2"),
         ({"measure": {"rel_half_width": 1}}, "measure.rel_half_width=1.0 must be above 0 and below 1"),
         ({"policy": {"watermark": 1.5}}, "policy.watermark=1.5 must be at least 0 and below 1"),
+        ({"policy": {"target": "m.Mine", "kind": "paged"}}, "policy.target=m.Mine requires a name of its own"),
+        ({"policy": {"name": "mine", "target": "m.Mine", "kind": "page"}}, "policy.kind=page is not known"),
         ({"impl": {"target": "nodots"}}, "impl.target=nodots must be package.module.Class"),
     ],
 )

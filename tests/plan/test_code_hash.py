@@ -15,7 +15,7 @@ import yaml
 
 from bench.config import Config, build
 from bench.plan.code_hash import ALWAYS, CEILING, OURS, CodeHashes, Sources, dynamic_import, sources_hash
-from bench.plan.question import resolve
+from bench.plan.question import effective, resolve
 from tests.conftest import ROOT
 from tests.support.points import Composed, plan_of, values
 
@@ -24,6 +24,7 @@ BY_NAME = {
     "bench/runner/process/forkserver.py": "modules that it imports before the processes do",
     "bench/config/building.py": "scenario.target",
     "bench/scenarios/tensors/filled.py": "impl.target",
+    "impls/policies/__init__.py": "policy.target",
     "impls/caches/paged_vllm.py": "modules of vLLM",
     "bench/measure/machine/nvml.py": "pynvml",
     "bench/measure/timers/cupti.py": "cupti",
@@ -183,6 +184,29 @@ def test_a_foreign_implementation_is_hashed_with_its_imports(foreign: Path, name
     path = foreign / name
     path.write_text(path.read_text() + "\n\n")
     assert (CodeHashes().of(config) != before) is expected
+
+
+@pytest.mark.parametrize(("scenario", "expected"), [("churn", True), ("decode", True), ("lengths", False)])
+def test_a_foreign_policy_is_hashed_if_it_has_an_effect(foreign: Path, scenario: str, expected: bool) -> None:
+    policy = {"name": "mine", "target": "their_cache.Mine", "kind": "paged"}
+    config = resolve(build(values(f"scenario={scenario}", "policy=paged", policy=policy)), "cpu")
+    before = CodeHashes().of(config)
+    (foreign / "their_cache.py").write_text("class Mine: pass\n")
+    assert (CodeHashes().of(config) != before) is expected
+
+
+def test_the_target_and_the_kind_of_a_policy_are_not_in_the_key() -> None:
+    policy = {"name": "mine", "target": "their_cache.Mine", "kind": "paged", "watermark": 0.0, "arena": "first_fit"}
+    first = effective(resolve(build(values("scenario=churn", policy=policy)), "cpu"))
+    other = effective(resolve(build(values("scenario=churn", policy={**policy, "target": "m.Other"})), "cpu"))
+    assert first == other
+    assert first["policy"] == {"name": "mine"}
+
+
+def test_a_foreign_default_policy_must_be_named() -> None:
+    config = build(values(impl={"policies": ["mine"]}))
+    with pytest.raises(ValueError, match="policy=auto must be policy=mine: it is the default of impl="):
+        resolve(config, "cpu")
 
 
 def test_a_missing_implementation_is_one_sentence() -> None:

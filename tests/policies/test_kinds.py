@@ -25,7 +25,8 @@ def policy_of(name: str) -> Policy:
 @pytest.mark.parametrize("name", POLICY_KINDS)
 def test_a_policy_is_of_the_kind_that_its_name_has(name: str) -> None:
     kind = POLICY_KINDS[name]
-    assert policy_of(name).kind is kind is PolicyConfig(name=name).kind
+    assert policy_of(name).kind is kind
+    assert PolicyConfig(name=name).has_pages is kind.has_pages
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_kind_that_does_not_fit_is_one_sentence() -> None:
 @pytest.mark.parametrize("name", ["auto", "pagd"])
 def test_a_name_without_a_kind_is_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match=rf"policy.name={name} is not known"):
-        _ = PolicyConfig(name=name).kind
+        _ = PolicyConfig(name=name).has_pages
 
 
 def test_no_code_tells_policies_apart_by_class_or_by_a_part_of_their_name() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from impls.interface import Admission, PoolExhausted
+from impls.interface import Admission, Policy, PoolExhausted
 from impls.policies import POLICIES, PagePool, PrefixPool, Reserved, make_policy
 from impls.spec import ModelSpec
 
@@ -78,3 +78,40 @@ def test_bookkeeping_needs_nothing_but_python() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def make_target(target: str, kind: str) -> Policy:
+    return make_policy("mine", model=OPT_13B, budget_bytes=2**30, page_size=16, target=target, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "cls"),
+    [
+        ("impls.policies.pages.PagePool", "paged", PagePool),
+        ("impls.policies.prefix.PrefixPool", "prefix", PrefixPool),
+        ("impls.policies.reserved.Reserved", "reserved", Reserved),
+    ],
+)
+def test_a_policy_by_its_target_has_the_budget_of_its_kind(target: str, kind: str, cls: type) -> None:
+    policy = make_target(target, kind)
+    assert type(policy) is cls
+    name = {"paged": "paged", "prefix": "prefix", "reserved": "reserved_max"}[kind]
+    assert policy.pool_bytes == make_policy(name, model=OPT_13B, budget_bytes=2**30, page_size=16).pool_bytes
+
+
+@pytest.mark.parametrize(
+    ("target", "kind", "sentence"),
+    [
+        (
+            "impls.policies.pages.PagePool",
+            "prefix",
+            "policy.kind=prefix must be paged, the kind of impls.policies.pages",
+        ),
+        ("impls.policies.pages.Lost", "paged", "policy.target=impls.policies.pages.Lost must be package.module.Class"),
+        ("nowhere.Lost", "paged", "policy.target=nowhere.Lost must be package.module.Class"),
+        ("Lost", "paged", "policy.target=Lost must be package.module.Class"),
+    ],
+)
+def test_a_wrong_target_is_an_error(target: str, kind: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        make_target(target, kind)

@@ -6,9 +6,9 @@ power      this machine, in the same way: 5 % and 10 % more work planted into pa
 synthetic  noise of known shape around a known truth: false discoveries and coverage of the intervals
 speed      two runs of 10,000 points x 5 replicates, from their folders to the verdicts
 
-aa and power take one point: the default sweep's of paged_torch, with 8 sequences and measure=gate, timed but not
-weighed. Each side of a round has a fork server of its own. Other points may follow --. They continue where they
-were interrupted, if given the same --pool.
+aa and power use one point: that of paged_torch in the default sweep, with 8 sequences and measure=gate, without its
+memory process. Each side of a round runs under its own fork server. Overrides after -- choose another point. With the
+same --pool, an interrupted proof continues.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def _pool(arguments: argparse.Namespace) -> tuple[Path, Plan]:
         command = [sys.executable, str(ROOT / "bench" / "run.py"), "-m", *overrides]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            last = done.stderr.strip().splitlines()[-1]
-            raise ValueError(f"the sweep cannot be run: {last.removeprefix('error: ')}")
+            said = done.stderr.strip().splitlines()[-1]
+            raise ValueError(f"the sweep cannot be run: {said.removeprefix('error: ')}")
     print(f"rounds in {pool}")
     return pool, read_plan(first)
 
@@ -143,6 +143,6 @@ def prove_speed(arguments: argparse.Namespace) -> int:
             command = [sys.executable, str(ROOT / "scripts" / "compare_runs.py"), *map(str, runs)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             took = time.perf_counter() - started
-            last_lines = done.stdout.strip().splitlines()[-2:]
-            print(f"attempt {attempt + 1}: {took:.1f} s, exit {done.returncode}; {' | '.join(last_lines)}")
+            said = done.stdout.strip().splitlines()[-2:]
+            print(f"attempt {attempt + 1}: {took:.1f} s, exit {done.returncode}; {' | '.join(said)}")
     return EXIT_OK

@@ -97,7 +97,7 @@ def markdown_row(cells: Sequence[str]) -> str:
 
 
 def sources_digest() -> str:
-    """Return the hash of the code that decides the table, without comments, docstrings and layout."""
+    """Return the hash of the code behind the table, without comments, docstrings and layout."""
     here = Path(__file__).resolve().parent
     compiling = ("machine_code.py", "kernel_variants.py", "kernel_table.py")
     files = [*sorted((here.parents[1] / "impls" / "kernels").glob("*.py")), *(here / name for name in compiling)]

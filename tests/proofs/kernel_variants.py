@@ -36,15 +36,15 @@ class Variant:
     Attributes:
         heads: query heads and KV heads.
         head_dim: elements per head.
-        dtype: of queries, and of K and V unless ``kv_dtype`` is set.
+        dtype: dtype of queries, and of K and V unless ``kv_dtype`` is set.
         kv_dtype: see ``ModelSpec``, as the next two.
         sliding_window: see there.
         soft_cap: see there.
-        page_size: tokens per page. ``None`` for the control arm, which has none.
+        page_size: tokens per page. ``None`` for the control arm, which has no pages.
         kv_layout: ``NHD`` or ``HND``.
-        capability: of the target: 90 for an H100.
+        capability: compute capability of the target, 90 for an H100.
         merge: see ``TritonDecoder``.
-        is_split: whether a work list and its parts are compiled in. If not, each item is a sequence.
+        is_split: whether a work list and its parts are compiled in. Otherwise each item is a sequence.
         extras: whether sinks, ALiBi and the log-sum-exp are compiled in.
     """
 
@@ -116,7 +116,7 @@ def tile_of(code: MachineCode) -> Tile:
 
 
 class _Recorder:
-    """Replaces a kernel: ``kernel[grid](...)`` is recorded."""
+    """Replaces a kernel, and records ``kernel[grid](...)``."""
 
     def __init__(self, kernel: Any, launches: dict[str, list[Launch]]) -> None:
         self._kernel = kernel

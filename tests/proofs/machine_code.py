@@ -52,8 +52,8 @@ class MachineCode:
         registers: per thread.
         stack_bytes: per thread, where registers spill.
         shared_bytes: per program.
-        loop: how often each instruction occurs in the longest loop, by its full name.
-        body: how often each instruction occurs in the whole kernel.
+        loop: number of occurrences of each instruction in the longest loop, by its full name.
+        body: number of occurrences of each instruction in the whole kernel.
         ptx: the code before assembly.
     """
 
@@ -80,8 +80,8 @@ def assemble(launch: Launch, capability: int) -> MachineCode:
     """Compile a launch as the launcher would specialise it: aligned pointers, constants, dtypes.
 
     Args:
-        launch: only the dtype and alignment of its tensors are read.
-        capability: of the target: 90 for an H100.
+        launch: the launch. Only dtype and alignment of its tensors matter.
+        capability: compute capability of the target, 90 for an H100.
     """
     kernel, keywords = launch.kernel, dict(launch.keywords)
     options = {name: keywords.pop(name) for name in _OPTIONS if name in keywords}
@@ -112,7 +112,7 @@ def _type_of(value: object) -> str:
 
 
 def _is_aligned(value: object) -> bool:
-    """Return whether the launcher would mark this as a multiple of 16."""
+    """Return whether the launcher would declare this a multiple of 16 to the compiler."""
     if isinstance(value, Tensor):
         return value.data_ptr() % 16 == 0
     return isinstance(value, int) and value % 16 == 0

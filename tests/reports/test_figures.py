@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -11,9 +14,11 @@ import pandas as pd
 import pytest
 
 from bench.reports.catalogue import all_figures, draw_figures
+from bench.reports.figures.memory import MEMORY_SPLIT
 from bench.rows.columns import COLUMNS, NAMES
 from bench.rows.record import complete
 from bench.rows.result import Answer
+from bench.rows.table import typed
 from bench.runner.row import make_row
 from bench.scenarios.memory.capacity import fill_to_capacity
 from bench.scenarios.memory.churn import run_churn
@@ -36,7 +41,7 @@ def table(*points: Composed) -> pd.DataFrame:
     rows = []
     for point in plan_of(*points).points:
         answer = SCENARIOS[point.config.scenario.name]({"config": point.config.to_json()})
-        rows.append(complete(make_row(point, point.config, 0, answer, FACTS)))
+        rows.append(complete(make_row(point, 0, answer, FACTS)))
     return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 
 
@@ -102,3 +107,26 @@ def test_every_figure_names_an_existing_command() -> None:
         name = figure.command.rpartition("experiment=")[2].partition(" ")[0]
         assert figure.command in done.stdout
         assert "experiment=" not in figure.command or (ROOT / "conf" / "experiment" / f"{name}.yaml").is_file()
+
+
+def test_a_bar_without_a_number_of_admitted_sequences_names_the_pool_alone() -> None:
+    parts = {f"{part}_bytes": 0 for part in ("reserved", "internal_fragmentation", "external_fragmentation", "cached")}
+    served = {"key": "k", "replicate": 0, "status": "ok", "scenario": "serving", "policy": "paged",
+              "pool_bytes": 2**20, "live_bytes": 2**19, "free_bytes": 2**19, **parts}  # fmt: skip
+    selection = MEMORY_SPLIT.select(typed([served], Path("rows")))
+    figure = MEMORY_SPLIT.draw(selection)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "1 MiB" in texts
+    assert not [text for text in texts if "NA" in text or "seqs" in text]
+
+
+def test_only_the_figures_of_the_scenarios_of_a_table_are_imported() -> None:
+    code = (
+        "import sys; from bench.reports.catalogue import all_figures; before = set(sys.modules); "
+        "all_figures({'notebook'}); "
+        "print(sorted(name for name in set(sys.modules) - before if name.startswith('bench.reports.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == [
+        f"bench.reports.{name}" for name in ("figures", "figures.memory", "figures.notebook", "figures.style")
+    ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.resume import resumed_folder
+from bench.cli.resume import find_resumed_run
 from bench.cli.status import read_state
 from bench.compare import Rules, compare
 from bench.compare.load import load_side
@@ -71,7 +71,7 @@ def test_an_old_run_is_not_resumed(name: str) -> None:
     with pytest.raises(
         ValueError, match=rf"{name} cannot be resumed: it is from an older version .* required is {PLAN_VERSION}"
     ):
-        resumed_folder(str(OLD / name), None)
+        find_resumed_run(str(OLD / name), None)
 
 
 def test_a_plan_keeps_its_version(tmp_path: Path) -> None:

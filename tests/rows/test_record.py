@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(run_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"schema_version": 99}', "has schema version 99; this version reads up to"),
+        ('{"schema_version": 99}', "has schema version 99. This version reads up to"),
         ('{"key": "k"', "is not a whole row"),
         ("[]", "is not a row: it has no schema_version"),
     ],

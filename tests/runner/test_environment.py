@@ -14,7 +14,7 @@ from bench.rows import redact
 from bench.rows.facts import BLOCKING, fingerprint
 from bench.rows.redact import recorded_variables, redacted
 from bench.runner.machine.checkout import git_state
-from bench.runner.machine.environment import cited, record_environment
+from bench.runner.machine.environment import find_calibration, record_environment
 
 
 def test_secrets_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,8 +67,8 @@ def test_the_record_names_tool_and_schema() -> None:
 
 
 def test_a_calibration_of_this_machine_is_cited_by_its_hash(tmp_path: Path) -> None:
-    assert cited("abc", tmp_path) is None
+    assert find_calibration("abc", tmp_path) is None
     (tmp_path / "abc.json").write_text("{}")
-    citation = cited("abc", tmp_path)
+    citation = find_calibration("abc", tmp_path)
     assert citation is not None
     assert (citation["file"], len(citation["sha256"])) == ("abc.json", 64)

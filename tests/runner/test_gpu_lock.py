@@ -14,13 +14,13 @@ TWO = {"devices": 2, "0.uuid": "GPU-bbbb", "1.uuid": "GPU-aaaa"}
 
 SWEEPS = """
 import signal, subprocess, sys, time
-from bench.runner.machine.gpu_lock import one_gpu, visible_gpus
+from bench.runner.machine.gpu_lock import hold_gpu, visible_gpus
 
 HOLD = '''
 import sys, time
 from pathlib import Path
-from bench.runner.machine.gpu_lock import one_gpu, visible_gpus
-with one_gpu(visible_gpus(), Path(sys.argv[1])) as uuid:
+from bench.runner.machine.gpu_lock import hold_gpu, visible_gpus
+with hold_gpu(visible_gpus(), Path(sys.argv[1])) as uuid:
     print(uuid, flush=True)
     sys.stdin.readline()
 '''
@@ -94,12 +94,12 @@ end(second)
 def test_without_a_driver_no_lock_is_taken(under_nvml: UnderNvml, env: dict[str, str]) -> None:
     code = """
 from pathlib import Path
-with one_gpu(visible_gpus(), Path("runs/first")) as uuid:
+with hold_gpu(visible_gpus(), Path("runs/first")) as uuid:
     answer = uuid
 """
     assert (
         under_nvml(
-            f"from bench.runner.machine.gpu_lock import one_gpu, visible_gpus\n{code}", ONE, env=env, driver=None
+            f"from bench.runner.machine.gpu_lock import hold_gpu, visible_gpus\n{code}", ONE, env=env, driver=None
         )
         is None
     )

@@ -13,7 +13,7 @@ from bench.rows.record import read_row
 from bench.rows.result import Answer
 from bench.runner import round as module
 from bench.runner.process.server import Outcome
-from bench.runner.round import NOT_WEIGHED, WEIGHED, Measured, Round, wanted_processes
+from bench.runner.round import NOT_WEIGHED, WEIGHED, Measured, Round, processes_to_run
 from bench.runner.session import Session
 from tests.support.points import Composed, plan_of
 
@@ -83,7 +83,7 @@ def test_weighing_is_part_of_the_question_only_where_it_is_left_out() -> None:
 def test_a_scenario_whose_only_process_measures_time_keeps_it() -> None:
     swap = Composed("scenario=swap", "impl=paged_torch", "measure=quick", "measure.weigh=false")
     (point,) = plan_of(swap).points
-    assert wanted_processes(point.config) == point.config.scenario.processes
+    assert processes_to_run(point.config) == point.config.scenario.processes
 
 
 def test_sweeps_of_one_visit_share_what_is_measured_once(tmp_path: Path) -> None:

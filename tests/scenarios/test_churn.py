@@ -13,10 +13,10 @@ from bench.config import build
 from bench.rows.record import complete
 from bench.rows.result import Answer
 from bench.runner.row import make_row
+from bench.scenarios.curve import MAX_POINTS
 from bench.scenarios.filling import draw, new_policy
 from bench.scenarios.memory.churn import COUNTERS, run_churn
 from bench.scenarios.memory.queues import arrival_steps, growing_requests
-from bench.scenarios.memory.watching import MOST_SAMPLES
 from bench.workload.requests import Requests
 from impls.interface import Unsupported
 from impls.policies import POLICIES
@@ -116,7 +116,7 @@ def test_requests_without_output_hold_their_memory_for_one_step() -> None:
     row = run("policy=paged", "workload=fixed", workload={"length": 32}, num_seqs=10, page_size=16,
               memory_budget=str(64 * TOKEN_BYTES)).values  # fmt: skip
     assert (row["steps"], row["most_running_seqs"], row["live_bytes"]) == (5, 2, row["pool_bytes"])
-    with pytest.raises(ValueError, match="request 1 of the workload has one token in all"):
+    with pytest.raises(ValueError, match="request 1 of the workload has only one token"):
         growing_requests(Requests(prompt_lens=_int([3, 1]), output_lens=_int([1, 0])))
 
 
@@ -128,7 +128,7 @@ def _int(values: list[int]) -> Any:
 
 def test_the_curve_is_bounded_and_its_parts_make_the_pool() -> None:
     curves = json.loads(run("policy=paged", **{**SMALL, "num_seqs": 400}).values["curves"])
-    assert MOST_SAMPLES / 2 <= len(curves["step"]) <= MOST_SAMPLES
+    assert MAX_POINTS / 2 <= len(curves["step"]) <= MAX_POINTS
     distances = {later - earlier for earlier, later in zip(curves["step"], curves["step"][1:], strict=False)}
     assert len(distances) == 1
     for shares in zip(*(curves[part] for part in PARTS), strict=True):
@@ -201,7 +201,7 @@ def test_a_null_column_has_a_reason() -> None:
     for policy in ("reserved_max", "paged"):
         point = plan_of(Composed("scenario=churn", f"policy={policy}", **SMALL)).points[0]
         answer = run_churn({"config": point.config.to_json()})
-        rows[policy] = complete(make_row(point, point.config, 0, answer, dict.fromkeys(FACTS, "given")))
+        rows[policy] = complete(make_row(point, 0, answer, dict.fromkeys(FACTS, "given")))
     assert rows["reserved_max"]["null_reasons"]["preemptions"].startswith("a reservation")
     assert rows["reserved_max"]["arena"] == "first_fit"
     assert rows["paged"]["null_reasons"]["arena"] == "has no effect on this point"

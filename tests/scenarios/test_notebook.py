@@ -35,7 +35,7 @@ def answers(seed: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expected(code: Any, seed: int, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the notebook's functions give, with the global generator seeded before each experiment."""
+    """Return the results of the notebook's functions, with the global generator seeded before each experiment."""
     p = SimpleNamespace(**values("scenario=notebook", scenario=dict(parameters))["scenario"])
     shape = {"max_seq_length": p.max_seq_length, "hidden_dim": p.hidden_dim}
 

@@ -39,12 +39,12 @@ class Watched(PlainReplay):
         super()._note(step_fs, was_loaded)
         policy = self.memory.policy
         assert sum(policy.split()) == policy.pool_bytes, "a token has one byte here"
-        self._nobody_is_lost()
+        self._no_request_is_lost()
         self._first_come_first_served()
         self._work_is_conserved()
         assert 0 < self._num_seqs() <= self.scenario.max_batch_seqs
 
-    def _nobody_is_lost(self) -> None:
+    def _no_request_is_lost(self) -> None:
         places = [self.coming, self.waiting, self.running, self.swapped]
         there = [group.index for place in places for group in place]
         gone = [index for index, finished in enumerate(self.record.finished) if finished]
@@ -61,7 +61,7 @@ class Watched(PlainReplay):
 
     def _work_is_conserved(self) -> None:
         """No request waits that memory and limits admit, unless one was just preempted or is swapped out."""
-        if not self.waiting or self.thrown_out or self.swapped or self.scenario.prefill == "first":
+        if not self.waiting or self.preempted or self.swapped or self.scenario.prefill == "first":
             return
         head = self.waiting[0]
         if self._num_seqs() + len(head.seq_ids) > self.scenario.max_batch_seqs or self.scenario.max_batch_tokens < 1000:
@@ -98,7 +98,7 @@ def test_invariants_hold_on_every_step(case: Case) -> None:
     check_end(case, engine, engine.run())
 
 
-def test_invariants_hold_where_requests_are_thrown_out() -> None:
+def test_invariants_hold_where_requests_are_preempted() -> None:
     rng = random.Random(1)
     for _ in range(80):
         case = crowded_case(rng)
@@ -163,7 +163,7 @@ def test_both_engines_give_the_same_complete_row(policy: str, samples: int) -> N
         plan = plan_of(Composed("scenario=serving", scenario=scenario, **changes))
         config = plan.points[0].config
         answer = run_serving({"config": config.to_json()})
-        rows.append(complete(make_row(plan.points[0], config, 0, answer, dict.fromkeys(FACTS, "")) | {
+        rows.append(complete(make_row(plan.points[0], 0, answer, dict.fromkeys(FACTS, "")) | {
             "rounds_interleaved": True}))  # fmt: skip
     by_events, by_steps = rows
     assert sum(by_events[f"{part}_bytes"] for part in PARTS) == by_events["pool_bytes"]

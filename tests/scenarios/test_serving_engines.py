@@ -21,7 +21,7 @@ def test_both_engines_agree_to_the_last_digit(case: Case) -> None:
     assert comparable(by_events) == comparable(by_steps)
 
 
-def test_both_engines_agree_where_requests_are_thrown_out() -> None:
+def test_both_engines_agree_where_requests_are_preempted() -> None:
     rng, seen = random.Random(0), Counter[str]()
     for _ in range(250):
         case = crowded_case(rng)

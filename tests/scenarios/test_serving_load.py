@@ -95,7 +95,7 @@ def test_requests_without_output_cannot_be_served() -> None:
 def test_a_trace_without_times_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lengths.csv"
     path.write_text("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n5,5,10,1.0\n")
-    with pytest.raises(ValueError, match="has no times of arrival"):
+    with pytest.raises(ValueError, match="has no arrival times"):
         load(str(path))
 
 

@@ -73,7 +73,7 @@ def test_the_key_depends_on_the_measured_rows(tmp_path: Path) -> None:
 def test_rows_of_several_implementations_need_a_name(tmp_path: Path) -> None:
     write(tmp_path, [(1000, 30.0), (2000, 50.0)])
     folder = write(tmp_path, [(1000, 20.0), (2000, 30.0)], implementation="contiguous", page_size=None)
-    with pytest.raises(ValueError, match=r"rows of contiguous, paged_torch; name one by cost.implementation"):
+    with pytest.raises(ValueError, match=r"rows of contiguous, paged_torch\. Name one with cost.implementation"):
         point(folder)
     assert point(folder, implementation="contiguous").key != point(folder, implementation="paged_torch").key
 

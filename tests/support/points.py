@@ -69,4 +69,4 @@ def row_of(point: Point) -> dict[str, Any]:
     answers = [getattr(importlib.import_module(module), function)(argument) for module, _, function in calls]
     facts = dict.fromkeys(("server_id", "fingerprint", "code_hash", "repro_command"), "of the test")
     facts |= dict.fromkeys(("harness_s", "measured_s"), 0.0) | dict.fromkeys(("rounds_interleaved", "mixed"), True)
-    return complete(make_row(point, point.config, 0, Answer.merged(answers), facts))
+    return complete(make_row(point, 0, Answer.merged(answers), facts))

@@ -10,8 +10,8 @@ import pandas as pd
 from bench.cli.exits import EXIT_INCOMPLETE, EXIT_INCONCLUSIVE, EXIT_NOT_COMPARABLE, EXIT_OK, EXIT_REGRESSED
 from bench.compare.verdicts.comparison import Comparison
 from bench.compare.verdicts.join import COMPARED, FAILED, MISSING
-from bench.compare.verdicts.rules import SAME, VERDICTS
-from bench.config.units import mib
+from bench.compare.verdicts.rules import SAME, VERDICTS, unit_of
+from bench.config.numbers import NO_VALUE, change_text, exact_size_text, number_text, percent_text
 
 MEANING = {
     EXIT_OK: "nothing regressed",
@@ -93,12 +93,10 @@ def cells(row: Mapping[str, Any]) -> list[str]:
 def value(metric: str, number: Any) -> str:
     """Return a value as text for people."""
     if number is None or pd.isna(number):
-        return "–"
+        return NO_VALUE
     if isinstance(number, str):
         return number if len(number) <= 16 else f"{number[:15]}…"
-    if metric.endswith("_bytes") and abs(number) >= 2**20 and not abs(number) % 2**10:
-        return mib(number)
-    return f"{number:,.4g}" if isinstance(number, float) and abs(number) < 1e6 else f"{number:,.0f}"
+    return exact_size_text(number) if unit_of(metric) == "bytes" else number_text(number)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -115,7 +113,7 @@ def _plain(value: Any) -> Any:
 
 def change(ratio: Any) -> str:
     """Return a ratio as a signed percentage."""
-    return "" if pd.isna(ratio) else f"{100 * (ratio - 1):+.1f} %"
+    return "" if pd.isna(ratio) else change_text(ratio)
 
 
 def interval(row: Mapping[str, Any]) -> str:
@@ -127,4 +125,4 @@ def interval(row: Mapping[str, Any]) -> str:
 
 def percent(fraction: Any) -> str:
     """Return a fraction as a percentage."""
-    return "" if pd.isna(fraction) else f"± {100 * fraction:.1f} %"
+    return "" if pd.isna(fraction) else f"± {percent_text(fraction)}"

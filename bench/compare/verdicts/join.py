@@ -6,15 +6,17 @@ import pandas as pd
 
 from bench.compare.side import ABSENT, FAILED_STATE, NOT_RUN, OK, Side, states
 from bench.compare.verdicts.rules import Rules
+from bench.rows.columns import COLUMNS
 
 COMPARED, MISSING, FAILED, NEW = "compared", "missing", "failed", "new"
 
-NAMING = ("scenario", "benchmark", "implementation", "policy")
-"""Columns whose value names a point by itself."""
+NAMING = tuple(column.name for column in COLUMNS if column.names_point)
+"""Columns whose value alone is part of a label."""
 
-AXES = ("model", "attention_shape", "workload", "trace", "arena", "page_layout", "page_size", "num_seqs",
-        "memory_budget_bytes", "seed", "device", "dtype")  # fmt: skip
-"""Columns that name a point as ``name=value``, where they vary."""
+AXES = tuple(
+    column.name for column in COLUMNS if column.kind == "identity" and column.name not in (*NAMING, "key", "replicate")
+)
+"""Columns that are part of a label as ``name=value``, if they vary."""
 
 
 def join(base: Side, candidate: Side, rules: Rules) -> pd.DataFrame:

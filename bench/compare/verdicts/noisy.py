@@ -13,12 +13,9 @@ from bench.compare.verdicts.arrays import SideRows, codes
 from bench.compare.verdicts.designs import Apart, Design, Interleaved
 from bench.compare.verdicts.estimates import adjusted, estimate
 from bench.compare.verdicts.rules import IMPROVED, INCONCLUSIVE, INSUFFICIENT, REGRESSED, SAME, Rules
-from bench.rows.columns import Column
+from bench.rows.columns import Column, matched_for
 
 Floats = NDArray[np.float64]
-
-ALIKE = {"timing": ("batch_digest", "timer", "l2_mode"), "memory": ("batch_digest",)}
-"""Columns that must be equal on both sides before a time or a size is compared: equal work, equal timing."""
 
 TESTED = ("effect", "low", "high", "p_worse", "p_better", "spread", "detectable", "interval")
 
@@ -35,7 +32,8 @@ def judge_noisy(
         noise: measured A/A floor by metric, as a fraction.
         paired: whether the runs were interleaved, so that equal replicates are pairs.
     """
-    unlike = {kind: _unlike(base, candidate, names) for kind, names in ALIKE.items()}
+    kinds = {column.kind for column in rules.columns if column.kind != "exact"}
+    unlike = {kind: _unlike(base, candidate, matched_for(kind)) for kind in kinds}
     points, means = [], []
     for column in rules.columns:
         if column.kind == "exact" or column.name not in base.measured:

@@ -7,7 +7,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from bench.reports.figures.memory import POLICY_ORDER, value_text
+from bench.config.numbers import size_text
+from bench.reports.figures.memory import POLICY_ORDER, axis_text
 from bench.reports.figures.style import MARKERS, FigureSpec, label_bars, move_legend_outside, panel_grid, varying
 
 AXES = ("model", "workload", "held", "page_size", "arena")
@@ -30,7 +31,7 @@ def _select_capacity(table: pd.DataFrame) -> pd.DataFrame:
 def _draw_capacity(selection: pd.DataFrame) -> Figure:
     names = varying(selection, "model", "workload", "held")
     groups = selection.groupby(names, sort=False) if names else [((), selection)]
-    panels = [(", ".join(map(value_text, names, values)), rows) for values, rows in groups]
+    panels = [(", ".join(map(axis_text, names, values)), rows) for values, rows in groups]
     figure, grid = panel_grid(len(panels), width=5.4, height=4.4)
     pages, arenas = selection["page_size"].nunique() > 1, selection["arena"].nunique() > 1
     label = selection["policy"].astype(str)
@@ -49,7 +50,7 @@ def _draw_capacity(selection: pd.DataFrame) -> Figure:
         ticks = sorted(rows["budget_gib"].unique())
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        axes.set_xticks(ticks, [value_text("_bytes", 2**30 * tick) for tick in ticks])
+        axes.set_xticks(ticks, [size_text(2**30 * tick) for tick in ticks])
         axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.minorticks_off()
         axes.set_xlabel("memory budget")
@@ -73,7 +74,7 @@ def _draw_levels(selection: pd.DataFrame) -> Figure:
     bars = selection.assign(
         who=selection["implementation"].astype(str)
         + "\n"
-        + selection["memory_budget_bytes"].map(lambda size: value_text("memory_budget_bytes", size))
+        + selection["memory_budget_bytes"].map(lambda size: axis_text("memory_budget_bytes", size))
     )
     figure, axes = plt.subplots(figsize=(max(7.0, 1.5 * bars["who"].nunique() + 2), 4.4), layout="constrained")
     present = [level for level in LEVELS.values() if level in set(bars["level"])]

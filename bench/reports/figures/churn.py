@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.reports.figures.memory import PART_LABELS, POLICY_ORDER, part_palette, value_text
+from bench.reports.figures.memory import PART_LABELS, POLICY_ORDER, axis_text, part_palette
 from bench.reports.figures.style import FigureSpec, label_bars, move_legend_outside, panel_grid, varying
 
 COMMAND = "python bench/run.py -m experiment=churn"
@@ -31,7 +31,7 @@ def _names(selection: pd.DataFrame) -> pd.Series:
     """Return a policy and the axes that vary among the policies that they affect."""
     names = [name for name in AXES if varying(selection[selection[name].notna()], name)]
     texts = [
-        "\n".join([str(row["policy"]), *(value_text(name, row[name]) for name in names if pd.notna(row[name]))])
+        "\n".join([str(row["policy"]), *(axis_text(name, row[name]) for name in names if pd.notna(row[name]))])
         for _, row in selection.iterrows()
     ]
     return pd.Series(texts, index=selection.index, dtype=object)

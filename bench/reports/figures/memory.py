@@ -7,7 +7,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.config.numbers import number_text, size_text
 from bench.reports.figures.style import FigureSpec, move_legend_outside, panel_grid, varying
+from bench.rows.columns.printing import value_text
 from impls.interface import POLICY_KINDS
 
 PART_LABELS = {
@@ -41,14 +43,11 @@ def part_palette() -> list[tuple[float, float, float]]:
     return [*sns.color_palette(n_colors=len(PART_LABELS) - 1), (0.88, 0.88, 0.88)]
 
 
-def value_text(name: str, value: object) -> str:
-    """Return an axis and its value as text for people."""
+def axis_text(name: str, value: object) -> str:
+    """Return an axis and its value as text."""
     if pd.isna(value):  # type: ignore[call-overload]
         return f"no {name}"
-    if not name.endswith("_bytes"):
-        return f"{name}={value}"
-    size = float(str(value)) / 2**20
-    return f"{size / 1024:.3g} GiB" if size >= 1024 else f"{size:.3g} MiB"
+    return value_text(name, value) if name.endswith("_bytes") else f"{name}={value_text(name, value)}"
 
 
 def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -57,7 +56,7 @@ def _panels(selection: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     if not names:
         return [("", selection)]
     groups = selection.groupby(names, dropna=False, sort=False)
-    return [(", ".join(map(value_text, names, values)), rows) for values, rows in groups]
+    return [(", ".join(map(axis_text, names, values)), rows) for values, rows in groups]
 
 
 def _bars(selection: pd.DataFrame) -> pd.Series:
@@ -65,7 +64,7 @@ def _bars(selection: pd.DataFrame) -> pd.Series:
     extra = varying(selection[selection["page_size"].notna()], "page_size")
     extra += varying(selection[selection["arena"].notna()], "arena")
     names = [
-        "\n".join([str(row["policy"]), *(value_text(name, row[name]) for name in extra if pd.notna(row[name]))])
+        "\n".join([str(row["policy"]), *(axis_text(name, row[name]) for name in extra if pd.notna(row[name]))])
         for _, row in selection.iterrows()
     ]
     return pd.Series(names, index=selection.index)
@@ -107,9 +106,8 @@ def _stack(axes: Axes, rows: pd.DataFrame) -> None:
                        fontsize="x-small")  # fmt: skip
         bottom += shares[name]
     for position, (_, row) in zip(positions, rows.iterrows(), strict=True):
-        text = (
-            f"{value_text('pool_bytes', row['pool_bytes'])}\n{row['admitted_seqs']:,.1f}".removesuffix(".0") + " seqs"
-        )
+        admitted = row["admitted_seqs"]  # null for scenario=serving
+        text = size_text(row["pool_bytes"]) + ("" if pd.isna(admitted) else f"\n{number_text(admitted)} seqs")
         axes.annotate(text, (position, 101), ha="center", va="bottom", fontsize="x-small")
     axes.set_xticks(list(positions), list(rows["bar"]), fontsize="x-small")
     axes.set_ylim(0, 113)

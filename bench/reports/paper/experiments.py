@@ -1,4 +1,4 @@
-"""Which rows an experiment of ``conf/experiment/`` sweeps over, told by the rows' columns alone.
+"""Find the rows that an experiment of ``conf/experiment/`` sweeps over, by the columns of the rows alone.
 
 A figure takes the rows of an experiment. A row names its experiment where the command did. Where the same sweep was
 written out by hand, its rows are found here by the values that the experiment's file, and the defaults, give them.

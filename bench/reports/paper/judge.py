@@ -8,6 +8,7 @@ from typing import Final
 
 import pandas as pd
 
+from bench.config.numbers import number_text
 from bench.reports.figures.style import FigureSpec
 from bench.reports.paper.registry import STAND_IN, AnswerCells, Claim
 
@@ -104,7 +105,7 @@ def _reduced(claim: Claim, answer: AnswerCells, rows: pd.DataFrame) -> float | t
 
 def _verdict(claim: Claim, agrees: bool) -> tuple[str, str]:
     low, high = claim.allowed
-    allowed = f"between {low:.4g} and {high:.4g}" if low < high else f"exactly {low:.4g}"
+    allowed = f"between {number_text(low)} and {number_text(high)}" if low < high else f"exactly {number_text(low)}"
     why = f": {claim.tolerance.why}" if claim.tolerance is not None else ": the printed range"
     if not agrees:
         verdict = "disputed" if claim.disputed else "differs"

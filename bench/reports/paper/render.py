@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from bench.config.numbers import NO_VALUE, change_text, number_text
 from bench.reports.paper.judge import CLAIM_VERDICTS, Verdict
 
 COLOURS = {"reproduced": "green", "reproduced (modelled)": "green", "by construction": "cyan", "differs": "red",
@@ -46,8 +47,8 @@ def cells(verdict: Verdict) -> list[str]:
         claim.id,
         f"{claim.paper}, {claim.figure}",
         claim.claim,
-        f"{number(claim.printed)} {claim.unit}",
-        number(verdict.ours),
+        f"{printed_number(claim.printed)} {claim.unit}",
+        printed_number(verdict.ours),
         difference(verdict),
         verdict.verdict,
     ]
@@ -56,17 +57,15 @@ def cells(verdict: Verdict) -> list[str]:
 HEADINGS = ("id", "where", "claim", "printed", "ours", "difference", "verdict")
 
 
-def number(value: float | tuple[float, float] | None) -> str:
+def printed_number(value: float | tuple[float, float] | None) -> str:
     """Return a number or a range as text, to four digits.
 
-    >>> number((1.7, 2.66)), number(15729), number(None)
+    >>> printed_number((1.7, 2.66)), printed_number(15729), printed_number(None)
     ('1.7–2.66', '15,729', '–')
     """
     if value is None:
-        return "–"
-    if isinstance(value, tuple):
-        return "–".join(dict.fromkeys(map(number, value)))
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        return NO_VALUE
+    return "–".join(dict.fromkeys(map(number_text, value if isinstance(value, tuple) else (value,))))
 
 
 def difference(verdict: Verdict) -> str:
@@ -76,7 +75,7 @@ def difference(verdict: Verdict) -> str:
         return ""
     if verdict.claim.unit.startswith("%"):
         return f"{ours - printed:+.1f} points"
-    return f"{100 * (ours / printed - 1):+.1f} %"
+    return change_text(ours / printed)
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

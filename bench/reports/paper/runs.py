@@ -23,7 +23,7 @@ def newest_paper() -> Path:
     """
     folders = sorted(RUNS.glob(f"{PREFIX}[0-9]*/"))
     if not folders:
-        raise ValueError(f"no {PREFIX}* folder in {RUNS}; run make paper, or name a run folder")
+        raise ValueError(f"no {PREFIX}* folder in {RUNS}. Run make paper, or name a run folder")
     return folders[-1]
 
 
@@ -70,10 +70,10 @@ class PaperExperiment:
 
     Attributes:
         experiment: its file in ``conf/experiment/``.
-        trace: the published file that it needs; ``None``: none.
+        trace: the published file that it requires, or ``None``.
         sharegpt: it draws ShareGPT's lengths, which a file replaces where there is one.
         stand_in_too: if so, it is made with the built-in stand-in all the same.
-        label: tells two runs of one experiment apart.
+        label: distinguishes two runs of one experiment.
     """
 
     experiment: str
@@ -84,7 +84,7 @@ class PaperExperiment:
 
 
 SHAREGPT_LENGTHS: Final = ("derived_sharegpt_papermatched5000.csv", "sharegpt_papermatched.csv")
-"""Single requests with the paper's means; the first that is there is taken."""
+"""Single requests with the paper's means. The first file that exists is used."""
 SHAREGPT_TURNS: Final = "sharegpt_8k_filtered_stats_llama2_tokenizer.csv"
 
 EXPERIMENTS: Final = (
@@ -132,19 +132,19 @@ def find_trace(folder: Path | None, name: str) -> Path | None:
 
 
 def steps(traces: Path | None) -> tuple[list[PaperSweep], list[str]]:
-    """What to run, and a sentence for each thing that is left out or stands in for another.
+    """Return the sweeps to run, and a sentence for each sweep that is left out or uses a stand-in.
 
     Args:
-        traces: folder of published traces; ``None``: there is none.
+        traces: folder of published traces, or ``None``.
     """
     lengths = next((path for name in SHAREGPT_LENGTHS if (path := find_trace(traces, name))), None)
-    fetch = "fetch it with: python scripts/fetch_traces.py"
+    fetch = "run python scripts/fetch_traces.py"
     found: list[PaperSweep] = []
-    said = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in; for real ones, {fetch}"]
+    said = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in. For the published ones, {fetch}"]
     for part in EXPERIMENTS:
         trace = find_trace(traces, part.trace) if part.trace else None
         if part.trace and trace is None:
-            said.append(f"{part.experiment} is left out: it needs {part.trace}; {fetch}")
+            said.append(f"{part.experiment} is left out, because it requires {part.trace}: {fetch}")
             continue
         name = "_".join(filter(None, (part.experiment, part.label)))
         asked = (f"experiment={part.experiment}",)

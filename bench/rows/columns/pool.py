@@ -1,54 +1,144 @@
-"""Columns: where the policy's pool stands, and what its storage takes."""
+"""Columns: the parts of the policy's pool, and the bytes of its storage."""
 
 from __future__ import annotations
 
-from bench.rows.columns.column import Column, columns
+from functools import partial
 
-POOL: tuple[Column, ...] = (
-    *columns("exact", "higher", admitted_seqs="sequences admitted before the first refusal"),
-    *columns(
-        "exact",
-        "lower",
-        refused_seqs="num_seqs − admitted_seqs",
-        skipped_requests="requests of the trace longer than model.max_seq_len, left out before the draw",
-    ),
-    *columns(
-        "exact",
-        None,
-        live_tokens="Σ seq_len over the admitted sequences",
-        pool_bytes="bytes that the policy manages over all layers; the sum of the six parts below",
-        live_bytes="slots that hold a token's K and V; a shared slot counts once",
-    ),
-    *columns(
-        "exact",
-        "lower",
-        rounding_bytes="scenario=churn: of internal fragmentation, what buddies of a power of two add; the paper "
-        "counts it with external",
-        reserved_bytes="slots held for tokens that their sequence will still produce: Σ min(held, final_len) − seq_len",
-        internal_fragmentation_bytes="slots held that will never be used: Σ held − min(held, final_len)",
-        external_fragmentation_bytes="unheld slots left after greedily placing copies of the first refused request "
-        "(or, if none was refused, of the first request); 0 for paged policies",
-    ),
-    *columns(
-        "exact",
-        None,
-        cached_bytes="unreferenced pages that a later prefix could reuse",
-        free_bytes="the rest of the pool",
-        shared_saved_bytes="bytes that sharing saves: what the shared slots would take again; beside the sum",
-        largest_free_ratio="largest contiguous free extent / all free slots",
-    ),
-    *columns(
-        "record",
-        None,
-        metadata_bytes="device bytes of page table, lengths, slot mapping and, if quantised, scales of one step; "
-        "beside the sum. A gather plan in it is that of the call found fastest, so processes may differ",
-    ),
-    *columns(
-        "exact",
-        None,
-        layers_allocated="layers whose K and V got storage",
-        logical_bytes="pool_bytes of these layers: what the policy thinks that the storage takes",
-        storage_bytes="bytes that the K and V tensors really take (layers_allocated layers)",
-        batch_digest="hash of the admitted sequences' lengths: equal work has equal digests",
+from bench.rows.columns.column import SHARE, Column, Topic
+
+TENSORS = ("decode", "prefill", "swap")
+"""Scenarios that time a cache."""
+
+_FILLED = (*TENSORS, "capacity", "notebook")
+_POOLS = (*_FILLED, "churn", "serving")
+
+_pool = partial(Column, kind="exact", tables=("memory",), scenarios=_POOLS)
+_storage = partial(Column, kind="exact", scenarios=(*TENSORS, "capacity"))
+
+POOL = Topic(
+    title="The policy's pool, and its storage",
+    columns=(
+        Column(
+            name="admitted_seqs",
+            kind="exact",
+            better="higher",
+            heading="admitted",
+            tables=("memory", "report"),
+            place=20,
+            marks_best=True,
+            scenarios=(*_FILLED, "churn"),
+            meaning="sequences admitted before the first refusal",
+        ),
+        _pool(
+            name="refused_seqs",
+            better="lower",
+            heading="refused",
+            place=21,
+            scenarios=(*_POOLS, "prefix_cache"),
+            meaning="num_seqs − admitted_seqs",
+        ),
+        Column(
+            name="skipped_requests",
+            kind="exact",
+            better="lower",
+            scenarios=(*TENSORS, "churn", "serving", "lengths"),
+            meaning="requests of the trace that are longer than model.max_seq_len, left out before the draw",
+        ),
+        Column(
+            name="live_tokens",
+            kind="exact",
+            scenarios=_FILLED,
+            meaning="Σ seq_len over the admitted sequences",
+        ),
+        _pool(
+            name="pool_bytes",
+            heading="pool",
+            place=22,
+            meaning="bytes that the policy manages over all layers: live + reserved + internal_fragmentation + "
+            "external_fragmentation + cached + free",
+        ),
+        _pool(
+            name="live_bytes",
+            heading="live",
+            place=23,
+            meaning="slots that hold a token's K and V. A shared slot counts once",
+        ),
+        Column(
+            name="rounding_bytes",
+            kind="exact",
+            better="lower",
+            scenarios=("churn",),
+            meaning="part of the internal fragmentation that the buddy allocator adds, because its regions are powers "
+            "of two. The paper counts it as external",
+        ),
+        _pool(
+            name="reserved_bytes",
+            better="lower",
+            heading="reserved",
+            place=24,
+            meaning="slots held for tokens that their sequence will still produce: Σ min(held, final_len) − seq_len",
+        ),
+        _pool(
+            name="internal_fragmentation_bytes",
+            better="lower",
+            heading="internal",
+            place=25,
+            meaning="slots held that will never be used: Σ held − min(held, final_len)",
+        ),
+        _pool(
+            name="external_fragmentation_bytes",
+            better="lower",
+            heading="external",
+            place=26,
+            meaning="free slots that remain after placing copies of the first refused request, or of the first "
+            "request if none was refused. It is 0 for paged policies",
+        ),
+        _pool(
+            name="cached_bytes",
+            heading="cached",
+            place=27,
+            meaning="unreferenced pages that a later prefix can reuse",
+        ),
+        _pool(name="free_bytes", heading="free", place=28, meaning="the rest of the pool"),
+        Column(
+            name="shared_saved_bytes",
+            kind="exact",
+            scenarios=_POOLS,
+            meaning="bytes that the shared slots would use without sharing. They are not part of the sum",
+        ),
+        Column(
+            name="largest_free_ratio",
+            kind="exact",
+            heading="largest free",
+            tables=("counts",),
+            place=49,
+            bounds=SHARE,
+            scenarios=(*_FILLED, "churn"),
+            meaning="largest contiguous free extent / all free slots",
+        ),
+        Column(
+            name="metadata_bytes",
+            kind="record",
+            scenarios=("decode", "prefill"),
+            meaning="device bytes of page table, lengths, slot mapping and quantisation scales of one step, not part "
+            "of the sum. They include a gather plan if the fastest call uses one, so that processes can differ",
+        ),
+        _storage(name="layers_allocated", counts=True, meaning="layers whose K and V have storage"),
+        _storage(name="logical_bytes", source="memory", meaning="bytes of these layers as the policy counts them"),
+        _storage(
+            name="storage_bytes",
+            source="memory",
+            heading="storage",
+            tables=("memory",),
+            place=29,
+            meaning="bytes of the K and V tensors of these layers",
+        ),
+        Column(
+            name="batch_digest",
+            kind="exact",
+            must_match=("timing", "memory"),
+            scenarios=(*TENSORS, "capacity", "churn", "serving", "lengths"),
+            meaning="hash of the admitted sequences' lengths. Equal work has equal digests",
+        ),
     ),
 )

@@ -1,1 +1,1 @@
-"""Facts about the machine and the checkout, and the GPU lock."""
+"""Read facts about the machine and the checkout, and lock a GPU."""

@@ -1,4 +1,4 @@
-"""The state of the checkout that a run was made with."""
+"""Read the state of the git checkout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from bench.rows.redact import hashed, redacted
 
 
 def git_state(root: Path) -> dict[str, Any]:
-    """Commit, whether files differ from it, a hash of how, and where it came from.
+    """Return commit, whether files differ from it, a hash of the difference, and the remotes.
 
     Args:
-        root: the repository's root; all is null where there is no repository or no git.
+        root: root of the repository. All values are null if it is no git repository, or if git is not installed.
     """
     commit, patch, status = _git(root, "rev-parse", "HEAD"), _git(root, "diff", "HEAD"), _git(root, "status", "--short")
     remotes = (_git(root, "remote", "--verbose") or "").splitlines()

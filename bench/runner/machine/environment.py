@@ -1,4 +1,4 @@
-"""The record of where and with what a run was made: ``environment.json`` and its fingerprint."""
+"""Record machine, software and checkout of a run for ``environment.json``, with a fingerprint."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from bench.rows.result import Answer
 from bench.runner.machine.checkout import git_state
 
 CALIBRATIONS = ROOT / "results" / "calibration"
-"""Where ``scripts/calibrate.py`` leaves what later runs cite, by fingerprint."""
+"""Folder to which ``scripts/calibrate.py`` writes one file per fingerprint."""
 
 
 def probe_device(argument: Mapping[str, Any]) -> Answer:
-    """Inside a child: what torch sees here. The only place that asks for CUDA before the points do."""
+    """Return the facts that torch reports about the device. It must run in a child process, because it starts CUDA."""
     import torch
 
     facts: dict[str, Any] = {
@@ -55,7 +55,7 @@ def probe_device(argument: Mapping[str, Any]) -> Answer:
 
 
 def _settings(uuid: str) -> dict[str, Any]:
-    """What NVML tells of the card: driver, ECC, MIG, power limit, clocks, other processes; or why it does not."""
+    """Return driver, ECC, MIG, power limit, clocks and processes of the GPU from NVML, or why NVML failed."""
     try:
         nvml = Nvml()
         return gpu_facts(nvml, nvml.device(uuid))
@@ -64,10 +64,10 @@ def _settings(uuid: str) -> dict[str, Any]:
 
 
 def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> dict[str, Any]:
-    """Everything about the machine, the software and the checkout, secrets and names left out.
+    """Return all facts about machine, software and checkout, without secrets and names.
 
     Args:
-        device_facts: what ``probe_device`` found; empty where no point has tensors.
+        device_facts: result of ``probe_device``. Empty if no point has tensors.
         argv: the command line.
     """
     facts: dict[str, Any] = {
@@ -77,6 +77,18 @@ def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> 
         "git": git_state(ROOT),
         "sources_hash": sources_hash(),
         "python": platform.python_version(),
+        **_host_facts(),
+        "variables": recorded_variables(os.environ),
+        "child_hash_seed": "0",
+        "packages": {d.name: d.version for d in sorted(metadata.distributions(), key=lambda d: d.name.lower())},
+        **device_facts,
+    }
+    whole = {**facts, "fingerprint": fingerprint(facts)}
+    return {**whole, "calibration": find_calibration(whole["fingerprint"])}
+
+
+def _host_facts() -> dict[str, Any]:
+    return {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "host_hash": hashed(platform.node()),
@@ -88,17 +100,11 @@ def record_environment(device_facts: Mapping[str, Any], argv: Iterable[str]) -> 
         "cpu_frequency_mhz": host_state()["frequency_mhz"],
         "load_average": list(os.getloadavg()),
         "memory_bytes": psutil.virtual_memory().total,
-        "variables": recorded_variables(os.environ),
-        "child_hash_seed": "0",
-        "packages": {d.name: d.version for d in sorted(metadata.distributions(), key=lambda d: d.name.lower())},
-        **device_facts,
     }
-    whole = {**facts, "fingerprint": fingerprint(facts)}
-    return {**whole, "calibration": cited(whole["fingerprint"])}
 
 
-def cited(of_fingerprint: str, folder: Path = CALIBRATIONS) -> dict[str, str] | None:
-    """The calibration of this very machine and software, if ``scripts/calibrate.py`` made one: its file and hash."""
+def find_calibration(of_fingerprint: str, folder: Path = CALIBRATIONS) -> dict[str, str] | None:
+    """Return file name and hash of the calibration with this fingerprint, or ``None`` if there is none."""
     path = folder / f"{of_fingerprint}.json"
     if not path.is_file():
         return None
@@ -106,7 +112,7 @@ def cited(of_fingerprint: str, folder: Path = CALIBRATIONS) -> dict[str, str] | 
 
 
 def _tool_version() -> str | None:
-    """Of the checkout, which need not be installed."""
+    """Return the version in ``pyproject.toml``, because the checkout need not be installed."""
     match = re.search(r'^version = "(.+)"$', _read(str(ROOT / "pyproject.toml")) or "", re.MULTILINE)
     return match[1] if match else None
 

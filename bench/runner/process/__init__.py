@@ -1,1 +1,1 @@
-"""One process per job: the fork server, its child and the client."""
+"""One process per job: the client, the fork server and its child."""

@@ -1,4 +1,4 @@
-"""Inside a forked child: call one function, catch what can be caught, write the answer."""
+"""The code of a forked child: call one function, turn an exception into a result, and write the result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from impls.interface import Unsupported
 
 
 def run(job: dict[str, Any]) -> None:
-    """Run ``job["call"]`` ("module:function") on ``job["argument"]``; the answer goes to ``job["result"]``.
+    """Call ``job["call"]`` ("module:function") with ``job["argument"]``, and write the result to ``job["result"]``.
 
-    The function returns an ``Answer``. An exception becomes one: ``Unsupported`` is
-    ``unsupported``, an out-of-memory error ``oom``, anything else ``crashed`` with its traceback
-    in the log.
+    The function returns an ``Answer``. If it raises ``Unsupported``, the status is ``unsupported``. After an
+    out-of-memory error it is ``oom``. After any other exception it is ``crashed``, and the log has the traceback.
     """
     started = time.perf_counter()
     module, _, function = job["call"].partition(":")
@@ -34,7 +33,7 @@ def run(job: dict[str, Any]) -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Torch raises OutOfMemoryError on a device and a plain RuntimeError for host memory."""
+    """Return whether memory ran out. Torch raises OutOfMemoryError for a GPU and RuntimeError for host memory."""
     return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
 
 

@@ -1,8 +1,8 @@
-"""The process that points are forked from: ``python -m bench.runner.process.forkserver MODULE…`` (see ``server.py``).
+"""The process from which points are forked: ``python -m bench.runner.process.forkserver MODULE…`` (see ``server.py``).
 
-It imports the heavy modules once, makes no CUDA call, and then reads one job per line from its
-standard input. Each job runs in a forked child of its own. When the input ends, because the parent
-closed it or died, however suddenly, the running child is killed and the server ends.
+It imports the heavy modules once and makes no CUDA call. Then it reads one job per line from its standard input, and
+forks a child for each. The input ends when the parent closes it or dies. Then the server kills the running child and
+ends.
 """
 
 from __future__ import annotations
@@ -21,18 +21,14 @@ from bench.config import resolve_types
 
 
 def main(preload: list[str]) -> None:
-    """Serve jobs until the standard input ends."""
+    """Import the modules, then run jobs until the standard input ends."""
     for name in preload:
         importlib.import_module(name)
     resolve_types()
     gc.collect()
-    gc.freeze()  # no child's collector walks through what was imported, which would also copy its pages
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_read, False)
-    os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)  # a handler, so that the wake-up fd is written
-    signal.set_wakeup_fd(wake_write)
-    _answer({"ready": os.getpid()})
+    gc.freeze()  # the collectors of children skip the imported objects, and so do not copy their pages
+    wake_read = _wake_on_child_exit()
+    _send({"ready": os.getpid()})
     selector = selectors.DefaultSelector()
     selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
     selector.register(wake_read, selectors.EVENT_READ)
@@ -52,19 +48,29 @@ def main(preload: list[str]) -> None:
             *lines, pending = (pending + received).split(b"\n")
             for line in lines:
                 pid = _fork(json.loads(line))
-                _answer({"started": pid})
+                _send({"started": pid})
+
+
+def _wake_on_child_exit() -> int:
+    """Return a file descriptor that becomes readable when a child ends."""
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler, Python does not write to the descriptor
+    signal.set_wakeup_fd(wake_write)
+    return wake_read
 
 
 def _reap(pid: int) -> int:
-    """Report the child if it has ended; returns the child that still runs, or 0."""
+    """Report the exit code of the child if it has ended. Return the child that still runs, or 0."""
     ended, status = os.waitpid(pid, os.WNOHANG) if pid else (0, 0)
     if not ended:
         return pid
-    _answer({"exited": os.waitstatus_to_exitcode(status)})
+    _send({"exited": os.waitstatus_to_exitcode(status)})
     return 0
 
 
-def _answer(message: dict[str, Any]) -> None:
+def _send(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
@@ -72,7 +78,7 @@ def _answer(message: dict[str, Any]) -> None:
 def _fork(job: dict[str, Any]) -> int:
     pid = os.fork()
     if pid:
-        with contextlib.suppress(OSError):  # the child does the same; whoever comes first
+        with contextlib.suppress(OSError):  # the child makes the same call, and either may be first
             os.setpgid(pid, pid)
         return pid
     code = 1

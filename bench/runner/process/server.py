@@ -1,7 +1,7 @@
-"""One job in one process: forked from a server that has torch imported, watched by a clock.
+"""The client of a fork server: it runs each job in a forked child with a time limit.
 
-A crash, a hang or a kill of the child becomes an outcome, never an exception of the parent. A new
-server is a newly executed interpreter: its children share nothing with those of another.
+If the child crashes, hangs or is killed, the outcome records it. The parent gets no exception. Each server is a new
+interpreter, so its children share no state with those of another server.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ START_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one job."""
+    """The result of one job and its times."""
 
     answer: Answer
-    measured_s: float  # inside the child
-    wall_s: float  # seen from outside
+    measured_s: float  # measured in the child
+    wall_s: float  # measured in the parent
 
 
 class ServerLost(RuntimeError):
-    """The fork server itself has ended or cannot start."""
+    """The fork server has ended or cannot start."""
 
 
 class Server:
-    """A fork server; use as a context manager.
+    """A fork server. Use it as a context manager.
 
     Args:
-        env: environment of the server and of all its children, over the inherited one.
-        preload: modules that it imports once; what only some points need, their child imports.
+        env: environment variables of the server and its children, added to those of this process.
+        preload: modules that the server imports once. Its children import other modules themselves.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Server:
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self._errors = Path(self._folder.name) / "server.log"
         with self._errors.open("wb") as errors:
-            # A session of its own: Ctrl-C reaches the parent alone, which then ends the child.
+            # In a new session, Ctrl-C reaches only the parent, which then ends the child.
             self._process = subprocess.Popen(
-                # -P: not what lies in the caller's folder, which may be another revision of this repository.
+                # -P: the caller's folder may be another revision of this repository and must not be imported from.
                 [sys.executable, "-P", "-m", "bench.runner.process.forkserver", *preload],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -79,11 +79,11 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """End the server, and with it a child that still runs."""
+        """End the server and the child that still runs."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(OSError):
-            self._process.stdin.close()  # the server's signal to end
+            self._process.stdin.close()  # the server ends when its input ends
         try:
             self._process.wait(KILL_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -96,17 +96,17 @@ class Server:
     def run(
         self, call: str, argument: Any, *, log: Path, timeout_s: float, waited_s: Callable[[], float] = lambda: 0.0
     ) -> Outcome:
-        """Run ``module:function`` on a JSON-able argument in a fresh child.
+        """Run a function in a new child, and return its outcome.
 
         Args:
-            call: what to run.
-            argument: of the function.
-            log: where what it prints goes.
-            timeout_s: when it is killed.
-            waited_s: a clock of seconds that do not count for that: the child waited for others.
+            call: ``module:function``.
+            argument: argument of the function. It must be convertible to JSON.
+            log: file to which the output of the child is appended.
+            timeout_s: seconds after which the child is killed.
+            waited_s: returns seconds that do not count for the timeout, because the child waited for its turn.
 
         Raises:
-            ServerLost: there is no server to fork from any more.
+            ServerLost: the server has ended, so that it cannot fork.
         """
         self.await_ready()
         started = time.perf_counter()
@@ -123,27 +123,27 @@ class Server:
         return Outcome(answer=answer, measured_s=measured_s, wall_s=time.perf_counter() - started)
 
     def await_ready(self) -> None:
-        """Return when it has imported everything.
+        """Return when the server has imported its modules.
 
         Raises:
-            ServerLost: it has ended.
+            ServerLost: the server has ended.
         """
         if not self._ready:
             self._receive(START_TIMEOUT_S)
             self._ready = True
 
     def _await_exit(self, pid: int, timeout_s: float, waited_s: Callable[[], float]) -> int | None:
-        """Exit code of the child (negative: a signal), or ``None`` after a timeout."""
+        """Return the exit code of the child (negative: a signal), or ``None`` after a timeout."""
         deadline, left_s = time.perf_counter() + timeout_s - waited_s(), timeout_s
         while left_s > 0:
             with contextlib.suppress(queue.Empty):
-                return int(self._messages_get(left_s)["exited"])
+                return int(self._next_message(left_s)["exited"])
             left_s = deadline + waited_s() - time.perf_counter()
         self._kill(pid)
         try:
-            self._messages_get(KILL_GRACE_S)
+            self._next_message(KILL_GRACE_S)
         except queue.Empty:
-            raise ServerLost(f"process {pid} could not be killed; it may hang in a driver") from None
+            raise ServerLost(f"process {pid} could not be killed. It may hang in a driver call") from None
         return None
 
     def _kill(self, pid: int) -> None:
@@ -156,7 +156,7 @@ class Server:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise ServerLost(self._last_words()) from error
+            raise ServerLost(self._end_reason()) from error
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -166,41 +166,41 @@ class Server:
 
     def _receive(self, timeout_s: float) -> dict[str, Any]:
         try:
-            return self._messages_get(timeout_s)
+            return self._next_message(timeout_s)
         except queue.Empty:
             raise ServerLost(f"the fork server did not answer within {timeout_s:g} s") from None
 
-    def _messages_get(self, timeout_s: float) -> dict[str, Any]:
+    def _next_message(self, timeout_s: float) -> dict[str, Any]:
         message = self._messages.get(timeout=timeout_s)
         if message is None:
-            self._messages.put(None)  # whoever asks again is told at once, too
-            raise ServerLost(self._last_words())
+            self._messages.put(None)  # so that the next call raises at once, too
+            raise ServerLost(self._end_reason())
         return message
 
-    def _last_words(self) -> str:
+    def _end_reason(self) -> str:
         lines = self._errors.read_text(errors="replace").strip().splitlines()
-        return f"the fork server ended: {lines[-1] if lines else 'without a word'}"
+        return f"the fork server ended: {lines[-1] if lines else 'it printed no error'}"
 
 
 def _read_answer(result: Path, code: int | None, timeout_s: float) -> tuple[Answer, float]:
     if code is None:
         return Answer(status="timeout", status_reason=f"killed after timeout_s={timeout_s:g}"), timeout_s
     if not result.exists():
-        return Answer(status="crashed", status_reason=_how_it_ended(code)), 0.0
+        return Answer(status="crashed", status_reason=_exit_reason(code)), 0.0
     content = json.loads(result.read_text(encoding="utf-8"))
     result.unlink()
     measured_s = content.pop("measured_s")
     return Answer(**content), measured_s
 
 
-def _how_it_ended(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code < 0:
         return f"ended by signal {-code} ({signal.Signals(-code).name})"
     return f"ended with exit code {code} and no answer"
 
 
 def _environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """Of a fork server: it imports what lies beside this file, whatever else may be called the same."""
+    """Return the environment of a fork server. This repository comes first on its import path."""
     whole = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1", **changes}
     inherited = [path for path in whole.get("PYTHONPATH", "").split(os.pathsep) if path]
     return {**whole, "PYTHONPATH": os.pathsep.join([str(ROOT), *inherited])}

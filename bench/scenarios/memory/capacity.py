@@ -1,8 +1,8 @@
 """Scenario ``capacity``: how many sequences fit, found by admitting until the first refusal.
 
-By bookkeeping alone at any scale; with ``scenario.real=true`` the same sequences are then really
-allocated and written, over all layers, and the bytes that the policy counts are reconciled with
-those that the framework and the system report.
+It needs bookkeeping alone, at any scale. With ``scenario.real=true`` the same sequences are then
+allocated and written over all layers, and the bytes of the policy are reconciled with those of the
+framework and the system.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.scenarios.memory.until_refusal import fill_until_refusal
 
 
 def fill_to_capacity(argument: Mapping[str, Any]) -> Answer:
-    """Fill the policy and, if asked to, the device.
+    """Fill the policy and, with ``scenario.real``, the device.
 
     Args:
         argument: ``config`` (resolved, plain containers).
@@ -30,9 +30,9 @@ def fill_to_capacity(argument: Mapping[str, Any]) -> Answer:
     assert isinstance(config.scenario, CapacityScenario)
     filled = fill_until_refusal(config)
     answer = Answer(values=bookkeeping(filled) | {"held": config.scenario.held})
-    del answer.values["skipped_requests"]  # the queue has no end, so no count of those left out
+    del answer.values["skipped_requests"]  # the queue has no end, so left-out requests cannot be counted
     if config.scenario.real:
-        from bench.scenarios.memory.capacity_device import weigh  # imports torch, which the bookkeeping does without
+        from bench.scenarios.memory.capacity_device import weigh  # imports torch, which bookkeeping does not need
 
         answer = Answer.merged([answer, weigh(config, filled)])
     return answer

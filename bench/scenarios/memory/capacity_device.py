@@ -1,4 +1,4 @@
-"""The device's side of scenario ``capacity``: all layers allocated and written, and the bytes reconciled."""
+"""Scenario ``capacity`` on the device: allocate and write all layers, and reconcile the bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import torch
 
 from bench.config import Config
-from bench.config.units import mib
+from bench.config.numbers import size_text
 from bench.measure.memory.available import available_host_bytes
 from bench.measure.memory.probe import MemoryProbe, Reading, pids_on_gpus
 from bench.rows.result import Answer
@@ -23,11 +23,11 @@ DIFFERENCES = {
 
 
 def weigh(config: Config, filled: Filled) -> Answer:
-    """Allocate, touch and write the whole model's cache; read memory on every level.
+    """Allocate, touch and write the cache of the whole model, and read memory on every level.
 
     Args:
         config: resolved.
-        filled: the policy, which says what is written where.
+        filled: the policy with its sequences.
     """
     known_pids = pids_on_gpus() if config.device == "cuda" else None
     small, two_tokens = rehearsal(config)
@@ -36,8 +36,8 @@ def weigh(config: Config, filled: Filled) -> Answer:
     pool_bytes = filled.policy.pool_bytes
     available = available_host_bytes() if config.device == "cpu" else None
     if available is not None and pool_bytes > available:
-        # Linux grants more than it has, and then kills whoever touches it.
-        reason = f"the pool needs {mib(pool_bytes)} and the host has {mib(available)} available"
+        # Linux grants more memory than it has, and kills the process that touches it.
+        reason = f"the pool needs {size_text(pool_bytes)} and the host has {size_text(available)} available"
         return Answer(status="oom", status_reason=reason)
     probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
     cache = allocate_touched(config, filled)
@@ -49,7 +49,7 @@ def weigh(config: Config, filled: Filled) -> Answer:
 
 
 def reconcile(pool_bytes: int, reading: Reading) -> Answer:
-    """Every physical level beside its difference from the policy's bytes, or beside why there is none."""
+    """Add every physical level and its difference from the policy's bytes, or the reason why there is none."""
     answer = Answer(values=dict(reading.values), null_reasons=dict(reading.null_reasons))
     for difference, level in DIFFERENCES.items():
         if level in reading.values:

@@ -1,4 +1,4 @@
-"""Scenario ``churn``: sequences come, grow and leave, and the pool is watched at every step. No torch."""
+"""Scenario ``churn``: sequences arrive, grow and leave, and the pool is recorded at every step. No torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from impls.policies import SaturatedQueue
 
 COUNTERS = ("admissions", "appends", "frees", "preemptions", "pages_taken_admit", "pages_taken_append", "peak_pages",
             "steps")  # fmt: skip
-"""Columns that are the queue's counters, by the same names."""
+"""Columns that are counters of the queue, by the same names."""
 
 
 def run_churn(argument: Mapping[str, Any]) -> Answer:
@@ -61,7 +61,7 @@ def run_churn(argument: Mapping[str, Any]) -> Answer:
 
 
 def _means(config: Config, queue: SaturatedQueue, watched: Watched) -> dict[str, Any]:
-    """Time-weighted parts in whole bytes, the rounding left to ``free`` so that they still sum to the pool."""
+    """Return time-weighted parts in whole bytes. Rounding goes to ``free``, so that they still sum to the pool."""
     pool_bytes, token_bytes = queue.batch.policy.pool_bytes, config.model.token_bytes
     sums = watched.sums.tolist()
     parts = {f"{part}_bytes": sums[place] * token_bytes // watched.steps for place, part in enumerate(PARTS)}
@@ -79,13 +79,14 @@ def _means(config: Config, queue: SaturatedQueue, watched: Watched) -> dict[str,
 
 
 def _curves(watched: Watched, num_slots: int) -> dict[str, list[float]]:
-    """The parts as shares of the pool, over time."""
-    shares = {part: [round(line[place] / num_slots, 4) for line in watched.lines] for place, part in enumerate(PARTS)}
-    return {"step": list(watched.sampled), "running": [line[RUNNING] for line in watched.lines], **shares}
+    """Return the parts as shares of the pool, over time."""
+    lines = watched.curve.points
+    shares = {part: [round(line[place] / num_slots, 4) for line in lines] for place, part in enumerate(PARTS)}
+    return {"step": list(watched.curve.positions), "running": [line[RUNNING] for line in lines], **shares}
 
 
 def _count(answer: Answer, queue: SaturatedQueue) -> None:
-    """The exact counters of the policy and the batch."""
+    """Return the exact counters of the policy and the batch."""
     counters = queue.counters
     answer.values |= {name: counters[name] for name in COUNTERS if name in counters}
     answer.values["most_running_seqs"] = counters["most_running"]
@@ -93,4 +94,4 @@ def _count(answer: Answer, queue: SaturatedQueue) -> None:
     if isinstance(queue, OpenQueue):
         answer.values["delayed_requests"] = queue.delayed
     else:
-        answer.leave_null("at a saturated queue everybody waits", "delayed_requests")
+        answer.leave_null("in a saturated queue all requests wait", "delayed_requests")

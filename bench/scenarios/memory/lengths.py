@@ -1,4 +1,4 @@
-"""Scenario ``lengths``: what a workload's lengths are like (PagedAttention paper, Figure 11). No torch."""
+"""Scenario ``lengths``: means and distributions of a workload's lengths (PagedAttention paper, Figure 11). No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BINS = 32
 
 
 def describe_lengths(argument: Mapping[str, Any]) -> Answer:
-    """Means and histograms of the requests that a point would offer.
+    """Return means and histograms of the requests of a point.
 
     Args:
         argument: ``config`` (resolved, plain containers).
@@ -48,8 +48,8 @@ def predict(config: Config) -> None:
 
 
 def _histograms(columns: Mapping[str, NDArray[np.int64]]) -> dict[str, list[float]]:
-    """Shares of the requests by length, in bins of one width from 0 up to the longest 1 in 1,000."""
+    """Return shares of the requests by length, in bins of equal width from 0 up to the longest 1 in 1,000."""
     top = max(ceil_div(quantile(sorted(lens.tolist()), 999, 1000), 1000) for lens in columns.values())
-    edges = np.linspace(0, top, BINS + 1)  # multiples of top / 32, which floats hold exactly
+    edges = np.linspace(0, top, BINS + 1)  # multiples of top / 32, which are exact in floating point
     shares = {name: np.histogram(lens, edges)[0] / len(lens) for name, lens in columns.items()}
     return {"from_tokens": edges[:-1].tolist(), **{name: share.round(6).tolist() for name, share in shares.items()}}

@@ -1,4 +1,4 @@
-"""Scenario ``prefix_cache``: hit rate against cache size, of one request after the other. No torch."""
+"""Scenario ``prefix_cache``: hit rate against cache size, one request after another. No torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from impls.spec import ceil_div
 
 
 def replay_prefixes(argument: Mapping[str, Any]) -> Answer:
-    """Let each prompt of a trace come, share what is known, and leave.
+    """Replay the prompts of a trace one after another: each shares known pages, then leaves.
 
     Args:
         argument: ``config`` (resolved, plain containers).
 
     Raises:
-        ValueError: the workload names no prefixes, or a trace's blocks and ``page_size`` do not divide each other.
+        ValueError: the workload has no prefix hashes, or a trace's blocks and ``page_size`` do not divide each other.
     """
     config = build(argument["config"])
     assert isinstance(config.scenario, PrefixCacheScenario)
@@ -48,19 +48,19 @@ def replay_prefixes(argument: Mapping[str, Any]) -> Answer:
     )
 
 
-@lru_cache(maxsize=4)  # planned for each point, and read in seconds
+@lru_cache(maxsize=4)  # planned for each point, and reading takes seconds
 def prefixed_requests(workload: Workload) -> Requests:
-    """All requests of a trace that names its prefixes.
+    """Return all requests of a trace with prefix hashes.
 
     Raises:
-        ValueError: the workload is another.
+        ValueError: the workload has no prefix hashes.
     """
     if not isinstance(workload, TraceWorkload):
-        raise ValueError(f"workload={workload.name} has no prefixes; scenario=prefix_cache needs a trace with "
+        raise ValueError(f"workload={workload.name} has no prefixes. scenario=prefix_cache needs a trace with "
                          "hash_ids: workload=trace workload.path=...")  # fmt: skip
     requests = load_trace(workload.path).requests
     if requests.hash_ids is None:
-        raise ValueError(f"workload.path={workload.path} has no hash_ids; scenario=prefix_cache needs them")
+        raise ValueError(f"workload.path={workload.path} has no hash_ids, which scenario=prefix_cache needs")
     return requests
 
 
@@ -68,7 +68,7 @@ def predict(config: Config) -> None:
     """Check the trace of scenario ``prefix_cache``.
 
     Raises:
-        ValueError: the workload names no prefixes, or its blocks and ``page_size`` do not divide each other.
+        ValueError: the workload has no prefix hashes, or its blocks and ``page_size`` do not divide each other.
     """
     requests = prefixed_requests(config.workload)
     assert requests.hash_ids is not None
@@ -78,7 +78,7 @@ def predict(config: Config) -> None:
 
 
 def _visit(pool: PrefixPool, requests: Requests, index: int, count: int) -> bool:
-    """One prompt, its partial last page taken as a whole one, as the traces hash it; False: it never fits."""
+    """Replay one prompt, with its partial last page as a whole one, as in the traces. Return False if it never fits."""
     assert requests.hash_ids is not None
     assert requests.hash_block_tokens is not None
     block = requests.hash_block_tokens

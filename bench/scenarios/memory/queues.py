@@ -1,4 +1,4 @@
-"""Queues of scenario ``churn``: all requests at once, or one after the other over time."""
+"""Queues of scenario ``churn``: all requests at once, or one after another over time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from impls.policies import PagePool, Request, Reserved, SaturatedQueue, SlotSpli
 
 
 class OpenQueue(SaturatedQueue):
-    """Requests that arrive over time; a step otherwise is as in ``SaturatedQueue``.
+    """Requests that arrive over time. Otherwise a step is like that of ``SaturatedQueue``.
 
     Args:
         policy: an empty page pool or reservation.
-        requests: in the order of their arrival.
-        arrival_steps: the step in which each arrives, counted from 0, ascending.
+        requests: requests in order of arrival.
+        arrival_steps: step of the arrival of each, counted from 0, ascending.
     """
 
     def __init__(self, policy: PagePool | Reserved, requests: Sequence[Request], arrival_steps: Sequence[int]) -> None:
@@ -41,10 +41,10 @@ class OpenQueue(SaturatedQueue):
         return bool(self._coming or self._waiting)
 
     def steps(self) -> Iterator[SlotSplit]:
-        """Run until all is served; yields the split of the pool in each step, before the finished are freed.
+        """Run until all requests are served. Yield the split of the pool in each step, before finished ones are freed.
 
-        External fragmentation is that towards the request at the queue's head or, where nobody
-        waits, towards the next to come.
+        External fragmentation is measured for the request at the queue's head or, if the queue is
+        empty, for the next arrival.
         """
         batch, waiting, coming, step = self.batch, self._waiting, self._coming, 0
         while coming or waiting or batch.num_seqs:
@@ -58,7 +58,7 @@ class OpenQueue(SaturatedQueue):
             step += 1
 
     def _arrive(self, step: int) -> int:
-        """Let those in who have arrived by now; returns how many."""
+        """Move arrived requests into the queue. Return their number."""
         arrived = 0
         while self._coming and self._coming[0][0] <= step:
             self._waiting.append(self._coming.popleft()[1])
@@ -67,10 +67,10 @@ class OpenQueue(SaturatedQueue):
 
 
 def make_queue(config: Config, policy: Policy, requests: Requests) -> SaturatedQueue:
-    """The queue that ``scenario.queue`` names, over an empty policy.
+    """Return the queue of ``scenario.queue``, over an empty policy.
 
     Raises:
-        ValueError: a request has a single token and so cannot grow.
+        ValueError: a request has a single token, and so cannot grow.
     """
     assert isinstance(config.scenario, ChurnScenario)
     assert is_paged(policy) or is_reserved(policy)
@@ -93,24 +93,24 @@ def predict(config: Config) -> None:
 
 
 def arrival_steps(number: int, rate: float, seed: int) -> list[int]:
-    """Steps of a Poisson process of ``rate`` arrivals per step, ascending."""
+    """Return the steps of a Poisson process of ``rate`` arrivals per step, ascending."""
     gaps = generator(seed, Stream.ARRIVALS).exponential(1 / rate, size=number)
     steps: list[int] = np.floor(np.cumsum(gaps)).astype(np.int64).tolist()
     return steps
 
 
 def growing_requests(requests: Requests) -> list[Request]:
-    """Requests in order, each with at least one token to append: only in a step does anybody hold memory.
+    """Return requests in order, each with at least one token to append, so that it holds memory in a step.
 
-    One without output comes with a token less and appends its last, so that it holds what it held
-    for one step.
+    A request without output arrives with one token less and appends its last, so that it holds its
+    memory for one step.
 
     Raises:
-        ValueError: a request has one token in all.
+        ValueError: a request has only one token.
     """
     if int(requests.final_lens.min()) < 2:
         short = int(requests.final_lens.argmin())
-        raise ValueError(f"request {short} of the workload has one token in all; scenario=churn needs at least 2")
+        raise ValueError(f"request {short} of the workload has only one token. scenario=churn needs at least 2")
     prompts = np.minimum(requests.prompt_lens, requests.final_lens - 1).tolist()
     return [
         Request(seq_id, prompt, final)

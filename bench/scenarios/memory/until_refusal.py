@@ -14,11 +14,11 @@ from bench.scenarios.filling import CannotRun, Filled, enter, holds_none, new_po
 from bench.workload.requests import Requests, draw_requests, mid_decode_lens, shuffled_trace
 
 FIRST_DRAW = 256
-"""Requests drawn at first; doubled whenever all of them fit."""
+"""Requests drawn at first. The number doubles whenever all of them fit."""
 
 
 class Offer(NamedTuple):
-    """One request of the queue: its lengths, and the tokens that it is to hold."""
+    """One request of the queue: its lengths, and the tokens that it grows to."""
 
     prompt_len: int
     output_len: int
@@ -26,13 +26,13 @@ class Offer(NamedTuple):
 
 
 def fill_until_refusal(config: Config) -> Filled:
-    """Admit sequences in order, each grown to the length that ``scenario.held`` says.
+    """Admit sequences in order, each grown to the length of ``scenario.held``.
 
     Args:
-        config: resolved: a policy by name and a memory budget in bytes.
+        config: resolved, with the name of a policy and a memory budget in bytes.
 
     Returns:
-        The filled policy; its requests are those admitted and the one refused.
+        The filled policy. Its requests are the admitted ones and the refused one.
 
     Raises:
         CannotRun: the budget cannot hold even the first sequence.
@@ -52,7 +52,7 @@ def fill_until_refusal(config: Config) -> Filled:
 
 
 def _offers(config: Config) -> Iterator[Offer]:
-    """The workload without end: a synthetic one is drawn further, a trace comes again from its start."""
+    """Yield the workload without end. A synthetic one is drawn further, and a trace starts again."""
     if isinstance(config.workload, TraceWorkload):
         requests = shuffled_trace(config.workload, max_seq_len=config.model.max_seq_len, seed=config.seed)
         yield from cycle(_offers_of(config, requests))

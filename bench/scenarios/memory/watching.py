@@ -1,4 +1,4 @@
-"""Watching a queue at every step: sums for means over time, and some of the steps for a curve. No torch."""
+"""Record a queue at every step: sums for means over time, and some steps for a curve. No torch."""
 
 from __future__ import annotations
 
@@ -8,54 +8,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.scenarios.bookkeeping import PARTS
+from bench.scenarios.curve import Curve
 from bench.scenarios.exact_statistics import TICKS, ticks
 from impls.policies import SaturatedQueue, is_reserved
 
 CHUNK_STEPS = 4096
-"""Steps that are kept until they are summed; a sum per step would cost as much as the step."""
-
-MOST_SAMPLES = 128
-"""Points of a curve, at most; their distance doubles whenever there would be more."""
+"""Steps that are kept until they are summed. A sum per step would cost as much as the step."""
 
 RUNNING, ROUNDING = len(PARTS), len(PARTS) + 1
-"""Columns of the sequences running and of the slots that buddies add, after those of the parts."""
+"""Columns of the running sequences and of the slots that buddies add, after those of the parts."""
 
 
 @dataclass(kw_only=True)
 class Watched:
-    """What was seen of a pool over time.
+    """The record of a pool over time.
 
-    A line is the six parts in slots, the sequences running, and the slots of internal fragmentation that are there
-    because buddies come in powers of two.
+    A line has the six parts in slots, the running sequences, and the slots of internal fragmentation due to buddies,
+    whose sizes are powers of two.
 
     Attributes:
-        steps: steps that the sums are over.
-        sums: int64 ``[8]``: lines, summed over those steps.
-        largest_free: ``largest_free_ratio`` in units of ``1 / TICKS``, summed likewise.
-        sampled: steps of the curve, ascending.
-        lines: the lines at these steps.
+        steps: number of steps in the sums.
+        sums: int64 ``[8]``, lines summed over those steps.
+        largest_free: ``largest_free_ratio`` in units of ``1 / TICKS``, summed over those steps.
+        curve: the lines at some of the steps.
     """
 
     steps: int = 0
     sums: NDArray[np.int64] = field(default_factory=lambda: np.zeros(ROUNDING + 1, dtype=np.int64))
     largest_free: int = 0
-    sampled: list[int] = field(default_factory=list)
-    lines: list[tuple[int, ...]] = field(default_factory=list)
+    curve: Curve = field(default_factory=Curve)
 
 
 def watch(queue: SaturatedQueue) -> Watched:
     """Run a queue to its end.
 
-    The sums are over the steps in which requests were still to be admitted: what comes after says
-    how a pool empties, not how it is used. Where all enter at once they are over all steps.
+    The sums cover the steps in which requests were still to be admitted. Later steps show how a pool
+    empties, not how it is used. If all requests enter at once, the sums cover all steps.
     """
     loaded, draining = Watched(), Watched()
     lines: list[tuple[int, ...]] = []
     ratios: list[int] = []
     batch, policy = queue.batch, queue.batch.policy
-    regions = policy if is_reserved(policy) else None  # pages are all alike
-    stride, was_loaded = 1, True
-    for step, split in enumerate(queue.steps()):
+    regions = policy if is_reserved(policy) else None  # all pages are equal
+    was_loaded = True
+    for split in queue.steps():
         if len(lines) == CHUNK_STEPS or queue.is_loaded != was_loaded:
             _sum(loaded if was_loaded else draining, lines, ratios)
             was_loaded = queue.is_loaded
@@ -64,21 +60,16 @@ def watch(queue: SaturatedQueue) -> Watched:
         if regions is not None:
             unheld = split.free + split.external
             ratios.append(ticks(regions.largest_free_slots, unheld) if unheld else TICKS)
-        if step % stride == 0:
-            loaded.sampled.append(step)
-            loaded.lines.append(line)
-            if len(loaded.sampled) > MOST_SAMPLES:
-                del loaded.sampled[1::2], loaded.lines[1::2]
-                stride *= 2
+        loaded.curve.add(line)
     _sum(loaded if was_loaded else draining, lines, ratios)
     if loaded.steps:
         return loaded
-    draining.sampled, draining.lines = loaded.sampled, loaded.lines
+    draining.curve = loaded.curve
     return draining
 
 
 def _sum(watched: Watched, lines: list[tuple[int, ...]], ratios: list[int]) -> None:
-    """Add what was kept to the sums, and forget it."""
+    """Add the kept steps to the sums, and drop them."""
     if lines:
         watched.steps += len(lines)
         watched.sums += np.array(lines, dtype=np.int64).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Scenario ``notebook``: the notebook's five experiments with its numbers, and the exact ones beside them."""
+"""Scenario ``notebook``: the five experiments of the notebook with its numbers, and exact numbers beside them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from impls.interface import Policy
 from impls.policies import PagePool, Reserved
 
 MOST_UNITS_TO_FILL = 10_000_000
-"""Pages or slots of the largest pool that is filled to count; the notebook's division knows no bound."""
+"""Pages or slots of the largest pool that is filled to count. The notebook divides, without such a limit."""
 
 
 def run_notebook(argument: Mapping[str, Any]) -> Answer:
@@ -33,9 +33,9 @@ def run_notebook(argument: Mapping[str, Any]) -> Answer:
         argument: ``config`` (resolved, plain containers).
 
     Returns:
-        ``notebook.json`` as an artifact: the notebook's function names, and results by its names.
-        The row has the exact split of the paged simulation's pool and both kinds of efficiency;
-        its column ``curves`` has the lists behind the notebook's three plots, ``*_exact`` beside them.
+        ``notebook.json`` as an artifact: results by the notebook's function names and result names.
+        The row has the exact split of the pool of the paged simulation and both kinds of efficiency.
+        Its column ``curves`` has the lists behind the notebook's three plots, with ``*_exact`` beside them.
     """
     config = build(argument["config"])
     assert isinstance(config.scenario, NotebookScenario)
@@ -62,18 +62,18 @@ def run_notebook(argument: Mapping[str, Any]) -> Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves:
-    """Lists by the notebook's names, and the exact figures at the same places."""
+    """Lists by the notebook's names, and exact numbers at the same places."""
 
     notebook: dict[str, list[float]]
     exact: dict[str, list[float | None]]
 
     def with_exact(self) -> dict[str, list[Any]]:
-        """All of them by name, the exact ones with a suffix."""
+        """Return all lists by name, the exact ones with a suffix."""
         return self.notebook | {f"{name}_exact": values for name, values in self.exact.items()}
 
 
 class _Experiments:
-    """The notebook's experiments; every method seeds a generator of its own."""
+    """The experiments of the notebook. Every method seeds its own generator."""
 
     def __init__(self, scenario: NotebookScenario, seed: int) -> None:
         self.scenario = scenario
@@ -86,7 +86,7 @@ class _Experiments:
         return self._paged(self.scenario.num_sequences, self.scenario.page_size, RandomState(self.seed))
 
     def compare_memory_efficiency(self) -> tuple[Curves, Curves]:
-        """Its lists, and the elements that its counters call used, which it does not plot."""
+        """Return its lists, and the elements that its counters call used, which it does not plot."""
         random = RandomState(self.seed)
         pairs = [
             (self._traditional(number, random), self._paged(number, self.scenario.page_size, random))
@@ -137,7 +137,7 @@ class _Experiments:
         return simulate_paged(*shape, page_size, random)
 
     def _count(self, max_memory: int, unit: int, make: Callable[[int], Policy]) -> int | None:
-        """Sequences of the notebook's lengths that ``max_memory`` elements really hold at once."""
+        """Return how many sequences of the notebook's lengths ``max_memory`` elements hold at once."""
         units = max_memory // unit
         if units > MOST_UNITS_TO_FILL:
             return None
@@ -158,7 +158,7 @@ def _efficiencies(simulations: Mapping[str, list[Simulation]]) -> Curves:
 
 
 def _row(scenario: NotebookScenario, traditional: Simulation, paged: Simulation) -> dict[str, Any]:
-    """The paged simulation's pool as it stands at the end, and the notebook's figures beside the exact ones."""
+    """Return the final pool of the paged simulation, and the notebook's numbers beside the exact ones."""
     usage = paged.usage
     parts = ("pool", "live", "reserved", "internal_fragmentation", "external_fragmentation", "cached", "free",
              "shared_saved")  # fmt: skip

@@ -1,8 +1,8 @@
-"""The notebook's two simulators, driven by our policies; what is peculiar to the notebook is kept apart.
+"""The two simulators of the notebook, driven by our policies.
 
-Our policies hold the memory; the notebook's own figures are a ``Tally`` beside them, which only
-ever grows: freeing a sequence does not lower it. The random draws come in the notebook's order
-from NumPy's legacy generator, so that a seed gives the notebook's numbers.
+Our policies hold the memory. The notebook's own numbers are a ``Tally`` beside them, which only grows,
+because freeing a sequence does not lower it. The random draws follow the order of the notebook and use
+NumPy's legacy generator, so that a seed gives the notebook's numbers.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from impls.spec import ceil_div
 
 SHORTEST_SEQUENCE = 10
 COMPLETION_PROBABILITY = 0.3
-ASSUMED_UTILISATION = 0.6  # of max_seq_length; its own lengths average half
+ASSUMED_UTILISATION = 0.6  # share of max_seq_length. Its own lengths average half
 EXTRA_CAPACITY = 1.2
 
 Numbers = dict[str, float]
-"""Results by the notebook's names; whole numbers are ``int`` where the notebook's are."""
+"""Results by the notebook's names, with ``int`` where the notebook has ``int``."""
 
 
 @dataclass(kw_only=True)
 class Tally:
-    """Memory that was ever allocated, and how much of it was wasted then: never falls."""
+    """Memory that was ever allocated, and the part of it that was wasted. It never falls."""
 
     allocated: int = 0
     wasted: int = 0
@@ -38,18 +38,18 @@ class Tally:
 
     @property
     def efficiency(self) -> float:
-        """The share of it that was not wasted; 0 if there was none."""
+        """Share of allocated memory that was not wasted. 0 if none was allocated."""
         return 1 - (self.wasted / self.allocated) if self.allocated > 0 else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """What the notebook says of a simulation, and what holds at its end.
+    """The notebook's results of a simulation, and the exact state at its end.
 
     Attributes:
-        results: the notebook's figures, by its names.
-        usage: the exact split of the policy's pool, in elements (``hidden_dim`` per token).
-        dropped: sequences that found no memory; the notebook forgets them silently.
+        results: the notebook's numbers, by its names.
+        usage: exact split of the policy's pool, in elements (``hidden_dim`` per token).
+        dropped: sequences that found no memory. The notebook drops them silently.
     """
 
     results: Numbers
@@ -63,13 +63,13 @@ class Simulation:
 
     @property
     def exact_efficiency(self) -> float:
-        """Live elements over held ones at the end; 0 if nothing is held."""
+        """Live elements / held elements at the end. 0 if nothing is held."""
         return self.usage.live_bytes / self.held if self.held else 0.0
 
 
 @dataclass(kw_only=True)
 class _Arrivals:
-    """Sequences that enter a policy one by one, some of them leaving on the way."""
+    """Sequences that enter a policy one by one, while some of them leave."""
 
     policy: Policy
     random: RandomState
@@ -77,11 +77,11 @@ class _Arrivals:
     active: list[int] = field(default_factory=list)
 
     def draw_length(self) -> int:
-        """Tokens of the next sequence, the highest included."""
+        """Return the tokens of the next sequence, with the highest value included."""
         return self.random.randint(SHORTEST_SEQUENCE, self.max_seq_length + 1)
 
     def admit(self, seq_id: int, num_tokens: int) -> bool:
-        """Whether the sequence found memory for all of its tokens."""
+        """Admit a sequence. Return whether it found memory for all of its tokens."""
         if self.policy.can_admit(num_tokens, num_tokens) is not Admission.NOW:
             return False
         self.policy.admit(seq_id, num_tokens, num_tokens)
@@ -89,13 +89,13 @@ class _Arrivals:
         return True
 
     def complete_one_at_random(self) -> None:
-        """With the notebook's probability one active sequence leaves."""
+        """Free one active sequence with the notebook's probability."""
         if self.random.random_sample() < COMPLETION_PROBABILITY:
             self.policy.free(self.active.pop(self.random.randint(0, len(self.active))))
 
 
 def simulate_traditional(num_sequences: int, max_seq_length: int, hidden_dim: int, random: RandomState) -> Simulation:
-    """The notebook's ``simulate_traditional_kv_cache``: our ``reserved_max`` in a pool that never fills."""
+    """Run the notebook's ``simulate_traditional_kv_cache``: our ``reserved_max`` in a pool that never fills."""
     num_slots = max(num_sequences, 1) * max_seq_length
     arrivals = _Arrivals(
         policy=Reserved(num_slots, max_seq_length, hidden_dim, estimate="max"),
@@ -121,9 +121,9 @@ def simulate_traditional(num_sequences: int, max_seq_length: int, hidden_dim: in
 def simulate_paged(
     num_sequences: int, max_seq_length: int, hidden_dim: int, page_size: int, random: RandomState
 ) -> Simulation:
-    """The notebook's ``simulate_paged_attention``: our page pool, of the size that the notebook guesses."""
+    """Run the notebook's ``simulate_paged_attention``: our page pool, of the size that the notebook guesses."""
     num_pages = guessed_pages(num_sequences, max_seq_length, page_size)
-    pool = PagePool(max(num_pages, 1), page_size, hidden_dim)  # no sequences: a page that nobody asks for
+    pool = PagePool(max(num_pages, 1), page_size, hidden_dim)  # without sequences, one unused page
     arrivals = _Arrivals(policy=pool, random=random, max_seq_length=max_seq_length)
     tally, dropped = Tally(), 0
     for seq_id in range(num_sequences):
@@ -148,16 +148,16 @@ def simulate_paged(
 
 
 def guessed_pages(num_sequences: int, max_seq_length: int, page_size: int) -> int:
-    """Pages that the notebook gives its pool: 60 % of the longest lengths, and a fifth more."""
+    """Return the pages of the notebook's pool: 60 % of the longest lengths, and a fifth more."""
     total_tokens = num_sequences * max_seq_length * ASSUMED_UTILISATION
     return int((total_tokens + page_size - 1) // page_size * EXTRA_CAPACITY)
 
 
 def estimate_concurrency(max_memory: int, max_seq_length: int, hidden_dim: int, page_size: int) -> tuple[int, float]:
-    """The notebook's ``simulate_concurrent_requests``, which simulates nothing: sequences by division.
+    """Run the notebook's ``simulate_concurrent_requests``, which computes sequences by division.
 
     Returns:
-        Contiguous and paged; the latter in whole numbers of type ``float``, as there.
+        Contiguous and paged numbers. The latter are whole numbers of type ``float``, as in the notebook.
     """
     pages_per_seq = (max_seq_length * ASSUMED_UTILISATION + page_size - 1) // page_size
     total_pages = max_memory // (page_size * hidden_dim)
@@ -165,7 +165,7 @@ def estimate_concurrency(max_memory: int, max_seq_length: int, hidden_dim: int, 
 
 
 def count_concurrent(policy: Policy, max_seq_length: int, random: RandomState) -> int:
-    """Sequences of the notebook's lengths that a policy holds at once, by admitting until it refuses."""
+    """Return how many sequences of the notebook's lengths a policy holds, by admitting until it refuses."""
     arrivals = _Arrivals(policy=policy, random=random, max_seq_length=max_seq_length)
     while arrivals.admit(policy.num_seqs, arrivals.draw_length()):
         pass

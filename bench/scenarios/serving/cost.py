@@ -1,7 +1,7 @@
-"""How long a step of an engine takes, in whole femtoseconds.
+"""Compute the duration of a step, in whole femtoseconds.
 
-Whole numbers, so that a run of steps summed in closed form and the same steps added one by one give the same
-time to the last digit.
+The times are integers, so that steps summed in closed form and steps added one by one give equal times to the last
+digit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FS_PER_US: Final = 10**9
 
 
 class StepWork(NamedTuple):
-    """What one step computes and moves.
+    """The work of one step.
 
     Attributes:
         tokens: tokens that go through the weights: one per decoding sequence, and those of the prompts.
@@ -39,13 +39,13 @@ class StepCost:
     """A step's time as a sum of terms (a roofline of each kind of work), in femtoseconds.
 
     Attributes:
-        overhead_fs: of every step.
+        overhead_fs: overhead of every step.
         weights_fs: reading all weights once.
-        token_fs: multiplying one token with all weights; a step takes the larger of this and the former.
+        token_fs: multiplying one token with all weights. A step takes the larger of this and the former.
         link_fs: exchanging one token's activations between the GPUs.
         context_fs: reading one token's K and V over all layers.
         pair_fs: one query meeting one key, over all heads and layers.
-        copy_fs: copying one token's K and V within the pool: read and written.
+        copy_fs: copying one token's K and V within the pool, read and written.
         swap_page_fs: moving one page to or from the host: its bytes, and a copy for K and V of each layer.
     """
 
@@ -59,7 +59,7 @@ class StepCost:
     swap_page_fs: int
 
     def step_fs(self, work: StepWork) -> int:
-        """Duration of one step."""
+        """Return the duration of one step."""
         tokens, context, pairs, copied, swapped_pages = work
         return (
             self.linear_fs(tokens)
@@ -70,24 +70,24 @@ class StepCost:
         )
 
     def slowed(self, factor: float) -> StepCost:
-        """Every term so many times as long."""
+        """Return the cost with every term multiplied by a factor."""
         terms = {term.name: round(factor * getattr(self, term.name)) for term in fields(self)}
         return StepCost(**terms) if factor != 1 else self
 
     def linear_fs(self, tokens: int) -> int:
-        """The part that only the number of tokens decides."""
+        """Return the part that depends only on the number of tokens."""
         return self.overhead_fs + max(self.weights_fs, self.token_fs * tokens) + self.link_fs * tokens
 
 
 def roofline(cost: CostConfig, model: ModelSpec, page_size: int) -> StepCost:
-    """The terms of a model on a GPU, or on several with its weights and heads divided among them.
+    """Return the terms of a model on one GPU, or on several with weights and heads divided among them.
 
-    Every product is (amount of work) / (rate reached). A token takes 2 operations per weight; a pair 4 per element
-    of the query heads (q·k and p·v). Two sums over all GPUs per layer, of one hidden vector per token, each send
+    Every term is (amount of work) / (reached rate). A token takes 2 operations per weight, and a pair 4 per element of
+    the query heads (q·k and p·v). Each layer has two sums over all GPUs, of one hidden vector per token. Each sends
     2 (n − 1) / n of it over the link (ring all-reduce).
 
     Args:
-        cost: the constants; ``cost.check(model)`` has found them complete.
+        cost: the constants, checked to be complete by ``cost.check(model)``.
         model: gives weights and bytes per token.
         page_size: tokens per page, for swapping.
     """
@@ -98,7 +98,7 @@ def roofline(cost: CostConfig, model: ModelSpec, page_size: int) -> StepCost:
     hidden = model.num_query_heads * model.head_dim
     sent = 2 * model.num_layers * hidden * element_bytes * 2 * (cost.num_gpus - 1) / cost.num_gpus
     host = (cost.host_gbps or 0.0) * 1e9 * cost.num_gpus
-    copies_us = 2 * model.num_layers * (cost.host_copy_us or 0.0)  # K and V apart, every GPU its own part at once
+    copies_us = 2 * model.num_layers * (cost.host_copy_us or 0.0)  # K and V separately, each GPU in parallel
     return StepCost(
         overhead_fs=round((cost.step_overhead_us or 0.0) * FS_PER_US),
         weights_fs=_fs(model.num_parameters * element_bytes / read),

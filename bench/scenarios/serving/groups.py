@@ -11,24 +11,24 @@ import numpy as np
 from bench.workload.streams import Stream
 
 Forks = tuple[tuple[int, int], ...]
-"""(parent, child) of each beam that dies and becomes a copy of a parent."""
+"""(parent, child) of each beam that ends and becomes a copy of a parent."""
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """The sequences of one request, which are always of one length.
+    """The sequences of one request, which always have equal length.
 
-    A sequence with ``generated`` tokens of output has ``prompt + generated - 1`` of them in the pool: the newest
+    A sequence with ``generated`` tokens of output has ``prompt + generated - 1`` tokens in the pool, because the newest
     gets its slot in the step that reads it.
 
     Attributes:
-        index: the request's place in the order of arrival; a smaller one is served first.
+        index: place of the request in the order of arrival. A smaller one is served first.
         prompt: tokens of the prompt.
         output: tokens that each sequence is to generate.
-        seq_ids: what the policy calls the sequences.
-        generated: output tokens of each, when it last entered or left the batch.
-        token_fs: when it got the token before it last left the batch, or entered it.
-        base: while it runs, ``generated`` less the batch's clock.
+        seq_ids: ids of the sequences in the policy.
+        generated: output tokens of each, at its last entry or exit of the batch.
+        token_fs: time of the last token before its last exit or entry of the batch.
+        base: while it runs, ``generated`` minus the clock of the batch.
     """
 
     index: int
@@ -41,17 +41,17 @@ class Group:
 
     @property
     def final_len(self) -> int:
-        """Prompt and output, in tokens."""
+        """Tokens of prompt and output together."""
         return self.prompt + self.output
 
     @property
     def stored(self) -> int:
-        """Tokens of each sequence that the pool holds when it is taken in, or taken in again."""
+        """Tokens of each sequence in the pool after an admission, first or repeated."""
         return self.prompt + self.generated
 
 
 class Entry(NamedTuple):
-    """What taking a request in means for the step that computes its prompt.
+    """The work that the admission of a request adds to the step that computes its prompt.
 
     Attributes:
         tokens: tokens to compute.
@@ -65,9 +65,9 @@ class Entry(NamedTuple):
 
 
 def entry_of(group: Group, found: int) -> Entry:
-    """The work of a prompt of which ``found`` leading tokens are in the pool; the last is always computed.
+    """Return the work of a prompt with ``found`` leading tokens in the pool. The last token is always computed.
 
-    Several sequences share the prompt; what each has generated before a preemption is computed for each.
+    Several sequences share the prompt. Tokens that each generated before a preemption are computed for each.
     """
     count, prompt, generated = len(group.seq_ids), group.prompt, group.generated
     if not generated:
@@ -78,20 +78,20 @@ def entry_of(group: Group, found: int) -> Entry:
 
 
 def _triangle(tokens: int) -> int:
-    """Pairs of causal attention: token i meets itself and all before it."""
+    """Return the pairs of causal attention: token i meets itself and all earlier tokens."""
     return tokens * (tokens + 1) // 2
 
 
 class Beams:
-    """Which beam descends from which, by a stated survival model.
+    """The parents of beams, by a stated survival model.
 
-    After each token each beam of a request, with probability ``turnover``, descends from one of the request's
-    beams drawn uniformly (itself included), else from itself. With 1 this is neutral resampling (Wright and
-    Fisher's model): no beam is better than another, and nothing is fitted. Draws depend on the seed, the request
-    and the token only, so that scheduling does not change them.
+    After each token each beam of a request descends, with probability ``turnover``, from a uniformly drawn beam of the
+    request (itself included), else from itself. With 1 this is neutral resampling (Wright and Fisher's model): no beam
+    is better than another, and nothing is fitted. Draws depend only on the seed, the request and the token, so that
+    scheduling does not change them.
 
     Args:
-        seed: decides every draw.
+        seed: seed of every draw.
         width: beams per request.
         turnover: 0 (beams never cross) to 1.
     """
@@ -103,9 +103,9 @@ class Beams:
         self._drawn: dict[int, list[Forks]] = {}
 
     def forks(self, group: Group, generated: int) -> Forks:
-        """(parent, child) of each beam that dies after token ``generated`` and becomes a copy of a parent.
+        """Return (parent, child) of each beam that ends after token ``generated`` and becomes a copy of a parent.
 
-        Beams first differ by their first token, so that before the second nothing is copied.
+        Beams first differ by their first token, so nothing is copied before the second.
         """
         if generated < 2:
             return ()
@@ -115,11 +115,11 @@ class Beams:
         return drawn[generated]
 
     def forget(self, group: Group) -> None:
-        """Drop what was drawn for a request that has ended."""
+        """Drop the draws of a request that has ended."""
         self._drawn.pop(group.index, None)
 
     def _draw(self, group: Group) -> list[Forks]:
-        """Who dies after each token."""
+        """Draw the forks after each token."""
         rng = np.random.default_rng([self._seed, int(Stream.BEAMS), group.index])
         shape = (group.output + 1, self._width)
         crosses = rng.random(shape) < self._turnover
@@ -129,7 +129,7 @@ class Beams:
 
 @lru_cache(maxsize=2**16)
 def forks_of(parents: tuple[int, ...]) -> Forks:
-    """(parent, child) of each beam that nobody descends from and that becomes a copy of one that two or more do.
+    """Return (parent, child) of each beam without descendants, which copies a beam with two or more.
 
     Args:
         parents: the beam from which each beam descends.

@@ -1,4 +1,4 @@
-"""What scenario ``serving`` has to serve: requests that fit the model, and when they arrive."""
+"""The load of scenario ``serving``: requests that fit the model, and their arrivals."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from bench.workload.streams import Stream, generator
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Load:
-    """Requests in the order of their arrival; the shared prefix is part of every prompt.
+    """Requests in order of arrival. The shared prefix is part of every prompt.
 
     Attributes:
-        arrivals_fs: when each arrives, ascending.
+        arrivals_fs: arrival of each request, ascending.
         prompts: tokens of each prompt.
-        outputs: tokens that each is to generate, at least 1.
-        hash_ids: names of the blocks of each prompt, where a trace has them.
-        hash_block_tokens: tokens per such block.
-        skipped: requests left out, being longer than the model takes or without output.
-        unordered: requests of a trace that stood before an earlier one, and were sorted.
+        outputs: tokens to generate for each, at least 1.
+        hash_ids: names of the blocks of each prompt, if the trace has them.
+        hash_block_tokens: tokens per block.
+        skipped: requests left out, because they are too long for the model or have no output.
+        unordered: requests of a trace that were out of order, and were sorted.
     """
 
     arrivals_fs: list[int]
@@ -49,18 +49,18 @@ def predict(config: Config) -> None:
 
     Raises:
         CannotRun: the budget does not hold a single page.
-        ValueError: the workload cannot give the requests, has no output at all, or its times are not as asked.
+        ValueError: the workload cannot give the requests, has no output at all, or its arrivals are not as configured.
     """
     make_load(config)
     new_policy(config, None)
 
 
 def make_load(config: Config) -> Load:
-    """The requests of a point.
+    """Return the requests of a point.
 
     Raises:
-        ValueError: the workload cannot give them, has no output at all, or its times are not as asked.
-        TraceError: a trace file is missing or not as its schema says.
+        ValueError: the workload cannot give them, has no output at all, or its arrivals are not as configured.
+        TraceError: a trace file is missing, or does not match its schema.
     """
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
@@ -90,16 +90,16 @@ def make_load(config: Config) -> Load:
 
 
 def _timed(config: Config, scenario: ServingScenario) -> tuple[Requests, int]:
-    """A trace's own requests at its own times, scaled; and how many of them were out of order."""
+    """Return a trace's requests at its own scaled times, and how many of them were out of order."""
     assert isinstance(config.workload, TraceWorkload)
     path = config.workload.path
     every = _trace(config.workload)
     if every.arrivals_s is None:
-        raise ValueError(f"workload.path={path} has no times of arrival, which scenario.arrivals=trace takes")
+        raise ValueError(f"workload.path={path} has no arrival times, which scenario.arrivals=trace needs")
     unordered = int(np.count_nonzero(every.arrivals_s < np.maximum.accumulate(every.arrivals_s)))
     if unordered and scenario.unordered == "refuse":
-        raise ValueError(f"workload.path={path}: {unordered} requests arrive before the one ahead of them in the file; "
-                         "scenario.unordered=sort puts them in order")  # fmt: skip
+        raise ValueError(f"workload.path={path}: {unordered} requests arrive before the one ahead of them in the file. "
+                         "scenario.unordered=sort sorts them")  # fmt: skip
     every = every.take(np.argsort(every.arrivals_s, kind="stable"))
     assert every.arrivals_s is not None
     times = (every.arrivals_s - every.arrivals_s[0]) * scenario.time_scale
@@ -116,7 +116,7 @@ def _timed(config: Config, scenario: ServingScenario) -> tuple[Requests, int]:
 
 
 def _lengths(config: Config, number: int, prefix_tokens: int) -> Requests:
-    """Lengths of ``number`` requests, in random order; a trace that is too short comes again in new orders."""
+    """Return lengths of ``number`` requests, in random order. A trace that is too short repeats in new orders."""
     if not isinstance(config.workload, TraceWorkload):
         longest = config.model.max_seq_len - prefix_tokens
         try:
@@ -126,8 +126,8 @@ def _lengths(config: Config, number: int, prefix_tokens: int) -> Requests:
             raise ValueError(f"{error}{part}") from error
         places = np.flatnonzero(requests.output_lens > 0)
         if len(places) < number:
-            raise ValueError(f"workload={config.workload.name} has requests without output; scenario=serving needs at "
-                             "least one token of each")  # fmt: skip
+            raise ValueError(f"workload={config.workload.name} has requests without output. scenario=serving needs at "
+                             "least one output token of each")  # fmt: skip
         return requests
     every = _trace(config.workload)
     fitting = np.flatnonzero(_fits(every, config, prefix_tokens))
@@ -137,10 +137,10 @@ def _lengths(config: Config, number: int, prefix_tokens: int) -> Requests:
 
 
 def _fits(requests: Requests, config: Config, prefix_tokens: int) -> NDArray[np.bool_]:
-    """Which requests the model can take, and have something to generate.
+    """Return which requests fit the model and have output.
 
     Raises:
-        ValueError: none.
+        ValueError: no request does.
     """
     longest = config.model.max_seq_len - prefix_tokens
     fits: NDArray[np.bool_] = (requests.final_lens <= longest) & (requests.output_lens > 0)
@@ -156,7 +156,7 @@ def _trace(workload: TraceWorkload) -> Requests:
 
 
 def _at(requests: Requests, times: NDArray[np.float64]) -> Requests:
-    """The same requests at other times."""
+    """Return the requests at other times."""
     return Requests(
         prompt_lens=requests.prompt_lens,
         output_lens=requests.output_lens,

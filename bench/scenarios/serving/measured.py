@@ -1,4 +1,4 @@
-"""The attention of a decode step as measured: a line through rows of ``scenario=decode``, instead of a roofline."""
+"""Measured attention of a decode step: a line through rows of ``scenario=decode``, instead of a roofline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.scenarios.serving.cost import FS_PER_US, StepCost
 from impls.spec import ModelSpec
 
 LEAST_LENGTHS: Final = 2
-"""Different numbers of tokens that a line needs."""
+"""Least number of different token counts for a line."""
 INVERSE_UNIT: Final = 2**128
-"""Inverse times are whole numbers of this part of 1 / microsecond."""
+"""Inverse times are integers in this fraction of 1 / microsecond."""
 
 
 class MeasuredStep(NamedTuple):
@@ -28,10 +28,10 @@ class MeasuredStep(NamedTuple):
 
 
 def measured_rows(cost: CostConfig, model: ModelSpec, page_size: int) -> tuple[MeasuredStep, ...]:
-    """The rows of ``cost.rows`` that measured this model's attention with this page size.
+    """Return the rows of ``cost.rows`` that measured this model's attention with this page size.
 
     Raises:
-        ValueError: there is no such folder, too few rows of that kind, or rows of several implementations.
+        ValueError: the folder is missing, has too few such rows, or rows of several implementations.
     """
     assert cost.rows is not None
     return _rows(cost.rows, cost.implementation, model.name, page_size)
@@ -50,12 +50,12 @@ def _rows(folder: str, implementation: str | None, model: str, page_size: int) -
         raise ValueError(f"cost.rows={folder} must hold ok rows of {asked}, of {LEAST_LENGTHS} different live_tokens")
     names = sorted({row["implementation"] for row in rows})
     if len(names) > 1:
-        raise ValueError(f"cost.rows={folder} has rows of {', '.join(names)}; name one by cost.implementation")
+        raise ValueError(f"cost.rows={folder} has rows of {', '.join(names)}. Name one with cost.implementation")
     return tuple(sorted(MeasuredStep(row["live_tokens"], row["decode_us"]) for row in rows))
 
 
 def rows_digest(cost: CostConfig, model: ModelSpec, page_size: int) -> str | None:
-    """Hash of the measured numbers: a table's key must know the data that it comes from."""
+    """Return the hash of the measured numbers, which is part of the key."""
     if cost.rows is None:
         return None
     return hashlib.sha256(json.dumps(measured_rows(cost, model, page_size)).encode()).hexdigest()[:16]
@@ -89,7 +89,7 @@ def line(rows: tuple[MeasuredStep, ...]) -> tuple[float, float]:
 
 
 def with_measured_attention(steps: StepCost, cost: CostConfig, model: ModelSpec, page_size: int) -> StepCost:
-    """The cost of a step with the reading of K and V as measured: a constant per layer, and a part per token."""
+    """Return the cost with measured reading of K and V: a constant per layer, and a part per token."""
     if cost.rows is None:
         return steps
     layer_us, token_us = line(measured_rows(cost, model, page_size))

@@ -1,4 +1,4 @@
-"""How the sequences of a request take, share and give back memory, for each kind of policy."""
+"""How the sequences of a request take, share and free memory, for each kind of policy."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ Keys = Callable[[Group], Sequence[PageKey]]
 
 
 class Memory(Protocol):
-    """What the engines ask of memory; a request's sequences enter and leave together."""
+    """The memory interface of the engines. The sequences of a request enter and leave together."""
 
     @property
     def policy(self) -> PagePool | Reserved:
-        """Who owns which slots."""
+        """The policy that assigns slots."""
 
     def fits(self, group: Group) -> bool:
-        """Whether the request could be served to its end if it were alone."""
+        """Return whether the request could be served to its end if it were alone."""
 
     def entry(self, group: Group) -> Entry:
-        """The work of taking the request in now."""
+        """Return the work of admitting the request now."""
 
     def try_enter(self, group: Group) -> bool:
-        """Take slots for the prompt, and what was generated before, or nothing at all; whether they were there."""
+        """Take slots for the prompt and earlier output, all or none. Return whether they were available."""
 
     def free(self, group: Group) -> None:
-        """Give back all that the request holds."""
+        """Free all memory of the request."""
 
     def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
-        """Let beams become copies of others; returns the tokens that must be copied for that now."""
+        """Let beams become copies of others. Return the tokens that must be copied now."""
 
 
 class ReservedMemory:
-    """Contiguous regions: every sequence has one of its own, and beams that cross are copied whole.
+    """Contiguous regions: every sequence has its own, and beams that cross are copied whole.
 
     Args:
         policy: an empty reservation.
@@ -50,7 +50,7 @@ class ReservedMemory:
         self.policy = policy
 
     def fits(self, group: Group) -> bool:
-        """Whether all of its regions fit into the empty pool."""
+        """Return whether all of its regions fit into the empty pool."""
         if len(group.seq_ids) == 1:
             return self.policy.can_admit(group.prompt, group.final_len) is not Admission.NEVER
         entered = self.try_enter(group)
@@ -59,7 +59,7 @@ class ReservedMemory:
         return entered
 
     def entry(self, group: Group) -> Entry:
-        """The prompt is computed once and copied to every region."""
+        """Return the work: the prompt is computed once and copied to every region."""
         return entry_of(group, 0)
 
     def try_enter(self, group: Group) -> bool:
@@ -74,21 +74,21 @@ class ReservedMemory:
         return True
 
     def free(self, group: Group) -> None:
-        """Give back every region."""
+        """Free every region."""
         for seq_id in group.seq_ids:
             self.policy.free(seq_id)
 
     def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
-        """A beam that becomes another's copy gets all of its tokens."""
+        """Copy all tokens of the parent to a beam that becomes its copy."""
         return len(forks) * (group.prompt + generated - 1)
 
 
 class PagedMemory:
-    """Pages: the sequences of a request share the prompt's, and requests share a prefix.
+    """Pages: the sequences of a request share the pages of the prompt, and requests share a prefix.
 
     Args:
         pool: an empty page pool.
-        prefix_tokens: a prefix that all prompts have; held once and for good unless ``keys`` find it again.
+        prefix_tokens: tokens of a common prefix. It is held once and permanently, unless ``keys`` find it again.
         keys: names of a prompt's full pages, for a ``PrefixPool``.
 
     Raises:
@@ -108,18 +108,18 @@ class PagedMemory:
         self._capacity = pool.available_pages
 
     def fits(self, group: Group) -> bool:
-        """Whether it fits at its fullest, above the watermark and with a page per sequence to spare."""
+        """Return whether it fits at its fullest, above the watermark and with a spare page per sequence."""
         pages = self._pages(group, group.final_len - 1)
         return pages + self.policy.kept_pages + len(group.seq_ids) <= self._capacity
 
     def entry(self, group: Group) -> Entry:
-        """What the pool holds of the prompt is not computed."""
+        """Return the work. Tokens of the prompt that are in the pool are not computed."""
         if self._prefixes is not None and self._keys is not None:
             return entry_of(group, len(self._prefixes.match(self._keys(group))) * self.policy.page_size)
         return entry_of(group, self._pinned)
 
     def try_enter(self, group: Group) -> bool:
-        """Take pages for the prompt once, and for each sequence's own tokens."""
+        """Take pages for the prompt once, and for the tokens of each sequence."""
         pool, first = self.policy, group.seq_ids[0]
         if self._prefixes is not None and self._keys is not None:
             return self._enter_by_keys(self._prefixes, self._keys(group), group)
@@ -134,12 +134,12 @@ class PagedMemory:
         return True
 
     def free(self, group: Group) -> None:
-        """Give back every page that nobody else owns."""
+        """Free every page without another owner."""
         for seq_id in group.seq_ids:
             self.policy.free(seq_id)
 
     def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
-        """A beam that becomes another's copy shares its pages; what must be copied, later appends will copy."""
+        """Share the pages of the parent with a beam that becomes its copy. Later appends copy what they must."""
         for parent, child in forks:
             self.policy.follow(group.seq_ids[child], group.seq_ids[parent])
         return 0
@@ -161,7 +161,7 @@ class PagedMemory:
                 pool.append(seq_id, group.generated)
 
     def _pages(self, group: Group, num_tokens: int) -> int:
-        """Pages of a request whose sequences have ``num_tokens`` each and share no more than the prompt."""
+        """Return the pages of a request whose sequences have ``num_tokens`` each and share only the prompt."""
         size = self.policy.page_size
         pinned = self._pinned // size
         if num_tokens == group.prompt or len(group.seq_ids) == 1:

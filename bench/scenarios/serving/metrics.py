@@ -1,4 +1,4 @@
-"""From the record of a replay to columns: latencies, batches and the time-weighted split of the pool."""
+"""Compute columns from the record of a replay: latencies, batches and the time-weighted split of the pool."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ LatencyTicks = dict[str, list[int]]
 def latencies(load: Load, record: Record, *, finished_only: bool) -> LatencyTicks:
     """Return the latencies of each request, in whole units of ``1 / TICKS`` of a femtosecond.
 
-    A request that is unfinished, or without a first token, counts with the time that it has waited until the end: a
-    lower bound. Refused requests do not count.
+    An unfinished request, or one without a first token, counts with the time that it has waited until the end, which
+    is a lower bound. Refused requests do not count.
 
     Args:
         load: the requests.
-        record: what became of them.
-        finished_only: leave the unfinished out.
+        record: the record of the replay.
+        finished_only: leave out unfinished requests.
 
     Returns:
-        ``ttft_ms``, ``tpot_ms`` (of those with two tokens at least), ``e2e_ms`` and
+        ``ttft_ms``, ``tpot_ms`` (of requests with at least two tokens), ``e2e_ms`` and
         ``normalized_latency_ms_per_token``.
     """
     times: LatencyTicks = {"ttft_ms": [], "tpot_ms": [], "e2e_ms": [], "normalized_latency_ms_per_token": []}
@@ -55,7 +55,7 @@ def latencies(load: Load, record: Record, *, finished_only: bool) -> LatencyTick
 
 
 def counted_requests(load: Load, record: Record, *, finished_only: bool) -> list[int]:
-    """Return the places of the requests that latencies are taken of."""
+    """Return the places of the requests whose latencies count."""
     refused = set(record.refused)
     return [
         index
@@ -79,7 +79,7 @@ def gap_lengths(gaps: list[Gaps]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if not gaps:
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     longest = max(gap.first_fs + gap.slope_fs * (gap.steps - 1) for gap in gaps)
-    whole = np.int64 if longest < 2**63 else object  # int64 femtoseconds end after 2 h 33 min
+    whole = np.int64 if longest < 2**63 else object  # int64 overflows after 2 h 33 min of femtoseconds
     first, slope = (np.array([gap[place] for gap in gaps], dtype=whole) for place in (0, 1))
     steps, seqs = (np.array([gap[place] for gap in gaps], dtype=np.int64) for place in (2, 3))
     nth = np.arange(steps.sum()) - np.repeat(np.cumsum(steps) - steps, steps)
@@ -89,7 +89,7 @@ def gap_lengths(gaps: list[Gaps]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def latency_columns(record: Record, times: LatencyTicks) -> dict[str, float | None]:
-    """Return means and percentiles; ``None`` where there is nothing to take them of."""
+    """Return means and percentiles, ``None`` where there are no values."""
     columns: dict[str, float | None] = {}
     for name, column in times.items():
         values, unit = sorted(column), TICKS * FS_PER_MS
@@ -100,7 +100,7 @@ def latency_columns(record: Record, times: LatencyTicks) -> dict[str, float | No
 
 
 def gap_columns(gaps: list[Gaps]) -> dict[str, float | None]:
-    """Return mean and percentiles of the times between tokens; ``None`` where there are none."""
+    """Return mean and percentiles of the times between tokens, ``None`` where there are none."""
     if not gaps:
         return dict.fromkeys(["itl_ms_mean", *(f"itl_ms_p{percent}" for percent in PERCENTILES)])
     total_fs = sum(gap.seqs * Run(gap.first_fs, gap.slope_fs).duration_fs(gap.steps) for gap in gaps)
@@ -113,7 +113,7 @@ def gap_columns(gaps: list[Gaps]) -> dict[str, float | None]:
 
 
 def batch_columns(load: Load, record: Record) -> dict[str, float | None]:
-    """Requests in the batch, in the queue and in the system, and how busy it was."""
+    """Return requests in the batch, in the queue and in the system, and the busy share."""
     totals = record.totals
     start_fs = load.arrivals_fs[0]
     span_fs = record.end_fs - start_fs
@@ -139,7 +139,7 @@ def batch_columns(load: Load, record: Record) -> dict[str, float | None]:
 
 
 def memory_columns(config: Config, record: Record, pool_bytes: int) -> dict[str, Any]:
-    """Time-weighted parts in whole bytes, the rounding left to ``free`` so that they still sum to the pool."""
+    """Return time-weighted parts in whole bytes. Rounding goes to ``free``, so that they still sum to the pool."""
     totals, token_bytes = record.totals, config.model.token_bytes
     parts = {f"{part}_bytes": totals.parts[place] * token_bytes // totals.time_fs for place, part in enumerate(PARTS)}
     parts["free_bytes"] += pool_bytes - sum(parts.values())
@@ -148,17 +148,17 @@ def memory_columns(config: Config, record: Record, pool_bytes: int) -> dict[str,
         **parts,
         "shared_saved_bytes": totals.saved_tokens * token_bytes // totals.time_fs,
     }
-    if config.policy.kind.has_pages:
-        held = sum(totals.parts[:3])  # live, reserved and internal: what sequences hold
+    if config.policy.has_pages:
+        held = sum(totals.parts[:3])  # live, reserved and internal: slots that sequences hold
         saved = totals.saved_pages * config.page_size
         columns["pages_saved_ratio"] = saved / (held + saved)
     return columns
 
 
 def curves(record: Record, num_slots: int) -> str:
-    """Requests running and waiting, and the parts as shares of the pool, over time; JSON."""
+    """Return running and waiting requests, and the parts as shares of the pool, over time, as JSON."""
     names = ("time_s", "running", "waiting", *PARTS)
-    columns = list(zip(*record.samples, strict=True)) or [()] * len(names)
+    columns = list(zip(*record.curve.points, strict=True)) or [()] * len(names)
     scaled: Iterator[list[float]] = (
         [round(value / FS_PER_S, 6) for value in columns[0]] if place == 0
         else [round(value / num_slots, 4) for value in column] if place > 2
@@ -169,7 +169,7 @@ def curves(record: Record, num_slots: int) -> str:
 
 
 def asked_columns(config: Config) -> dict[str, Any]:
-    """What was asked, where it has an effect."""
+    """Return the columns of the question that have an effect."""
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
     idle = scenario.without_effect(config)

@@ -1,16 +1,14 @@
-"""What a replay of scenario ``serving`` notes while it runs: whole numbers only, so that two engines can agree."""
+"""The record of a replay of scenario ``serving``, in integers only, so that two engines can agree."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bench.scenarios.bookkeeping import PARTS
+from bench.scenarios.curve import Curve
 from impls.policies import SlotSplit
-
-MOST_SAMPLES: Final = 128
-"""Points of a curve, at most; their distance doubles whenever there would be more."""
 
 
 class Gaps(NamedTuple):
@@ -24,10 +22,10 @@ class Gaps(NamedTuple):
 
 @dataclass(kw_only=True)
 class Totals:
-    """Sums over time, in femtoseconds times what they are of.
+    """Sums over time, of quantities multiplied by femtoseconds.
 
     Attributes:
-        time_fs: of the steps.
+        time_fs: time of the steps.
         parts: slots of each part of the pool.
         saved_tokens: slots that sharing saves.
         saved_pages: pages that sharing saves.
@@ -45,22 +43,22 @@ class Totals:
 
 @dataclass(kw_only=True)
 class Record:
-    """Everything about one replay that its metrics are made of.
+    """All values of one replay from which its metrics are computed.
 
     Attributes:
-        admitted_fs: when each request was first admitted; -1: never.
-        first_fs: when it got its first token; -1: never.
-        last_fs: when it got its newest token; -1: never.
-        generated: output tokens that each of its sequences got.
-        finished: whether it got them all.
+        admitted_fs: first admission of each request. -1: never.
+        first_fs: time of its first token. -1: never.
+        last_fs: time of its newest token. -1: never.
+        generated: output tokens of each of its sequences.
+        finished: whether it has all output tokens.
         refused: requests that could never fit.
         gaps: times between tokens.
         totals: sums over the steps that began with requests still to be admitted.
         running_fs: requests times femtoseconds, over all steps.
         busy_fs: time of all steps.
-        end_fs: when the replay ended.
+        end_fs: end of the replay.
         count: exact counts, by name.
-        samples: time, requests running and waiting, and the pool's parts, now and then.
+        curve: time, requests running and waiting, and the pool's parts, at some of the steps.
     """
 
     admitted_fs: list[int]
@@ -75,26 +73,24 @@ class Record:
     busy_fs: int = 0
     end_fs: int = 0
     count: Counter[str] = field(default_factory=Counter)
-    samples: list[tuple[int, ...]] = field(default_factory=list)
-    _stride: int = 1
-    _seen: int = 0
+    curve: Curve = field(default_factory=lambda: Curve(seen=1))
 
     @classmethod
     def of(cls, number: int) -> Record:
-        """An empty record of so many requests."""
+        """Return an empty record of this many requests."""
         nothing = [-1] * number
         return cls(admitted_fs=nothing.copy(), first_fs=nothing.copy(), last_fs=nothing.copy(),
                    generated=[0] * number, finished=[False] * number)  # fmt: skip
 
     def add_step(self, step_fs: int, split: SlotSplit, saved: tuple[int, int], requests: int, seqs: int) -> None:
-        """One step with requests still to be admitted.
+        """Add one step with requests still to be admitted.
 
         Args:
-            step_fs: how long it took.
-            split: the pool meanwhile.
+            step_fs: duration of the step.
+            split: split of the pool during the step.
             saved: tokens and pages that sharing saves.
-            requests: in the step.
-            seqs: in the step.
+            requests: requests in the step.
+            seqs: sequences in the step.
         """
         totals, parts = self.totals, self.totals.parts
         totals.time_fs += step_fs
@@ -105,17 +101,11 @@ class Record:
         totals.seqs += seqs * step_fs
 
     def sample(self, now_fs: int, running: int, waiting: int, split: SlotSplit) -> None:
-        """Keep a point of the curves, unless there are enough."""
-        self._seen += 1
-        if self._seen % self._stride:
-            return
-        self.samples.append((now_fs, running, waiting, *split))
-        if len(self.samples) > MOST_SAMPLES:
-            del self.samples[::2]
-            self._stride *= 2
+        """Offer one step to the curves."""
+        self.curve.add((now_fs, running, waiting, *split))
 
     def add_token(self, index: int, now_fs: int) -> None:
-        """A request got a token; the first is noted."""
+        """Record a token of a request, and the time of its first."""
         if self.first_fs[index] < 0:
             self.first_fs[index] = now_fs
         self.last_fs[index] = now_fs

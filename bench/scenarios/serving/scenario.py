@@ -1,7 +1,7 @@
 """Scenario ``serving``: iteration-level continuous batching over a memory policy, in modelled time. No torch.
 
-Memory is held by the policies themselves; only the duration of a step comes from a model (``cost``). Two engines
-give the same numbers: one goes from event to event, the other (``scenario.engine=steps``) token by token.
+The policies hold the memory. Only the duration of a step comes from a model (``cost``). Two engines give equal
+numbers: one goes from event to event, the other (``scenario.engine=steps``) token by token.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from impls.policies.prefix_keys import PageKey, keys_of_hash_ids
 
 COUNTS = ("steps", "preemptions", "most_running_seqs", "prompt_tokens", "output_tokens", "prefix_hit_tokens",
           "recomputed_tokens")  # fmt: skip
-"""Columns that are the record's counts, by the same names."""
+"""Columns that are counts of the record, by the same names."""
 PAGE_COUNTS = {
     "swapped_out_pages": "pages_swapped_out",
     "swapped_in_pages": "pages_swapped_in",
     "copied_pages": "pages_copied",
 }
-"""Columns that are a page pool's counters."""
+"""Columns that are counters of a page pool."""
 
 
 def run_serving(argument: Mapping[str, Any]) -> Answer:
-    """Serve a workload.
+    """Serve a workload, and return its row.
 
     Args:
         argument: ``config`` (resolved, plain containers).
@@ -73,7 +73,7 @@ def run_serving(argument: Mapping[str, Any]) -> Answer:
 
 
 def replay(config: Config, load: Load, memory: Memory) -> Record:
-    """Serve a load with the engine that the configuration names."""
+    """Serve a load with the configured engine."""
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
     beams = Beams(config.seed, scenario.num_samples, scenario.beam_turnover) if scenario.draws_beams else None
@@ -84,14 +84,14 @@ def replay(config: Config, load: Load, memory: Memory) -> Record:
 
 
 def end_fs(scenario: ServingScenario, load: Load) -> int | None:
-    """When to stop; ``None``: when all is served."""
+    """Return when to stop, or ``None`` to serve all requests."""
     if scenario.stop_at == "drained":
         return None
     return round(scenario.duration_s * FS_PER_S) if scenario.duration_s is not None else load.arrivals_fs[-1]
 
 
 def make_memory(config: Config, load: Load) -> Memory:
-    """An empty pool of the policy.
+    """Return an empty pool of the policy.
 
     Raises:
         Unsupported: the pool does not hold the shared prefix.
@@ -109,7 +109,7 @@ def make_memory(config: Config, load: Load) -> Memory:
 
 
 def page_keys(config: Config, load: Load) -> Any:
-    """How policy=prefix names the full pages of a prompt: those of the shared prefix, or by a trace's block ids."""
+    """Return a function that names the full pages of a prompt: by the shared prefix, or by a trace's block ids."""
     assert isinstance(config.scenario, ServingScenario)
     prefix = [-1 - page for page in range(config.scenario.shared_prefix_tokens // config.page_size)]
     ids, block = load.hash_ids, load.hash_block_tokens
@@ -123,13 +123,13 @@ def page_keys(config: Config, load: Load) -> Any:
 
 
 def _digest_of(load: Load, num_samples: int) -> str:
-    """Hash of the work: who comes when (in microseconds), with which lengths, wanting how many sequences."""
+    """Return the hash of the work: arrivals in microseconds, lengths, and sequences per request."""
     arrivals_us = [arrival // FS_PER_US for arrival in load.arrivals_fs]
     return digest([arrivals_us, load.prompts, load.outputs, [num_samples] * len(load)])
 
 
 def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay_s: float) -> Answer:
-    """All columns of a replay."""
+    """Return all columns of a replay."""
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)
     times = latencies(load, record, finished_only=scenario.record_finished_only)
@@ -158,6 +158,6 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
     if scenario.keep_latencies:
         samples |= latency_samples(load, record, times, finished_only=scenario.record_finished_only)
     answer = Answer(values={name: value for name, value in values.items() if value is not None}, samples=samples)
-    answer.leave_null("has no effect on this point, or there is nothing to take it of",
+    answer.leave_null("has no effect on this point, or there are no values",
                       *(name for name, value in values.items() if value is None))  # fmt: skip
     return answer

@@ -1,6 +1,6 @@
-"""Scenario ``decode``: fill a cache to mid-decode, check one step, then time it and weigh it.
+"""Scenario ``decode``: fill a cache to mid-decode, check one step, then time it and measure its memory.
 
-Two processes per point: ``time_point`` checks against the reference and takes all timings;
+Each point has two processes. ``time_point`` checks against the reference and takes all timings.
 ``weigh_point`` holds nothing but the cache and reads memory.
 """
 
@@ -26,7 +26,7 @@ from impls.spec import ModelSpec
 
 
 def time_point(argument: Mapping[str, Any]) -> Answer:
-    """Check one decode step, then time every operation of it.
+    """Check one decode step, then time each of its operations.
 
     Args:
         argument: ``config`` (resolved, plain containers) and ``ceiling_gbps`` of this run.
@@ -41,7 +41,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
         storage_bytes=filled.policy.pool_bytes // config.model.num_layers,
         ceiling_gbps=argument["ceiling_gbps"],
     )
-    # The timer rotates among layers: they hold the same, each at its own address.
+    # The timer rotates among layers, which have equal contents at different addresses.
     cache = make_cache(config, filled.policy, num_layers=max(config.layers_allocated, choice.copies))
     inputs = draw_inputs(config, filled)
     held = held_by(cache, inputs, config)
@@ -60,7 +60,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
             newest=inputs.newest(),
             batch=batch,
         )
-        for copies in (inputs, held):  # the reference is done; they would only compete for memory
+        for copies in (inputs, held):  # no longer needed after the reference, and they would use memory
             copies.keys.clear()
             copies.values.clear()
         time_step(answer, step, choice)
@@ -69,7 +69,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
 
 
 def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: ModelSpec) -> None:
-    """Compare one step of every layer with the float32 reference; a wrong answer is never timed."""
+    """Compare one step of every layer with the float32 reference. A wrong result is never timed."""
     masking: dict[str, Any] = {"window": model.sliding_window, "soft_cap": model.soft_cap}
     reference = decode_attention(held.query, held.keys, held.values, **masking)
     allowed = allowed_error(held.query, held.keys, held.values, reference, **masking)
@@ -79,7 +79,7 @@ def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: Mo
 
 
 def weigh_point(argument: Mapping[str, Any]) -> Answer:
-    """Read memory around allocating, touching, writing and decoding; nothing else is held here.
+    """Read memory around allocating, touching, writing and decoding, in a process that holds nothing else.
 
     Args:
         argument: ``config`` (resolved, plain containers).

@@ -1,4 +1,4 @@
-"""The timings of scenario ``decode``: every operation of a step as samples, their medians in the row."""
+"""Take the timings of scenario ``decode``: samples of every operation of a step, and their medians for the row."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DecodeStep:
     batch: Batch
 
     def decode(self, copies: int) -> Work:
-        """Attention over one layer."""
+        """Return the work of attention over one layer."""
         return Work(
             call=lambda layer: self.cache.decode(layer, self.query, self.batch),
             copies=layer_copies(self.cache, copies),
@@ -50,17 +50,17 @@ class DecodeStep:
         )
 
     def append(self, copies: int) -> Work:
-        """Writing the newest token of each sequence into one layer."""
+        """Return the work of writing the newest token of each sequence into one layer."""
         return append_work(self.cache, self.batch.slot_mapping, self.newest, copies)
 
 
 def seen_layer_bytes(config: Config, filled: Filled, num_queries: Sequence[int] | None = None) -> int:
-    """Bytes of the K and V that one layer's attention must read: those of a shared slot once.
+    """Return the bytes of K and V that attention of one layer must read, with shared slots counted once.
 
     Args:
         config: resolved.
         filled: the sequences.
-        num_queries: of each, how many of its newest tokens ask; one if ``None``.
+        num_queries: number of query tokens of each sequence. One if ``None``.
     """
     window, policy = config.model.sliding_window, filled.policy
     if window is None:
@@ -76,7 +76,7 @@ def seen_layer_bytes(config: Config, filled: Filled, num_queries: Sequence[int] 
 
 
 def time_step(answer: Answer, step: DecodeStep, choice: TimerChoice) -> None:
-    """Time attention, append, prepare and the policy; medians go to the row, samples beside it."""
+    """Time attention, append, prepare and the policy. Medians go to the row, samples beside it."""
     config = step.config
     choice = settle(choice, config.measure.timer, step.decode(choice.copies))
     watch = Telemetry.of(step.query.device)
@@ -102,12 +102,12 @@ def time_step(answer: Answer, step: DecodeStep, choice: TimerChoice) -> None:
 
 
 def moved_bytes(step: DecodeStep) -> int:
-    """Bytes that any implementation must move in a step of one layer."""
+    """Return the bytes that any implementation must move in a step of one layer."""
     return seen_layer_bytes(step.config, step.filled) + 2 * step.query.nbytes + step.batch.metadata_bytes
 
 
 def _time_policy(config: Config, filled: Filled, timer: Timer) -> Samples:
-    """Admit, append to and free every sequence of the batch, on an empty policy of the same kind."""
+    """Time admitting, appending to and freeing every sequence of the batch, on an empty policy of the same kind."""
     policy = new_policy(config, None)
     lens = filled.seq_lens.tolist()
     finals = np.maximum(filled.requests.final_lens[: len(lens)], filled.seq_lens + 1).tolist()

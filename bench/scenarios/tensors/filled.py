@@ -1,4 +1,4 @@
-"""Tensors for a filled policy: the implementation under test and seeded K, V and queries."""
+"""Make tensors for a filled policy: the implementation under test, and seeded K, V and queries."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from impls.spec import ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """One step's inputs, and what the cache should hold.
+    """The inputs of one step, and the expected contents of the cache.
 
     Attributes:
-        query: ``[num_seqs, num_query_heads, head_dim]``; in a prefill step all sequences' queries.
+        query: ``[num_seqs, num_query_heads, head_dim]``. In a prefill step, the queries of all sequences.
         keys: per sequence ``[seq_len, num_kv_heads, head_dim]``.
         values: as ``keys``.
     """
@@ -30,20 +30,20 @@ class Inputs:
     values: list[Tensor]
 
     def newest(self) -> tuple[Tensor, Tensor]:
-        """K and V of each sequence's newest token, each ``[num_seqs, num_kv_heads, head_dim]``."""
+        """Return K and V of each sequence's newest token, each ``[num_seqs, num_kv_heads, head_dim]``."""
         return torch.stack([keys[-1] for keys in self.keys]), torch.stack([values[-1] for values in self.values])
 
 
 def make_cache(
     config: Config, policy: Policy, model: ModelSpec | None = None, num_layers: int | None = None
 ) -> KVCache:
-    """An instance of ``impl.target``.
+    """Return an instance of ``impl.target``.
 
     Args:
-        config: names it.
-        policy: what it stands on.
-        model: instead of the configuration's.
-        num_layers: layers that get storage, instead of the configuration's.
+        config: gives the implementation.
+        policy: the policy of the cache.
+        model: replaces the model of the configuration.
+        num_layers: layers with storage, instead of the configured number.
 
     Raises:
         Unsupported: the implementation cannot do this case here.
@@ -61,12 +61,12 @@ def make_cache(
 
 
 def draw_inputs(config: Config, filled: Filled, num_queries: int | None = None) -> Inputs:
-    """Standard normal K, V and queries; sequences on the shared prefix begin with the same tokens.
+    """Return standard normal K, V and queries. Sequences with the shared prefix begin with equal tokens.
 
     Args:
         config: resolved.
         filled: the sequences.
-        num_queries: queries of all sequences together; one of each if ``None``.
+        num_queries: queries of all sequences together. One per sequence if ``None``.
     """
     generator = torch.Generator(device=config.device).manual_seed(config.seed)
     drawn = list(_drawn(config, filled, generator))
@@ -75,12 +75,12 @@ def draw_inputs(config: Config, filled: Filled, num_queries: int | None = None) 
 
 
 def held_by(cache: KVCache, inputs: Inputs, config: Config) -> Inputs:
-    """What the cache holds of the inputs: of a quantised one, whose scales this sets, what can be read back.
+    """Return the inputs as the cache stores them. For a quantised cache, set its scales and return rounded values.
 
-    A head's scale maps its largest K or V, over all sequences, to the largest number of ``kv_dtype``.
+    The scale of a head maps its largest K or V, over all sequences, to the largest number of ``kv_dtype``.
 
     Raises:
-        Unsupported: the model has a ``kv_dtype`` and the cache takes no scales.
+        Unsupported: the model has a ``kv_dtype``, and the cache does not support scales.
     """
     if config.model.kv_dtype is None:
         return inputs
@@ -98,13 +98,13 @@ def held_by(cache: KVCache, inputs: Inputs, config: Config) -> Inputs:
 
 
 def _scales(rows: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """float32 ``[num_kv_heads]``."""
+    """Return the scales, float32 ``[num_kv_heads]``."""
     largest = torch.stack([one.float().abs().amax(dim=(0, 2)) for one in rows]).amax(dim=0)
     return largest / torch.finfo(dtype).max
 
 
 def _rounded(rows: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rows as they come back from a quantised cache, in float32."""
+    """Return rows rounded by a quantised cache, in float32."""
     units = scales[:, None]
     largest = torch.finfo(dtype).max
     return (rows.float() / units).clamp(-largest, largest).to(dtype).float() * units

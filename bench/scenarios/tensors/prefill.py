@@ -1,7 +1,7 @@
-"""Scenario ``prefill``: let prompts ask, whole or a chunk of each, over K and V that are cached already.
+"""Scenario ``prefill``: compute prompts, whole or one chunk of each, over K and V that are already cached.
 
-Two processes per point, as for ``decode``: ``time_point`` checks against the reference and takes all
-timings; ``weigh_point`` holds nothing but the cache and reads memory.
+Each point has two processes, like ``decode``. ``time_point`` checks against the reference and takes all
+timings. ``weigh_point`` holds nothing but the cache and reads memory.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from impls.interface import KVCache, PrefillBatch, PrefillKVCache, Unsupported
 from impls.reference import allowed_error, max_rel_error, prefill_attention
 
 CHECKED_QUERIES: Final = 256
-"""Queries that the reference takes at once: its scores are float32 for every query, head and token."""
+"""Queries that the reference computes at once. Its scores are float32 for every query, head and token."""
 
 
 def time_point(argument: Mapping[str, Any]) -> Answer:
-    """Check one step, then time every operation of it.
+    """Check one step, then time each of its operations.
 
     Args:
         argument: ``config`` (resolved, plain containers) and ``ceiling_gbps`` of this run.
 
     Raises:
-        Unsupported: the implementation computes no prompts.
+        Unsupported: the implementation does not compute prompts.
     """
     config = build(argument["config"])
     filled = fill(config, *draw(config))
@@ -53,7 +53,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
         storage_bytes=filled.policy.pool_bytes // config.model.num_layers + query_bytes,
         ceiling_gbps=argument["ceiling_gbps"],
     )
-    # The timer rotates among layers: they hold the same, each at its own address.
+    # The timer rotates among layers, which have equal contents at different addresses.
     cache = prefilling(
         make_cache(config, filled.policy, num_layers=max(config.layers_allocated, choice.copies)), config
     )
@@ -74,7 +74,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
             batch=batch,
             kv_bytes=kv_bytes,
         )
-        for copies in (inputs, held):  # the reference is done; they would only compete for memory
+        for copies in (inputs, held):  # no longer needed after the reference, and they would use memory
             copies.keys.clear()
             copies.values.clear()
         time_prefill(answer, step, filled, choice, argument["ceiling_gbps"])
@@ -82,16 +82,16 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
 
 
 def queries_of(config: Config, filled: Filled) -> list[int]:
-    """Of each sequence, how many of its newest tokens ask."""
+    """Return the number of query tokens of each sequence."""
     assert isinstance(config.scenario, PrefillScenario)
     return [config.scenario.num_queries(seq_len) for seq_len in filled.seq_lens.tolist()]
 
 
 def prefilling(cache: KVCache, config: Config) -> PrefillKVCache:
-    """The cache, as one that computes prompts.
+    """Return the cache, as one that computes prompts.
 
     Raises:
-        Unsupported: it does not.
+        Unsupported: the cache does not compute prompts.
     """
     if not isinstance(cache, PrefillKVCache):
         raise Unsupported(f"{config.impl.name} computes no prompts: it has no prefill")
@@ -110,7 +110,7 @@ def _asked(config: Config, filled: Filled, num_queries: Sequence[int]) -> dict[s
 
 
 def _write(cache: KVCache, inputs: Inputs, num_queries: Sequence[int], batch: PrefillBatch) -> tuple[Tensor, Tensor]:
-    """Write what is cached already, then the step's own tokens through its slot mapping; returns their K and V."""
+    """Write the cached tokens, then the tokens of the step through its slot mapping. Return their K and V."""
     sequences = list(zip(inputs.keys, inputs.values, num_queries, strict=True))
     for seq_id, (keys, values, count) in enumerate(sequences):
         if count < len(keys):
@@ -129,7 +129,7 @@ def _check(
     batch: PrefillBatch,
     config: Config,
 ) -> None:
-    """Compare one step of every layer with the float32 reference; a wrong answer is never timed."""
+    """Compare one step of every layer with the float32 reference. A wrong result is never timed."""
     masking: dict[str, Any] = {"window": config.model.sliding_window, "soft_cap": config.model.soft_cap}
     blocks = _blocks(held, num_queries)
     queries, keys, values = ([block[part] for block in blocks] for part in range(3))
@@ -141,7 +141,7 @@ def _check(
 
 
 def _blocks(held: Inputs, num_queries: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Queries a few at a time, in order, with the K and V up to the last of them: whose newest tokens they are."""
+    """Yield a few queries at a time, in order, with K and V up to the last of them."""
     blocks = []
     for query, keys, values in zip(held.query.split(list(num_queries)), held.keys, held.values, strict=True):
         end = len(keys) - len(query)
@@ -152,7 +152,7 @@ def _blocks(held: Inputs, num_queries: Sequence[int]) -> list[tuple[Tensor, Tens
 
 
 def weigh_point(argument: Mapping[str, Any]) -> Answer:
-    """Read memory around allocating, touching, writing and computing; nothing else is held here.
+    """Read memory around allocating, touching, writing and computing, in a process that holds nothing else.
 
     Args:
         argument: ``config`` (resolved, plain containers).

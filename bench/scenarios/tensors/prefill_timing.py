@@ -1,4 +1,4 @@
-"""The timings of scenario ``prefill``: every operation of a step as samples, their medians in the row."""
+"""Take the timings of scenario ``prefill``: samples of every operation of a step, and their medians for the row."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class PrefillStep:
 
     Attributes:
         config: resolved.
-        num_queries: of each sequence, how many of its newest tokens ask.
+        num_queries: number of query tokens of each sequence.
         cache: holds the same K and V in every layer, so that its layers are copies to rotate among.
-        queries: ``[copies, num_queries, num_query_heads, head_dim]``, the same in each copy.
-        newest: K and V of all tokens that ask.
+        queries: ``[copies, num_queries, num_query_heads, head_dim]``, equal in each copy.
+        newest: K and V of all query tokens.
         batch: the step's metadata.
-        kv_bytes: bytes of the K and V that one layer's attention must read.
+        kv_bytes: bytes of K and V that attention of one layer must read.
     """
 
     config: Config
@@ -52,7 +52,7 @@ class PrefillStep:
     kv_bytes: int
 
     def prefill(self, copies: int) -> Work:
-        """Attention over one layer."""
+        """Return the work of attention over one layer."""
         layers = layer_copies(self.cache, copies)
         return Work(
             call=lambda layer: self.cache.prefill(layer, self.queries[layer], self.batch),
@@ -61,11 +61,11 @@ class PrefillStep:
         )
 
     def append(self, copies: int) -> Work:
-        """Writing the K and V of all tokens that ask into one layer."""
+        """Return the work of writing K and V of all query tokens into one layer."""
         return append_work(self.cache, self.batch.slot_mapping, self.newest, copies)
 
     def linear(self) -> Work:
-        """One layer's matrix products of all tokens that ask, as a single product with as many weights."""
+        """Return the work of one layer's matrix products of all query tokens, as one product with as many weights."""
         model = self.config.model
         hidden = model.num_query_heads * model.head_dim
         weights = self.queries.new_ones((ceil_div(model.num_parameters, model.num_layers * hidden), hidden))
@@ -74,10 +74,10 @@ class PrefillStep:
 
 
 def attention_flops(model: ModelSpec, seq_lens: Sequence[int], num_queries: Sequence[int]) -> int:
-    """Floating-point operations of causal attention in one layer: 4 · query heads · head_dim · (query, token) pairs.
+    """Return operations of causal attention in one layer: 4 · query heads · head_dim · (query, token) pairs.
 
-    Two products, q kᵀ and weights · v, of two operations per element; a query sees the tokens up to
-    its own, at most ``sliding_window`` of them. Softmax and what a mask hides are not counted.
+    There are two products, q kᵀ and weights · v, of two operations per element. A query sees the tokens
+    up to its own, at most ``sliding_window`` of them. Softmax and masked pairs are not counted.
 
     >>> model = ModelSpec(name="m", num_layers=1, num_query_heads=2, num_kv_heads=1, head_dim=8, dtype="float16",
     ...                   max_seq_len=9)
@@ -96,7 +96,7 @@ def attention_flops(model: ModelSpec, seq_lens: Sequence[int], num_queries: Sequ
 def time_prefill(
     answer: Answer, step: PrefillStep, filled: Filled, choice: TimerChoice, ceiling_gbps: float | None
 ) -> None:
-    """Time attention, append and prepare, and the layer's matrix products where they are asked for."""
+    """Time attention, append and prepare, and with ``linear_layers`` the matrix products of the layer."""
     config, device = step.config, step.queries.device
     choice = settle(choice, config.measure.timer, step.prefill(choice.copies))
     watch = Telemetry.of(device)

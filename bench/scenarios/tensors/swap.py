@@ -1,6 +1,6 @@
 """Scenario ``swap``: move the pages of sequences in mid-decode to the host and back, and to other pages of the pool.
 
-What comes back is compared bit for bit before anything is timed. The policy says which pages move.
+The pool is compared bit for bit before anything is timed. The policy chooses the pages that move.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from bench.scenarios.tensors.timed import add_fitness, median_us
 from impls.interface import Admission, KVCache, MovingKVCache, PageCopy, Unsupported
 from impls.policies import is_paged
 
-EVENTS = "a move takes its list of pages from the host, which no graph holds"
+EVENTS = "a move reads its list of pages from the host, which a graph cannot contain"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moves:
-    """Which pages move: source and target of each.
+    """The moving pages: source and target of each.
 
     Attributes:
         out: from the pool to the host.
         back: from the host to the pool, maybe to other pages.
-        within: to pages of the pool that were free; empty where fewer are free than move.
+        within: to free pages of the pool. Empty if fewer pages are free than move.
     """
 
     out: Sequence[PageCopy]
@@ -51,7 +51,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
         argument: ``config`` (resolved, plain containers).
 
     Raises:
-        Unsupported: the implementation moves no pages, or ``measure.timer`` cannot time that.
+        Unsupported: the implementation cannot move pages, or ``measure.timer`` cannot time it.
     """
     config = build(argument["config"])
     choice = _choose_timer(config)
@@ -71,7 +71,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
 
 
 def plan_moves(filled: Filled) -> Moves:
-    """Ask the policy to swap all of its sequences out and in, and for as many pages again."""
+    """Swap all sequences of the policy out and in, and take as many pages again."""
     policy, seq_ids = filled.policy, range(len(filled.seq_lens))
     assert is_paged(policy)
     out = policy.swap_out(*seq_ids)
@@ -88,7 +88,7 @@ def plan_moves(filled: Filled) -> Moves:
 
 def _moving(cache: KVCache, config: Config) -> MovingKVCache:
     if not isinstance(cache, MovingKVCache):
-        raise Unsupported(f"{config.impl.name} moves no pages: it has no swap_out, swap_in and copy_pages")
+        raise Unsupported(f"{config.impl.name} cannot move pages: it has no swap_out, swap_in and copy_pages")
     return cache
 
 
@@ -97,12 +97,12 @@ def _choose_timer(config: Config) -> TimerChoice:
     if config.device == "cpu":
         return choose_on_host(asked)
     if asked not in ("auto", "events"):
-        raise Unsupported(f"measure.timer={asked} cannot time scenario=swap on cuda: {EVENTS}; use auto or events")
+        raise Unsupported(f"measure.timer={asked} cannot time scenario=swap on cuda: {EVENTS}. Use auto or events")
     return TimerChoice(timer="events", reason=EVENTS if asked == "auto" else "configured")
 
 
 def _check(answer: Answer, cache: MovingKVCache, moves: Moves, seed: int) -> None:
-    """Every byte of the pool after each move: what moved is there, and nothing else has changed."""
+    """Compare every byte of the pool after each move: moved pages arrived, and nothing else changed."""
     generator = torch.Generator(device=cache.tensors[0].device).manual_seed(seed)
     before = _fill(cache, generator)
     cache.swap_out(moves.out)
@@ -118,18 +118,18 @@ def _check(answer: Answer, cache: MovingKVCache, moves: Moves, seed: int) -> Non
     if bad := [f"{number} after {name}" for name, number in wrong.items() if number]:
         answer.status = "incorrect"
         answer.status_reason = (
-            f"some of {len(before)} tensors are not bit for bit as they should be, {', '.join(bad)}; nothing was timed"
+            f"tensors differ from the expected bytes ({', '.join(bad)}, of {len(before)}), and nothing was timed"
         )
 
 
 def _fill(cache: KVCache, generator: torch.Generator) -> list[Tensor]:
-    """Random bytes in every page; returns a copy, uint8 ``[num_pages, page_size, num_kv_heads, bytes of a head]``."""
+    """Write random bytes into every page. Return copies, uint8 ``[num_pages, page_size, num_kv_heads, bytes]``."""
     views = [tensor.view(torch.uint8) for tensor in cache.tensors]
     return [view.random_(generator=generator).clone() for view in views]
 
 
 def _wrong_tensors(cache: KVCache, rest: Sequence[Tensor], source: Sequence[Tensor], copies: Sequence[PageCopy]) -> int:
-    """Tensors that are not ``rest`` with pages of ``source`` copied into it."""
+    """Return the number of tensors that differ from ``rest`` with pages of ``source`` copied into it."""
     wrong = 0
     for tensor, expected, held in zip(cache.tensors, rest, source, strict=True):
         expected = expected.clone()
@@ -141,7 +141,7 @@ def _wrong_tensors(cache: KVCache, rest: Sequence[Tensor], source: Sequence[Tens
 
 
 def _time(answer: Answer, cache: MovingKVCache, moves: Moves, config: Config, choice: TimerChoice) -> None:
-    """Time each move of all pages; the row has the time of one layer."""
+    """Time each move of all pages. The row has the time of one layer."""
     device = torch.device(config.device)
     watch = Telemetry.of(device)
     timer = Timer(config.measure, device, choice, watch)
@@ -151,7 +151,7 @@ def _time(answer: Answer, cache: MovingKVCache, moves: Moves, config: Config, ch
     for name, (move, copies) in calls.items():
         if not copies:
             answer.leave_null(
-                "fewer pages are free than move; give a larger memory_budget", f"{name}_us", f"{name}_gbps"
+                "fewer pages are free than move. Give a larger memory_budget", f"{name}_us", f"{name}_gbps"
             )
             continue
         samples[name] = timer.device_work(Work.of_one(partial(move, copies)))

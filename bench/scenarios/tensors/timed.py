@@ -1,4 +1,4 @@
-"""What the timed scenarios share: what is checked before a timing, and from samples to columns."""
+"""Shared parts of the timed scenarios: the check before timing, and columns from samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DETAILS = ("sdpa_backend", "sdpa_call", "kernel_choice", "bytes_read")
 
 
 def describe(answer: Answer, cache: KVCache, metadata_bytes: int) -> None:
-    """What the implementation says of itself and of the batch."""
+    """Add the facts that the implementation reports about itself and the batch."""
     details = cache.details()
     answer.values["metadata_bytes"] = metadata_bytes
     answer.values |= {name: details.get(name) for name in DETAILS}
@@ -30,27 +30,27 @@ def describe(answer: Answer, cache: KVCache, metadata_bytes: int) -> None:
 
 
 def judge_error(answer: Answer, error: float, allowed: float) -> None:
-    """Note the largest error against the reference; above what is allowed, nothing may be timed."""
+    """Record the largest error against the reference. Above the allowed error, nothing is timed."""
     answer.values |= {"max_rel_error": error, "allowed_rel_error": allowed}
     if not error <= allowed:
         answer.status = "incorrect"
-        answer.status_reason = f"max_rel_error={error:.3g} is above the allowed {allowed:.3g}; nothing was timed"
+        answer.status_reason = f"max_rel_error={error:.3g} is above the allowed {allowed:.3g}, and nothing was timed"
 
 
 def layer_copies(cache: KVCache, count: int) -> Sequence[tuple[Tensor, ...]]:
-    """K and V of the first layers: copies of the inputs that a timer takes in turn."""
+    """Return K and V of the first layers, as copies of the inputs that a timer rotates among."""
     tensors = cache.tensors
     return [(tensors[layer], tensors[len(tensors) // 2 + layer]) for layer in range(count)]
 
 
 def append_work(cache: KVCache, slot_mapping: Tensor, newest: tuple[Tensor, Tensor], copies: int) -> Work:
-    """Writing K and V of some tokens into one layer.
+    """Return the work of writing K and V of some tokens into one layer.
 
     Args:
-        cache: whose layers are copies to rotate among.
+        cache: cache whose layers are copies to rotate among.
         slot_mapping: the slot of each token.
         newest: their K and V.
-        copies: layers to take in turn.
+        copies: number of layers to rotate among.
     """
     keys, values = newest
     return Work(
@@ -61,12 +61,12 @@ def append_work(cache: KVCache, slot_mapping: Tensor, newest: tuple[Tensor, Tens
 
 
 def median_us(samples: Samples) -> float:
-    """The median of some samples."""
+    """Return the median of some samples."""
     return median_interval(samples.values_us).median
 
 
 def add_main(answer: Answer, name: str, samples: Samples) -> None:
-    """Columns of the quantity that a scenario is about: ``<name>_us`` and all that tells how it was taken."""
+    """Add the columns of the main quantity of a scenario: ``<name>_us`` and how it was measured."""
     low, median, high = median_interval(samples.values_us)
     answer.values |= {
         f"{name}_us": median,
@@ -88,23 +88,23 @@ def add_main(answer: Answer, name: str, samples: Samples) -> None:
 
 
 def add_hot(answer: Answer, name: str, timer: Timer, work: Work) -> dict[str, Samples]:
-    """Column ``<name>_hot_us``, the same with warm caches; its samples by their name."""
+    """Add column ``<name>_hot_us``, measured with warm caches. Return its samples by name."""
     hot = timer.device_work_hot(work)
     if hot is None:
-        answer.leave_null(f"on a CPU {name}_us is with warm caches already", f"{name}_hot_us")
+        answer.leave_null(f"on a CPU {name}_us is already measured with warm caches", f"{name}_hot_us")
         return {}
     answer.values[f"{name}_hot_us"] = median_us(hot)
     return {f"{name}_hot": hot}
 
 
 def add_fitness(answer: Answer, samples: Mapping[str, Samples], watch: Telemetry, main: str, device: str) -> None:
-    """Keep the samples; was the machine quiet enough for them?
+    """Store the samples, and the columns about the fitness of the machine.
 
     Args:
-        answer: gets the columns.
-        samples: all that were taken.
-        watch: who looked at the machine meanwhile.
-        main: name of the samples that must be known closely.
+        answer: receives the columns.
+        samples: all samples.
+        watch: telemetry during the samples.
+        main: name of the samples whose median must be precise.
         device: ``cpu`` or ``cuda``.
     """
     answer.samples |= {name: taken.to_json() for name, taken in samples.items()}
@@ -116,14 +116,14 @@ def add_fitness(answer: Answer, samples: Mapping[str, Samples], watch: Telemetry
     found |= sample_doubts(f"{main}_us", rel_half_width, answer.values["discarded_ratio"])
     answer.values |= fitness_columns(found)
     if not found:
-        answer.leave_null("nothing was found to doubt", "fitness_reasons")
+        answer.leave_null("no reason for doubt was found", "fitness_reasons")
 
 
 def compare_with_ceiling(answer: Answer, moved_bytes: int, us: float, ceiling_gbps: float | None) -> None:
-    """Achieved bandwidth from the bytes that any implementation must move, not those that this one does."""
+    """Add the achieved bandwidth, from the bytes that any implementation must move, not those that this one moves."""
     values = answer.values
     values["achieved_gbps"] = moved_bytes / us / 1000
     if ceiling_gbps is None:
-        answer.leave_null("the ceiling could not be measured; see the log", "ceiling_gbps", "ceiling_ratio")
+        answer.leave_null("the ceiling could not be measured. See the log", "ceiling_gbps", "ceiling_ratio")
     else:
         values |= {"ceiling_gbps": ceiling_gbps, "ceiling_ratio": values["achieved_gbps"] / ceiling_gbps}

@@ -1,4 +1,4 @@
-"""What a process does whose memory is read: a small rehearsal, then the real cache, allocated, touched and written."""
+"""The memory process: warm up, then allocate, touch and write the real cache, and read memory."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from bench.scenarios.tensors.filled import make_cache
 from impls.interface import KVCache
 
 COPY_TOKENS = 512
-"""Tokens written at once: the inputs must weigh little beside the cache."""
+"""Tokens written at once, so that the inputs are small compared with the cache."""
 
 
 def rehearsal(config: Config) -> tuple[Config, Filled]:
-    """The point with one sequence of two tokens, so that an idle reading contains context, kernels and libraries."""
+    """Return the point with one sequence of two tokens, so that an idle reading contains kernels and libraries."""
     model = replace(config.model, max_seq_len=2)
     small = replace(
         config,
@@ -38,15 +38,15 @@ def rehearsal(config: Config) -> tuple[Config, Filled]:
 
 
 def weigh(config: Config, compute: Callable[[Config, Filled, KVCache], None]) -> Answer:
-    """Read memory around allocating, touching, writing and computing; nothing else is held here.
+    """Read memory around allocating, touching, writing and computing, in a process that holds nothing else.
 
-    What is loaded or compiled once is no part of the cache: a step of two tokens is rehearsed, and on a CPU, where
-    what is compiled may depend on the size, one of the whole batch. It reads storage that nobody has written, which
-    a host does not back with memory.
+    Code that is loaded or compiled once is no part of the cache. Therefore a step of two tokens runs first, and on a
+    CPU, where compiled code may depend on the size, a step of the whole batch. It reads unwritten storage, which a
+    host does not back with memory.
 
     Args:
         config: resolved.
-        compute: tunes and makes one step of a cache that is filled.
+        compute: tunes and runs one step of a filled cache.
     """
     filled = fill(config, *draw(config))
     known_pids = pids_on_gpus() if config.device == "cuda" else None
@@ -76,7 +76,7 @@ def _write_and_compute(
 
 
 def allocate_touched(config: Config, filled: Filled) -> KVCache:
-    """The cache, every byte of it touched: an untouched allocation has no resident memory on a host."""
+    """Return the cache with every byte touched, because an untouched allocation has no resident memory on a host."""
     cache = make_cache(config, filled.policy)
     for tensor in cache.tensors:
         tensor.zero_()

@@ -47,7 +47,7 @@ def rows_of(experiment: str) -> pd.DataFrame:
         asked = asked_columns(config) if config.scenario.name == "serving" else {}
         numbers = {column.name: float(draw.integers(1, 1000)) for column in COLUMNS if column.kind == "exact"}
         curves = {"from_tokens": [0, 8], "prompt": [0.5, 0.5], "output": [0.5, 0.5]}
-        identified = {**identity(point, config)[0], **asked, "experiment": experiment, "replicate": 0}
+        identified = {**identity(point)[0], **asked, "experiment": experiment, "replicate": 0}
         rows.append({**numbers, **identified, "status": "ok", "curves": json.dumps(curves)})
     return typed(rows)
 

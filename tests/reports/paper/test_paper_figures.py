@@ -47,7 +47,7 @@ def rows_of(experiment: str, *points: Composed) -> pd.DataFrame:
         facts: dict[str, Any] = dict.fromkeys(
             ("server_id", "code_hash", "fingerprint", "log", "harness_s", "measured_s", "mixed", "interleaved"), 0
         )
-        row = {**make_row(point, point.config, 0, answer, facts), "experiment": experiment}
+        row = {**make_row(point, 0, answer, facts), "experiment": experiment}
         rows.append(complete({name: value for name, value in row.items() if name in NAMES}))
     return pd.DataFrame(rows, columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 
@@ -228,7 +228,7 @@ def test_ratios_are_vllm_over_the_others() -> None:
 
 def test_the_newest_paper_run_is_found_and_other_folders_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("bench.reports.paper.runs.RUNS", tmp_path)
-    with pytest.raises(ValueError, match="run make paper"):
+    with pytest.raises(ValueError, match="Run make paper"):
         newest_paper()
     for name in ("paper-20260101-000000", "paper-20260202-000000", "paper-mine", "20270101-000000-abcd"):
         (tmp_path / name).mkdir()

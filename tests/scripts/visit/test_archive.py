@@ -16,7 +16,7 @@ from scripts.visit.unpack import read_archive
 
 
 def filled(work: Path) -> Path:
-    for name in ("sweeps/a/points/1-0.json", "sweeps/a/samples/1-0.json", "sweeps/a/claims/1-0.json", "logs/a.log"):
+    for name in ("sweeps/a/points/1-0.json", "sweeps/a/samples/1-0.json", "sweeps/a/leases/1-0.json", "logs/a.log"):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_bytes(os.urandom(20_000) if "samples" in name else b"{}")
     return work

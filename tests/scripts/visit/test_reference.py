@@ -201,9 +201,9 @@ def test_a_claim_that_needs_a_gpu_is_judged_on_the_merged_rows(tmp_path: Path) -
                   "fitness": "ok", "timer": "events", "l2_mode": "cold", "live_tokens": point.config.num_seqs * length,
                   "admitted_seqs": point.config.num_seqs, "decode_stop": "converged"}  # fmt: skip
         answer = Answer(values=values, null_reasons=dict.fromkeys(NAMES, "not in this test"))
-        command = repro_command(point, point.config, ())
+        command = repro_command(point, ())
         facts = {"code_hash": "c0de", "mixed": False, "harness_s": 0.0, "measured_s": 0.0, "repro_command": command}
-        made = complete(make_row(point, point.config, 0, answer, facts))
+        made = complete(make_row(point, 0, answer, facts))
         content[f"sweeps/fig18a/points/{point.key}-0.json"] = json.dumps({"schema_version": 1, **made}).encode()
     assert merge([archive(tmp_path / "1.tar.gz", content)], tmp_path / "out") == 0
     text = (tmp_path / "out" / "nvidia-h100-80gb-hbm3" / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""The steps that are no sweep, with stub errors: each says what failed and goes on with the rest."""
+"""The steps that are no sweep, with stub errors: each reports its failure, and the rest continues."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_cache_holds_the_batch(arm: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class Stub:
-    """Stands for the module of an implementation, and notes how the cache is made."""
+    """Replaces the module of an implementation, and records how the cache is made."""
 
     def __init__(self, made: dict[str, Any]) -> None:
         self._made = made

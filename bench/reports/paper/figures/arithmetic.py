@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bench.config.numbers import number_text
 from bench.reports.figures.style import FigureSpec, label_bars
 from bench.reports.paper.figures.rows import (
     asked_for,
@@ -41,7 +42,7 @@ def _select_table1(table: pd.DataFrame) -> pd.DataFrame:
 def _draw_table1(frame: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     bars = axes.bar(frame["model"], frame["kslots"], width=0.6, color=sns.color_palette()[0], label="ours")
-    axes.bar_label(bars, [f"{slots:,.0f}" for slots in frame["slots"]], fontsize="small", padding=6)
+    axes.bar_label(bars, [number_text(round(slots)) for slots in frame["slots"]], fontsize="small", padding=6)
     mark_printed(axes, range(len(frame)), frame["printed"])
     for place, printed in enumerate(frame["printed"]):
         axes.annotate(
@@ -104,10 +105,11 @@ def _draw_fig03(frame: pd.DataFrame) -> Figure:
     axes.barh(names, frame["tokens"], label="tokens, at the end", color=sns.color_palette()[0], linewidth=0)
     axes.barh(names, frame["never_used"], left=frame["tokens"], label="never used", color=sns.color_palette()[3],
               linewidth=0)  # fmt: skip
-    for place, row in enumerate(frame.itertuples()):
-        text = f"{row.tokens} used, {row.never_used:,.0f} never used (printed: {row.printed:,.0f})"
+    for place, (_, row) in enumerate(frame.iterrows()):
+        never_used, printed = number_text(row["never_used"]), number_text(row["printed"])
+        text = f"{row['tokens']} used, {never_used} never used (printed: {printed})"
         axes.annotate(
-            text, (row.reserved, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
+            text, (row["reserved"], place), xytext=(6, 0), textcoords="offset points", va="center", fontsize="small"
         )
     axes.set_xscale("log")
     axes.set_xlim(1, 400 * frame["reserved"].max())

@@ -30,7 +30,7 @@ LENGTHS: Final = {
     "sharegpt_papermatched": "published first turns, resampled",
     "sharegpt_8k_filtered_stats_llama2_tokenizer": "published conversations",
 }
-"""What a reader is told about a file of lengths."""
+"""Description of each file of lengths in the figures."""
 
 DATASETS: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca"}
 _KNOWN_TRACES: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca", "Azure": "Azure", "conversation_trace": "Mooncake",

@@ -1,4 +1,4 @@
-"""What both engines of scenario ``serving`` begin with: a load to come, an empty pool, and nothing on record."""
+"""Base of both engines of scenario ``serving``: the load, an empty pool, and an empty record."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from impls.policies import is_paged
 
 @dataclass(eq=False)
 class Engine(ABC):
-    """One replay; requests that could never fit are refused beforehand.
+    """One replay. Requests that could never fit are refused beforehand.
 
     Attributes:
-        load: what is to be served.
-        memory: where it is held.
-        cost: how long a step takes.
-        scenario: limits, and how it is preempted.
-        beams: which beam descends from which, where requests have several.
-        end_fs: when to stop, whoever is left; ``None``: when all is served.
+        load: the requests to serve.
+        memory: the memory of their sequences.
+        cost: durations of steps.
+        scenario: limits, and the kind of preemption.
+        beams: parents of beams, if requests have several.
+        end_fs: when to stop, with unfinished requests left. ``None``: when all are served.
     """
 
     load: Load
@@ -41,7 +41,7 @@ class Engine(ABC):
         self.now_fs = 0
         self.coming: deque[Group] = deque()
         self.waiting: deque[Group] = deque()
-        self._crossed = 0  # tokens that crossing beams had copied, charged to the next step
+        self._crossed = 0  # tokens copied by crossing beams, charged to the next step
         count = self.scenario.num_samples
         for index, (prompt, output) in enumerate(zip(self.load.prompts, self.load.outputs, strict=True)):
             group = Group(index, prompt, output, range(index * count, (index + 1) * count))

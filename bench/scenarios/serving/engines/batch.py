@@ -1,7 +1,7 @@
-"""The requests that run, for the engine that goes by events: most of their sequences grow in lockstep.
+"""The running requests of the events engine, most of whose sequences grow in lockstep.
 
-Lengths stand on the batch's clock, which moves by one with every step that decodes, so that a step touches only
-those sequences that need a page. Beams cross after every step and grow by request (``Family``).
+Lengths are relative to the clock of the batch, which advances by one with every decoding step. A step then touches
+only sequences that need a page. Beams cross after every step and grow by request (``Family``).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from impls.policies import Family, Lockstep, is_paged
 
 @dataclass(slots=True)
 class Sizes:
-    """How large the batch is, kept up to date as requests join and leave.
+    """Size of the batch, updated when requests join and leave.
 
     Attributes:
-        seqs: sequences.
-        base: prompt and ``Group.base`` of each sequence, summed: its length less the clock, plus one.
+        seqs: number of sequences.
+        base: sum of prompt and ``Group.base`` of each sequence, which is its length minus the clock, plus one.
     """
 
     seqs: int = 0
@@ -33,8 +33,8 @@ class RunningBatch:
     """Running requests, in order of arrival.
 
     Args:
-        memory: where they are held.
-        crossing: whether sequences of a request go on sharing pages (beams).
+        memory: the memory of their sequences.
+        crossing: whether sequences of a request keep sharing pages (beams).
     """
 
     def __init__(self, memory: Memory, *, crossing: bool = False) -> None:
@@ -44,15 +44,15 @@ class RunningBatch:
         self.clock = 0
         self.sizes = Sizes()
         self.groups: dict[int, Group] = {}
-        self.loose: dict[int, Group] = {}  # whose sequences share a last page: they append one by one, once
+        self.loose: dict[int, Group] = {}  # their sequences share a last page, and append one by one once
         self.families: dict[int, Family] = {}  # of requests whose beams cross
         self._family_pool = self.pool if crossing else None
         self._ending: defaultdict[int, list[Group]] = defaultdict(list)  # by the clock then
-        self._end_clocks: list[int] = []  # a heap; of those that left before, too
+        self._end_clocks: list[int] = []  # a heap, which may contain requests that left earlier
 
     @property
     def context(self) -> int:
-        """Tokens of all sequences, summed."""
+        """Sum of the tokens of all sequences."""
         return self.sizes.base + self.sizes.seqs * (self.clock - 1)
 
     @property
@@ -64,18 +64,18 @@ class RunningBatch:
         return heap[0] - self.clock
 
     def generated(self, group: Group) -> int:
-        """Tokens that each sequence of a running request has, the one of the present step included."""
+        """Return the output tokens of each sequence of a running request, including that of the present step."""
         return group.base + self.clock
 
     def join(self, group: Group) -> None:
-        """Take in a request that gets its next token in the present step."""
+        """Add a request that gets its next token in the present step."""
         group.base = group.generated + 1 - self.clock
         count = len(group.seq_ids)
         self.sizes.seqs += count
         self.sizes.base += count * (group.prompt + group.base)
         in_order = not self.groups or group.index > next(reversed(self.groups))
         self.groups[group.index] = group
-        if not in_order:  # it was out while a later one came in
+        if not in_order:  # it was outside while a later one joined
             self.groups = dict(sorted(self.groups.items()))
         end = group.output - group.base
         if end not in self._ending:
@@ -87,7 +87,7 @@ class RunningBatch:
             self._step_together(group)
 
     def leave(self, group: Group) -> None:
-        """Take out a request before its end; it keeps its memory and the tokens that it has."""
+        """Remove a request before its end. It keeps its memory and its tokens."""
         end = group.output - group.base
         self._ending[end].remove(group)
         if not self._ending[end]:
@@ -95,7 +95,7 @@ class RunningBatch:
         self._take_out(group)
 
     def pop_finished(self) -> list[Group]:
-        """Take out, and free, those that get their last token in the present step."""
+        """Remove and free the requests that get their last token in the present step."""
         finished = self._ending.pop(self.clock, [])
         for group in finished:
             self._take_out(group)
@@ -103,18 +103,18 @@ class RunningBatch:
         return finished
 
     def needs_room(self) -> bool:
-        """Whether the next step finds too few pages: each request, oldest first, wants one free per sequence."""
+        """Return whether pages are short: each request, oldest first, needs one free page per sequence."""
         if self.pool is None or not self.groups:
             return False
         newest = self.groups[next(reversed(self.groups))]
         if self.pool.available_pages >= self.sizes.seqs + len(newest.seq_ids):
-            return False  # a sequence takes a page at most, a copy of a shared one included
+            return False  # a sequence takes at most one page, including a copy of a shared one
         left = self.pool.available_pages - self._next_pages()
         count = len(newest.seq_ids)
         return left < count and left + self.pages_for(newest) < count
 
     def pages_for(self, group: Group) -> int:
-        """Pages that a request takes in the next step."""
+        """Return the pages that a request takes in the next step."""
         assert self.pool is not None
         if group.index in self.families:
             return self.families[group.index].pages_for_next
@@ -124,7 +124,7 @@ class RunningBatch:
         return 0 if stored % self.pool.page_size else len(group.seq_ids)
 
     def affordable_steps(self, most: int) -> list[int]:
-        """Pages that each of the next steps takes, up to the first after which a page per sequence is not left."""
+        """Return the pages of each next step, up to the first that leaves less than a free page per sequence."""
         if self.pool is None:
             return [0] * most
         spare = self.pool.available_pages - max((len(group.seq_ids) for group in self._any_group()), default=0)
@@ -136,7 +136,7 @@ class RunningBatch:
         return pages
 
     def grow(self) -> None:
-        """A slot for the token that each sequence generated last; the clock moves."""
+        """Take a slot for the last generated token of each sequence, and advance the clock."""
         self.lockstep.advance(1)
         self.clock += 1
         for family in self.families.values():
@@ -148,14 +148,14 @@ class RunningBatch:
             self._step_together(group)
 
     def cross(self, group: Group, forks: Sequence[tuple[int, int]]) -> int:
-        """Let a running request's beams become copies of others; returns the tokens to be copied for that now."""
+        """Let beams of a running request become copies of others. Return the tokens to copy now."""
         if group.index in self.families:
             self.families[group.index].cross(forks)
             return 0
         return self.memory.cross(group, forks, self.generated(group))
 
     def advance(self, steps: int) -> None:
-        """As many ``grow``, where all grow in lockstep and there is room."""
+        """Do this many ``grow`` at once, where all grow in lockstep and there is room."""
         self.lockstep.advance(steps)
         self.clock += steps
 
@@ -167,7 +167,7 @@ class RunningBatch:
         return pages + sum(self.pages_for(group) for group in self.loose.values())
 
     def _step_together(self, group: Group) -> None:
-        """Let a request's sequences grow in lockstep; one that ends with this step grows no more."""
+        """Let the sequences of a request grow in lockstep. One that ends with this step stops growing."""
         if self._family_pool is not None:
             self.families[group.index] = Family(self._family_pool, group.seq_ids)
             return

@@ -1,4 +1,4 @@
-"""What the scheduler of the engine that goes by events decides for one step."""
+"""The decision of the events engine for one step."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from bench.scenarios.serving.groups import Group
 
 @dataclass(slots=True)
 class EngineStep:
-    """What the scheduler decided for one step.
+    """The decision of the scheduler for one step.
 
     Attributes:
-        decodes: whether running sequences get a token; false while prompts go first.
+        decodes: whether running sequences get a token. False while prompts are computed first.
         entries: requests whose prompts are computed.
-        tokens: tokens of these.
-        found: tokens of these that are in the pool already.
-        pairs: (query, key) pairs of these.
+        tokens: tokens of these prompts.
+        found: tokens of these prompts that are already in the pool.
+        pairs: (query, key) pairs of these prompts.
         late: requests that came back from the host.
         swapped_pages: pages moved to or from the host.
         seqs: sequences that decode.
-        context: tokens that these read.
-        may_admit: whether the next step might admit somebody though nobody arrives or leaves.
+        context: tokens that these sequences read.
+        may_admit: whether the next step might admit a request without an arrival or an exit.
     """
 
     decodes: bool = False
@@ -37,5 +37,5 @@ class EngineStep:
     may_admit: bool = False
 
     def work(self, copied: int) -> StepWork:
-        """All that the step computes and moves."""
+        """Return the work of the step."""
         return StepWork(self.seqs + self.tokens, self.context + self.found, self.pairs, copied, self.swapped_pages)

@@ -1,7 +1,7 @@
-"""Scenario ``serving`` from event to event: arrivals, admissions, completions, and pages that run short.
+"""Scenario ``serving`` from event to event: arrivals, admissions, completions, and a shortage of pages.
 
-Between two events a step is like the one before, but for one more token per sequence: how long so many steps take,
-and what the pool holds meanwhile, are sums in closed form. Step for step it does what ``engines/steps.py`` does.
+Between two events a step equals the one before, with one more token per sequence. The duration of many such steps, and
+the use of the pool in them, are sums in closed form. Every step equals that of ``engines/steps.py``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class EventReplay(Engine):
         super().__post_init__()
         self.batch = RunningBatch(self.memory, crossing=self.beams is not None)
         self.swapped: deque[Group] = deque()  # in order of arrival
-        self._decoded_fs = 0  # when the last step that decoded ended
-        self._fresh: dict[int, Group] = {}  # prefill=first: those who got their first token since
-        self._unadmitted = len(self.coming)  # requests that were never admitted so far
+        self._decoded_fs = 0  # end of the last decoding step
+        self._fresh: dict[int, Group] = {}  # prefill=first: requests that got their first token since then
+        self._unadmitted = len(self.coming)  # requests that were not admitted yet
 
     def run(self) -> Record:
         """Serve until the end."""
@@ -38,14 +38,14 @@ class EventReplay(Engine):
                 break
             while coming and arrivals[coming[0].index] <= self.now_fs:
                 waiting.append(coming.popleft())
-            if not (self._nobody_to_take_in() and self._go_on(self._split())):
+            if not (self._only_decodes() and self._fast_forward(self._split())):
                 self._step()
         self._close()
         return self.record
 
-    def _nobody_to_take_in(self) -> bool:
-        """Whether all that can happen is that everybody who runs gets a token, as in the step before."""
-        in_step = self._decoded_fs == self.now_fs  # not so after prompts that went first
+    def _only_decodes(self) -> bool:
+        """Return whether the next step only decodes: no admission, swap or fork."""
+        in_step = self._decoded_fs == self.now_fs  # false after prompts that were computed first
         return in_step and not (self.waiting or self.swapped or self.batch.loose) and self.beams is None
 
     def _close(self) -> None:
@@ -60,7 +60,7 @@ class EventReplay(Engine):
         record.end_fs = self.now_fs
 
     def _step(self) -> None:
-        """One step, and as many like it as follow until something happens."""
+        """Do one step, and fast-forward equal steps until the next event."""
         was_loaded = self._unadmitted > 0
         copies_before = self.pool.copied_pages if self.pool else 0
         step = self._schedule()
@@ -81,10 +81,10 @@ class EventReplay(Engine):
         if self.beams is not None:
             self._cross(self.beams, step)
         elif not finished and not step.may_admit and not self.batch.loose:
-            self._go_on(split)
+            self._fast_forward(split)
 
     def _schedule(self) -> EngineStep:
-        """Decide who is in the step, and take the memory for it."""
+        """Decide which requests are in the step, and take their memory."""
         step, batch = EngineStep(), self.batch
         if self.scenario.prefill == "first":
             self._admit(step)
@@ -92,19 +92,19 @@ class EventReplay(Engine):
                 step.may_admit = True
                 return step
         step.decodes = True
-        thrown_out = self._make_room(step)
+        preempted = self._make_room(step)
         batch.grow()
-        if not thrown_out:
+        if not preempted:
             self._swap_in(step)
         step.seqs, step.context = batch.sizes.seqs, batch.context
-        if self.scenario.prefill == "first" or thrown_out:
-            step.may_admit = thrown_out or bool(step.late)  # who came back no longer holds up the queue
+        if self.scenario.prefill == "first" or preempted:
+            step.may_admit = preempted or bool(step.late)  # a request that came back no longer delays the queue
         else:
             self._admit(step)
         return step
 
     def _make_room(self, step: EngineStep) -> bool:
-        """Throw out the latest until, oldest first, each has a free page per sequence; whether anybody was."""
+        """Preempt the latest until, oldest first, each has a free page per sequence. Return whether any was."""
         batch, pool = self.batch, self.pool
         if pool is None or not batch.needs_room():
             return False
@@ -116,11 +116,11 @@ class EventReplay(Engine):
                 promised += batch.pages_for(group)
                 place += 1
             else:
-                step.swapped_pages += self._throw_out(pool, groups.pop())
+                step.swapped_pages += self._preempt(pool, groups.pop())
         return True
 
-    def _throw_out(self, pool: PagePool, group: Group) -> int:
-        """Returns the pages that are moved to the host."""
+    def _preempt(self, pool: PagePool, group: Group) -> int:
+        """Preempt a request. Return the pages that are moved to the host."""
         group.token_fs = self._token_fs(group)
         self._fresh.pop(group.index, None)
         self.batch.leave(group)
@@ -134,7 +134,7 @@ class EventReplay(Engine):
         return 0
 
     def _swap_in(self, step: EngineStep) -> None:
-        """Bring back whom the pool holds above the watermark, with a page per sequence to spare."""
+        """Swap in requests that fit above the watermark, with a spare page per sequence."""
         pool = self.pool
         while self.swapped and pool is not None:
             group = self.swapped[0]
@@ -180,7 +180,7 @@ class EventReplay(Engine):
         record.count["prefix_hit_tokens"] += entry.context
 
     def _give_tokens(self, step: EngineStep) -> None:
-        """Everybody in the step has got a token by now."""
+        """Record a token for every sequence in the step."""
         now, gaps, count = self.now_fs, self.record.gaps, self.scenario.num_samples
         if step.decodes:
             if self._fresh or step.late:
@@ -201,7 +201,7 @@ class EventReplay(Engine):
         self.record.count["output_tokens"] += step.seqs + count * len(step.entries)
 
     def _finish(self) -> bool:
-        """Let those leave who have all of their tokens; whether anybody left."""
+        """Remove requests that have all of their tokens. Return whether there were any."""
         record, batch = self.record, self.batch
         finished = batch.pop_finished()
         for group in finished:
@@ -214,15 +214,15 @@ class EventReplay(Engine):
         return bool(finished)
 
     def _cross(self, beams: Beams, step: EngineStep) -> None:
-        """Let beams cross of all who got a token in the step."""
+        """Let the beams of all requests with a token in the step cross."""
         batch = self.batch
         groups = batch.groups.values() if step.decodes else [g for g in step.entries if g.index in batch.groups]
         for group in groups:
             if forks := beams.forks(group, batch.generated(group)):
                 self._crossed += batch.cross(group, forks)
 
-    def _go_on(self, split: SlotSplit) -> bool:
-        """All further steps in which nobody arrives who could enter, nobody ends, and pages suffice; whether any."""
+    def _fast_forward(self, split: SlotSplit) -> bool:
+        """Advance by all steps up to the next arrival, completion or shortage of pages. Return whether any."""
         batch, seqs = self.batch, self.batch.sizes.seqs
         if not seqs:
             return False
@@ -251,7 +251,7 @@ class EventReplay(Engine):
         return True
 
     def _add_run(self, run: Run, pages: list[int], split: SlotSplit) -> None:
-        """Sums over the time of some steps, in the first of which each sequence grows from what ``split`` says."""
+        """Add sums over the time of some steps. In the first, each sequence grows from the state of ``split``."""
         steps, seqs, totals = len(pages), self.batch.sizes.seqs, self.record.totals
         duration_fs = run.duration_fs(steps)
         grown = seqs * (
@@ -288,7 +288,7 @@ class EventReplay(Engine):
             record.count["most_running_seqs"] = seqs
 
     def _split(self) -> SlotSplit:
-        """The pool towards the request at the queue's head, or the next to come."""
+        """Return the split of the pool for the request at the queue's head, or the next arrival."""
         head = self.waiting[0] if self.waiting else self.coming[0] if self.coming else None
         policy = self.memory.policy
         return policy.split(head.prompt, head.final_len) if head else policy.split()
@@ -297,5 +297,5 @@ class EventReplay(Engine):
         return (self.pool.saved_tokens, self.pool.saved_pages) if self.pool else (0, 0)
 
     def _token_fs(self, group: Group) -> int:
-        """When a running request got its newest token."""
+        """Return when a running request got its newest token."""
         return group.token_fs if group.index in self._fresh else self._decoded_fs

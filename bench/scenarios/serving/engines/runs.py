@@ -1,4 +1,4 @@
-"""Runs of steps in which nothing happens: how long they take, and sums over their time, in closed form."""
+"""Runs of equal decoding steps: their duration and sums over their time, in closed form."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 
 class Run(NamedTuple):
-    """Some steps of decoding in which nothing happens: each is longer than the one before by the same."""
+    """Decoding steps between two events. Each is longer than the one before by the same amount."""
 
     first_fs: int
     slope_fs: int
 
     def duration_fs(self, steps: int) -> int:
-        """Time of so many steps."""
+        """Return the time of this many steps."""
         return steps * self.first_fs + self.slope_fs * (steps * (steps - 1) // 2)
 
     def steps_until(self, time_fs: int) -> int:
-        """The fewest steps that take at least so long."""
+        """Return the least number of steps that take at least this long."""
         if time_fs <= 0:
             return 0
         if self.slope_fs == 0:
@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
 
 def from_then_on(run: Run, duration_fs: int, amounts: list[int]) -> int:
-    """What each step adds, summed over the time from that step to the end of all."""
+    """Return the sum of the amount that each step adds, times the time from that step to the end."""
     total, left_fs, step_fs = 0, duration_fs, run.first_fs
     for amount in amounts:
         if amount:
@@ -41,7 +41,7 @@ def from_then_on(run: Run, duration_fs: int, amounts: list[int]) -> int:
 
 
 def evicted_slots(run: Run, slots: list[int], free: int) -> int:
-    """Slots of cached pages that give way once the free ones are taken, summed over time."""
+    """Return slots of cached pages that are evicted once the free ones are taken, summed over time."""
     total = evicted = 0
     for step, count in enumerate(slots):
         total += count

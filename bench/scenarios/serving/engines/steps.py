@@ -1,9 +1,13 @@
-"""Scenario ``serving`` token by token, written to be read: the oracle of the engine that goes by events.
+"""Scenario ``serving`` token by token, written to be read: the specification of the events engine.
 
-A step: (1) those who have arrived wait; (2) every running sequence gets a slot for the token that it generated
-last, and where pages run short the latest request is thrown out; (3) swapped requests come back; (4) the queue's
-head is admitted for as long as memory and limits let it; (5) the step is computed, and every sequence in it gets
-a token; (6) the finished leave, and beams cross.
+A step has six parts:
+
+1. Arrived requests wait.
+2. Every running sequence gets a slot for its last generated token. If pages run short, the latest request is preempted.
+3. Swapped requests come back.
+4. Requests at the queue's head are admitted as long as memory and limits allow it.
+5. The step is computed, and every sequence in it gets a token.
+6. Finished requests leave, and beams cross.
 """
 
 from __future__ import annotations
@@ -20,8 +24,8 @@ class PlainReplay(Engine):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.running: list[Group] = []  # in order of arrival
-        self.swapped: list[Group] = []  # likewise
-        self.thrown_out = False  # somebody was, in this step
+        self.swapped: list[Group] = []  # in order of arrival
+        self.preempted = False  # whether a request was preempted in this step
 
     def run(self) -> Record:
         """Serve until the end."""
@@ -39,12 +43,12 @@ class PlainReplay(Engine):
         return self.record
 
     def step(self) -> None:
-        """One step, from the queue to the tokens."""
+        """Do one step, from the queue to the tokens."""
         copies_before = self.pool.counters["pages_copied"] if self.pool else 0
         was_loaded = self._is_loaded()
         decoding: list[Group] = []
         returned: list[Group] = []
-        self.thrown_out = False
+        self.preempted = False
         swapped_pages = 0
         entries: list[tuple[Group, Entry]] = []
         if self.scenario.prefill == "first":
@@ -54,7 +58,7 @@ class PlainReplay(Engine):
             for group in self.running:
                 self._append(group)
             decoding = list(self.running)
-            if not self.thrown_out:
+            if not self.preempted:
                 returned, pages = self._swap_in()
                 swapped_pages += pages
                 decoding += returned
@@ -87,7 +91,7 @@ class PlainReplay(Engine):
         return bool(self.coming) or any(self.record.admitted_fs[group.index] < 0 for group in self.waiting)
 
     def _make_room(self) -> int:
-        """Throw out the latest until, oldest first, each has a free page per sequence; returns pages swapped out."""
+        """Preempt the latest until, oldest first, each has a free page per sequence. Return the pages swapped out."""
         if self.pool is None:
             return 0
         swapped_pages = promised = place = 0
@@ -97,13 +101,13 @@ class PlainReplay(Engine):
                 promised += self.pool.pages_for_next(group.seq_ids)
                 place += 1
             else:
-                swapped_pages += self._throw_out(self.running.pop())
+                swapped_pages += self._preempt(self.running.pop())
         return swapped_pages
 
-    def _throw_out(self, group: Group) -> int:
-        """Returns the pages that are moved to the host."""
+    def _preempt(self, group: Group) -> int:
+        """Preempt a request. Return the pages that are moved to the host."""
         assert self.pool is not None
-        self.thrown_out = True
+        self.preempted = True
         self.record.count["preemptions"] += 1
         if self.scenario.swaps and self.pool.can_swap_out(*group.seq_ids):
             self.swapped.insert(0, group)
@@ -118,7 +122,7 @@ class PlainReplay(Engine):
             self.memory.policy.append(seq_id)
 
     def _swap_in(self) -> tuple[list[Group], int]:
-        """Bring back whom the pool holds above the watermark, with a page per sequence to spare."""
+        """Swap in requests that fit above the watermark, with a spare page per sequence."""
         returned, pages = [], 0
         while self.swapped:
             assert self.pool is not None
@@ -134,10 +138,10 @@ class PlainReplay(Engine):
         return returned, pages
 
     def _admit(self, tokens: int) -> list[tuple[Group, Entry]]:
-        """Admit from the queue's head; ``tokens`` are in the step already."""
+        """Admit from the queue's head. ``tokens`` are already in the step."""
         entries: list[tuple[Group, Entry]] = []
         limits = self.scenario
-        while self.waiting and not self.swapped and not self.thrown_out:
+        while self.waiting and not self.swapped and not self.preempted:
             group = self.waiting[0]
             if self._num_seqs() + len(group.seq_ids) > limits.max_batch_seqs:
                 break
@@ -189,7 +193,7 @@ class PlainReplay(Engine):
         self.record.add_token(group.index, self.now_fs)
 
     def _finish(self, in_step: list[Group]) -> None:
-        """Of those who got a token, let the finished leave and beams cross."""
+        """Let finished requests leave and beams cross, among those with a token in the step."""
         for group in in_step:
             if group.generated == group.output:
                 self.memory.free(group)

@@ -1,4 +1,4 @@
-"""The local launcher that Hydra finds; what it does is in ``bench.runner.execute``."""
+"""Hydra plugin ``hydra/launcher=local``. It calls ``bench.runner.execute``."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 
 class LocalLauncher(Launcher):
-    """Runs the jobs of one run folder on this machine, each in a process of its own."""
+    """Runs the jobs of one run folder on this machine, each in its own process."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Do nothing: ``run`` gets all that is needed."""
+        """Do nothing. ``run`` gets everything as arguments."""
 
     def run(self, session: Session, jobs: Sequence[Job], server: Server | None) -> None:
-        """Run planned jobs; their rows go to the run folder.
+        """Run planned jobs and write their rows to the run folder.
 
         Args:
-            session: the run.
-            jobs: those to run.
-            server: a fork server with tensors that runs already, for the first round.
+            session: the run to which the jobs belong.
+            jobs: jobs to run.
+            server: a tensor server that is already running, for the first round.
         """
         from bench.runner.execute import run_jobs
 
         run_jobs(session, jobs, server)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Refuse the jobs of a sweeper that is not ours.
+        """Refuse jobs of another sweeper than ``bench``.
 
         Raises:
             ValueError: always.
         """
-        raise ValueError("hydra/launcher=local runs planned jobs only; leave hydra/sweeper=bench as it is")
+        raise ValueError("hydra/launcher=local runs planned jobs only. Set hydra/sweeper=bench")

@@ -1,4 +1,4 @@
-"""The sweeper that Hydra finds; what it does is in ``bench.cli.sweep``."""
+"""Hydra plugin ``hydra/sweeper=bench``. It calls ``bench.cli.sweep``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 
 
 class BenchSweeper(Sweeper):
-    """Plans the sweep and hands its jobs to whichever launcher was chosen."""
+    """Plans a sweep and passes its jobs to the configured launcher."""
 
     def __init__(self, params: dict[str, str] | None = None, max_batch_size: int | None = None) -> None:
         self.params = dict(params or {})
@@ -23,11 +23,11 @@ class BenchSweeper(Sweeper):
         self.task_function: TaskFunction | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Called by Hydra before ``sweep``."""
+        """Store Hydra's objects. Hydra calls this before ``sweep``."""
         self.hydra_context, self.config, self.task_function = hydra_context, config, task_function
 
-    def launcher_in(self, folder: Path) -> Launcher:
-        """The launcher that was chosen; files of its own go to the folder."""
+    def make_launcher(self, folder: Path) -> Launcher:
+        """Return the configured launcher. It writes its files to ``folder``."""
         assert self.hydra_context is not None
         assert self.config is not None
         assert self.task_function is not None
@@ -38,7 +38,7 @@ class BenchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the whole sweep; raises ``SystemExit`` with its exit code."""
+        """Run the whole sweep, and raise ``SystemExit`` with its exit code."""
         from bench.cli.launchers import LauncherChoice, require_plugin
         from bench.cli.request import SweepRequest
         from bench.cli.sweep import sweep
@@ -47,14 +47,11 @@ class BenchSweeper(Sweeper):
         assert self.config is not None
         target = str(self.config.hydra.launcher._target_)
         require_plugin(target)
-        raise SystemExit(
-            sweep(
-                SweepRequest(
-                    loader=self.hydra_context.config_loader,
-                    master=self.config,
-                    params=self.params,
-                    arguments=arguments,
-                    launcher=LauncherChoice(target=target, make=self.launcher_in, max_batch_size=self.max_batch_size),
-                )
-            )
+        request = SweepRequest(
+            loader=self.hydra_context.config_loader,
+            master=self.config,
+            params=self.params,
+            arguments=arguments,
+            launcher=LauncherChoice(target=target, make=self.make_launcher, max_batch_size=self.max_batch_size),
         )
+        raise SystemExit(sweep(request))
