@@ -61,8 +61,8 @@ def test_one_page_too_many_is_a_regression(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_reference_in_use_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(ValueError, match="--renew puts a new one in its place"):
+    with pytest.raises(ValueError, match="--renew replaces it"):
         make_reference(tmp_path)
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match="holds something that is no reference"):
+    with pytest.raises(ValueError, match="has files of another kind"):
         make_reference(tmp_path, renew=True)

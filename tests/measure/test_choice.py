@@ -79,6 +79,18 @@ def test_a_graph_takes_every_copy_equally_often(moved: int) -> None:
     assert chosen.graph_calls >= chosen.copies
 
 
+def test_heavier_work_gets_fewer_calls_in_a_graph_and_lighter_work_no_more() -> None:
+    chosen = choose("graph", moved=21_000_000)  # a prompt of 512 tokens of OPT-13B beside its layer's weights
+    calls = chosen.graph_calls
+    assert (chosen.graph_calls_of(21_000_000, chosen.copies), chosen.graph_calls_of(1000, chosen.copies)) == (
+        calls,
+    ) * 2
+    assert chosen.graph_calls_of(30 * 21_000_000, 1) == calls // 30
+    assert chosen.graph_calls_of(10**12, 1) == 1
+    assert chosen.graph_calls_of(30 * 21_000_000, 13) == 13, "each copy at least once"
+    assert choose("graph", ceiling_gbps=None).graph_calls_of(10**12, 1) >= 1
+
+
 @given(st.floats(1e-3, 1e6))
 def test_one_digit_is_near(value: float) -> None:
     assert abs(one_digit(value) - value) <= value / 2

@@ -1,4 +1,4 @@
-"""Speed of the policies, as ratios to yardsticks in the same run. No absolute time is asserted.
+"""Speed of the policies, as ratios to simple code that runs beside them. No absolute time is asserted.
 
 python -m pytest tests/perf/test_policies.py -m perf -s -p no:xdist
 """

@@ -100,7 +100,7 @@ def test_rounds_become_one_run_folder(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "base" / "plan.json").read_text())["replicates"] == 3
     other = [[times(tmp_path / "rounds" / "odd", replicates=1)]]
     (tmp_path / "rounds" / "odd" / "plan.json").write_text('{"points": [{"key": "z"}], "replicates": 1}')
-    with pytest.raises(ValueError, match="its rounds asked different points"):
+    with pytest.raises(ValueError, match="its rounds have different points"):
         merge([*folders, *other], tmp_path / "again", {"pairs": "x"})
 
 
