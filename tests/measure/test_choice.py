@@ -36,7 +36,7 @@ def test_the_noise_of_the_ceiling_does_not_change_the_choice() -> None:
     assert len(chosen) == 1
 
 
-def test_without_a_ceiling_nothing_is_predicted() -> None:
+def test_without_a_ceiling_there_is_no_prediction() -> None:
     chosen = choose(ceiling_gbps=None)
     assert (chosen.timer, chosen.predicted_us) == ("events", None)
     assert choose("graph", ceiling_gbps=None).graph_calls > 0
@@ -49,7 +49,7 @@ def test_auto_takes_events_where_cold_copies_would_not_fit() -> None:
 
 
 @pytest.mark.parametrize("timer", ["events", "graph", "cupti"])
-def test_what_is_asked_for_is_taken(timer: str) -> None:
+def test_a_named_timer_is_taken(timer: str) -> None:
     chosen = choose(timer)
     assert (chosen.timer, chosen.reason) == (timer, "configured")
 
