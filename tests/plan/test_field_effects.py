@@ -42,7 +42,7 @@ MODEL: dict[str, Any] = {
     "max_seq_len": 512, "num_parameters": 10**9, "kv_dtype": "float8_e4m3fn", "sliding_window": 8, "soft_cap": 2.0,
 }  # fmt: skip
 ROOT: dict[str, Any] = {"page_size": 32, "num_seqs": 9, "memory_budget": "12MiB", "seed": 1, "page_layout": "aged"}
-POLICY: dict[str, Any] = {"watermark": 0.3, "arena": "buddy"}
+POLICY: dict[str, Any] = {"watermark": 0.6, "arena": "buddy"}
 WORKLOAD: dict[str, Any] = {"most_prompt_tokens": 300, "most_output_tokens": 2, "block_tokens": 256, "repeat": "same",
                             "spread_ticks": "even", "skip_s": 0.5, "skip_requests": 1}  # fmt: skip
 
