@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.config.numbers import number_text
-from bench.measure.machine.fitness import ADVICE
+from bench.measure.machine.fitness import advice
 from bench.reports.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
 from bench.rows.columns.column import PrintedTable
@@ -146,7 +146,7 @@ def doubts(table: pd.DataFrame) -> list[str]:
     by_code: dict[str, list[str]] = {}
     for reason in reasons:
         by_code.setdefault(reason.partition(":")[0], []).append(reason)
-    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE[code]}" for code, said in by_code.items()]
+    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {advice(code)}" for code, said in by_code.items()]
 
 
 def _time_line(table: pd.DataFrame) -> str:
