@@ -53,7 +53,7 @@ def merge(paths: list[Path], out: Path, name: str | None = None) -> int:
     Raises:
         ValueError: an archive is not whole or not ours, or holds rows of two different cards.
     """
-    from bench.cli.exits import EXIT_OK, EXIT_POINTS_FAILED
+    from bench.cli.exits import EXIT_OK, EXIT_VISIT_INCOMPLETE
     from bench.rows.run_folder import display_path
     from scripts.visit.reference import read_sweeps, slug, write_reference
     from scripts.visit.unpack import read_archive
@@ -67,7 +67,7 @@ def merge(paths: list[Path], out: Path, name: str | None = None) -> int:
     taken, refused = (sum(len(part) for part in parts) for parts in
                       zip(*((sweep.rows, sweep.refused) for sweep in sweeps.values()), strict=True))  # fmt: skip
     print(f"{taken} rows of {len(sweeps)} sweeps, {refused} refused: {display_path(folder)}")
-    return EXIT_POINTS_FAILED if refused else EXIT_OK
+    return EXIT_VISIT_INCOMPLETE if refused else EXIT_OK
 
 
 def readme_of(folder: Path) -> str:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.cli.exits import EXIT_OK, EXIT_TOOL_ABSENT
 from scripts.visit.archive import pack, write_session
 from scripts.visit.steps import Step
 from scripts.visit.sweep_process import GRACE_S, ROOT, SweepProcess, kill_group
@@ -244,7 +245,7 @@ class Session:
         kill_group(process)
         outcome.exit_code = process.returncode
         if outcome.status != "cut":
-            outcome.status = {0: "ok", 3: "absent"}.get(process.returncode or 0, "failed")
+            outcome.status = {EXIT_OK: "ok", EXIT_TOOL_ABSENT: "absent"}.get(process.returncode or 0, "failed")
         outcome.log_end = self._log_end(log, 0) if outcome.status != "ok" else ""
 
     def _meanwhile(self) -> None:
