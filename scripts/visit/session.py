@@ -34,8 +34,8 @@ LOG_END = 3000
 class Outcome:
     """What became of a step.
 
-    ``ok``, ``failed``, ``cut`` (it was stopped, and what it wrote is whole. A sweep's answer gives the reason), ``absent`` (what it needs is not
-    installed), ``done earlier`` or ``not run`` (no time was left).
+    ``ok``, ``failed``, ``cut`` (it was stopped, and what it wrote is whole. A sweep's answer gives the reason),
+    ``absent`` (what it needs is not installed), ``done earlier`` or ``not run`` (no time was left).
     """
 
     name: str
