@@ -17,6 +17,7 @@ from bench.reports.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_co
 from bench.rows.columns import BY_NAME
 from bench.rows.columns.column import PrintedTable
 from bench.rows.columns.printing import printed_in, value_text
+from bench.rows.invariants import CEILING_MARGIN
 from bench.rows.record import FAILED
 from bench.rows.run_folder import display_path
 from bench.runner.progress import PLAIN_WIDTH
@@ -102,8 +103,14 @@ def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
 
 
 def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
-    """Return index labels of the best value within each group of equal work. A single row is not marked."""
+    """Return index labels of the best value within each group of equal work.
+
+    A single row is not marked. Neither is one whose fitness is doubtful, or whose time is that of a cache.
+    """
     ok = table[table["status"].eq("ok") & table[name].notna()]
+    if BY_NAME[name].kind == "timing":
+        doubtful = ok["fitness"].eq("doubtful").fillna(value=False)
+        ok = ok[~doubtful & ~ok["ceiling_ratio"].gt(CEILING_MARGIN).fillna(value=False)]
     best: set[Any] = set()
     for _, group in ok.groupby("batch_digest"):
         if group["key"].nunique() < 2 or group[name].nunique() < 2:

@@ -92,11 +92,11 @@ class Round:
         answer = self._skipped(point)
         if answer is None:
             answer, facts = self._run_point(point, log)
-        self.dominance.record(point, answer.status)
         for name, content in answer.artifacts.items():
             write_json(self.session.run_dir / self._artifact_name(name, point), content)
-        self._store(point, replicate, answer, facts)
-        return answer.status
+        status = self._store(point, replicate, answer, facts)
+        self.dominance.record(point, status)
+        return status
 
     def _run_point(self, point: Point, log: Path) -> tuple[Answer, dict[str, Any]]:
         """Run the processes of a point during its A/B turn. Return the result and the facts about the run."""
@@ -133,8 +133,8 @@ class Round:
         answer = Answer(status="crashed", status_reason=reason)
         self._store(point, replicate, answer, {"harness_s": 0.0, "measured_s": 0.0})
 
-    def _store(self, point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> None:
-        """Write the row from the result, these facts, and the facts that all rows of the session share."""
+    def _store(self, point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> str:
+        """Write the row from the result, these facts, and the facts that all rows share. Return its status."""
         facts = {
             **facts,
             "code_hash": point.code_hash,
@@ -142,7 +142,7 @@ class Round:
             "mixed": self.session.mixed,
             "repro_command": repro_command(point, self.plan.config_dirs),
         }
-        write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
+        return write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
 
     def _skipped(self, point: Point) -> Answer | None:
         """Return the result of a point that is skipped by the plan or after an out-of-memory error, else ``None``."""

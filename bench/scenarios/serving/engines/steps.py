@@ -159,9 +159,9 @@ class PlainReplay(Engine):
         if record.admitted_fs[group.index] < 0:
             record.admitted_fs[group.index] = self.now_fs
             record.count["prompt_tokens"] += group.prompt
-        else:
+            record.count["prefix_hit_tokens"] += entry.context
+        else:  # a preempted request can find its own pages again, which is no hit
             record.count["recomputed_tokens"] += entry.tokens
-        record.count["prefix_hit_tokens"] += entry.context
         insert_by_arrival(self.running, group)
 
     def _num_seqs(self) -> int:
