@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -66,10 +67,18 @@ def test_a_crossing_beam_copies_the_whole_region_of_its_parent(engine: Engines, 
 
 
 def test_a_refused_request_leaves_the_free_regions_as_they_were() -> None:
-    policy = Reserved(16 * 14, 128, 1, estimate="oracle", arena="buddy")
+    rng, refused = random.Random(0), 0
+    policy = Reserved(16 * 50, 128, 1, estimate="oracle", arena="buddy")
     memory = ReservedMemory(policy)
-    assert memory.try_enter(Group(0, 16, 16, range(3)))
-    before = repr(vars(policy._arena))
-    assert not memory.try_enter(Group(1, 16, 16, range(3, 9)))
-    assert repr(vars(policy._arena)) == before
-    assert policy.num_seqs == 3
+    held: list[Group] = []
+    for index in range(400):
+        if held and rng.random() < 0.4:
+            memory.free(held.pop(rng.randrange(len(held))))
+        group = Group(index, 16, rng.choice([1, 16, 48]), range(6 * index, 6 * index + rng.choice([1, 4, 6])))
+        before, seqs = repr(vars(policy._arena)), policy.num_seqs
+        if memory.try_enter(group):
+            held.append(group)
+            continue
+        refused += 1
+        assert (repr(vars(policy._arena)), policy.num_seqs) == (before, seqs)
+    assert refused > 100
