@@ -11,7 +11,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Table
 
-from bench.config.numbers import NO_VALUE, size_text
+from bench.config.numbers import NO_VALUE, counted, size_text
 from bench.plan.points import Plan, Point
 from bench.rows.record import FAILED, is_pending
 from bench.rows.run_folder import earlier_seconds
@@ -84,8 +84,9 @@ def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
     known = [seconds[point.key] for point in runs if point.key in seconds]
     total = f"{sum(known) * plan.replicates:.0f} s (from earlier runs)" if len(known) == len(runs) else "time unknown"
     console.print(
-        f"{len(plan.points)} points × {plan.replicates} replicates, {plan.merged} duplicates merged, "
-        f"{len(plan.points) - len(runs)} points will not run, {total}",
+        f"{counted(len(plan.points), 'point')} × {counted(plan.replicates, 'replicate')}, "
+        f"{counted(plan.merged, 'duplicate')} merged, "
+        f"{counted(len(plan.points) - len(runs), 'point')} will not run, {total}",
         highlight=False,
     )
 

@@ -137,7 +137,7 @@ def step(shape: Shape, options: Mapping[str, object], device: str) -> tuple[Any,
 
 
 def time_step(shape: Shape, options: Mapping[str, object], device: str) -> dict[str, Any]:
-    """Microseconds of one batch by graph replays with a flushed L2 cache, and of ``prepare``."""
+    """Return the times of one batch in µs, by graph replays with a flushed L2 cache, and that of ``prepare``."""
     from impls.launch.timing import GraphTimer
 
     where = torch.device(device)
