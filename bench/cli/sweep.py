@@ -60,8 +60,9 @@ def sweep(request: SweepRequest) -> int:
 def _resume(request: SweepRequest) -> int:
     """Run the jobs of an existing run folder that are not finished."""
     config = request.without_axes
-    assert config.resume is not None
-    run_dir, plan = find_resumed_run(config.resume, config.run_dir)
+    run_dir, plan = find_resumed_run(
+        str(config.resume), config.run_dir, request.config_dirs, to_plain(request.master)
+    )
     with _LocalDevice(request, [point.config for point in plan.points]) as local:
         control = check_same_points(plan, request, local.device)
         mixed = check_unchanged(run_dir, plan, local.facts, allow=config.resume_mixed)
@@ -184,14 +185,14 @@ def _launch(
             launcher_error = launch_with_plugin(request.launcher, run_dir, [job.name for job in jobs], overrides)
     except KeyboardInterrupt:
         collect(run_dir, draw=draw)
-        print(f"interrupted. Resume with: {resume_command(run_dir)}", flush=True)
+        print(f"interrupted. Resume with: {resume_command(run_dir, plan.config_dirs)}", flush=True)
         return EXIT_INTERRUPTED
     except OSError as error:  # for instance a full disk: finished rows are complete
-        print(f"error: {error}. Free some space and resume with: {resume_command(run_dir)}", file=sys.stderr)
+        print(f"error: {error}. Free some space and resume with: {resume_command(run_dir, plan.config_dirs)}", file=sys.stderr)
         return EXIT_POINTS_FAILED
     code = collect(run_dir, draw=draw)
     if launcher_error:
-        print(f"error: the launcher stopped: {launcher_error}. Resume with: {resume_command(run_dir)}", file=sys.stderr)
+        print(f"error: the launcher stopped: {launcher_error}. Resume with: {resume_command(run_dir, plan.config_dirs)}", file=sys.stderr)
     return code
 
 

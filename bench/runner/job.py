@@ -35,9 +35,15 @@ class LauncherJob:
         return [*kept, *control, f"run_dir='{folder}'", f"job={self.name}"]
 
 
-def resume_command(run_dir: Path) -> str:
-    """Return the command that resumes a run."""
-    return shlex.join(["python", "bench/run.py", f"resume={hydra_quoted(str(run_dir))}"])
+def resume_command(run_dir: Path, config_dirs: Sequence[str] = ()) -> str:
+    """Return the command that resumes a run.
+
+    Args:
+        run_dir: the run folder.
+        config_dirs: ``--config-dir`` folders of the run. Each must be given again, because a run folder is data.
+    """
+    folders = [f"--config-dir={folder}" for folder in config_dirs]
+    return shlex.join(["python", "bench/run.py", *folders, f"resume={hydra_quoted(str(run_dir))}"])
 
 
 def hydra_quoted(value: str) -> str:
