@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # make fuzz
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it, and child processes inherit it

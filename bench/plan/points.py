@@ -160,7 +160,9 @@ def read_plan(run_dir: Path, config_dirs: Sequence[str] = (), given: Mapping[str
         raise ValueError(f"{path}: {error}") from error
     for point in plan.points:
         if key_of(effective(point.config)) != point.key:
-            raise ValueError(f"{path}: the values of point {point.key} do not give its key. The plan or a trace changed")
+            raise ValueError(
+                f"{path}: the values of point {point.key} do not give its key. The plan or a trace changed"
+            )
     return plan
 
 

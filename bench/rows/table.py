@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.rows.columns import COLUMNS, NAMES
+from bench.rows.json_file import replacing
 from bench.rows.record import SCHEMA_VERSION, read_row
 
 
@@ -77,6 +78,5 @@ def write_table(table: pd.DataFrame, run_dir: Path) -> None:
     flat = table.assign(null_reasons=[json.dumps(reasons or {}) for reasons in table["null_reasons"]])
     flat.attrs["schema_version"] = SCHEMA_VERSION
     for name, write in (("table.csv", flat.to_csv), ("table.parquet", flat.to_parquet)):
-        fresh = run_dir / f".{name}.tmp"
-        write(fresh, index=False)
-        fresh.replace(run_dir / name)
+        with replacing(run_dir / name) as fresh:
+            write(fresh, index=False)

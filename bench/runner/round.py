@@ -19,7 +19,7 @@ from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
 from bench.rows.columns import COLUMNS
 from bench.rows.json_file import write_json
-from bench.rows.record import write_row
+from bench.rows.record import is_pending, write_row
 from bench.rows.result import Answer
 from bench.runner.dominance import Dominance
 from bench.runner.machine.environment import record_environment
@@ -142,7 +142,8 @@ class Round:
             "mixed": self.session.mixed,
             "repro_command": repro_command(point, self.plan.config_dirs),
         }
-        write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
+        if is_pending(self.session.run_dir, f"{point.key}-{replicate}"):  # a finished row is never overwritten
+            write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
 
     def _skipped(self, point: Point) -> Answer | None:
         """Return the result of a point that is skipped by the plan or after an out-of-memory error, else ``None``."""
