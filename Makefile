@@ -25,10 +25,10 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 check: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 coverage: $(STAMP) # of the test process itself, not of the processes of points
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-report=html
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-report=html
 
 perf: $(STAMP) # benchmarks: ratios within one run
 	$(BIN)/python -m pytest -m perf -s -p no:xdist

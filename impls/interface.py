@@ -1,9 +1,8 @@
-"""What a memory policy and a KV cache promise: the contract that every implementation keeps.
+"""The interfaces that memory policies and KV caches implement.
 
-A *policy* does the bookkeeping (who owns which slots) without a tensor in sight; a *KV cache* is a
-policy plus storage plus attention. A *slot* is a row of the storage seen as
-``[num_slots, num_kv_heads, head_dim]``; for a paged cache slot ``s`` is token ``s % page_size`` of
-page ``s // page_size``.
+A *policy* assigns slots to sequences, without tensors. A *KV cache* is a policy, storage and attention. A *slot* is a
+row of the storage viewed as ``[num_slots, num_kv_heads, head_dim]``. In a paged cache slot ``s`` is token
+``s % page_size`` of page ``s // page_size``.
 """
 
 from __future__ import annotations
@@ -18,23 +17,23 @@ if TYPE_CHECKING:
 
 
 class Admission(Enum):
-    """Answer to "may this sequence enter?"."""
+    """When a sequence can be admitted."""
 
     NOW = "now"
-    LATER = "later"  # not while others hold their memory
-    NEVER = "never"  # not even into an empty pool
+    LATER = "later"  # after other sequences have released memory
+    NEVER = "never"  # not even if the pool were empty
 
 
 class PolicyKind(Enum):
-    """What a policy gives to a sequence."""
+    """Kind of memory that a policy assigns to a sequence."""
 
-    RESERVED = "reserved"  # one contiguous region, taken whole at admission
+    RESERVED = "reserved"  # one contiguous region, taken at admission
     PAGED = "paged"  # pages, taken as the sequence grows
     PREFIX = "prefix"  # pages, and those of known prefixes are found again
 
     @property
     def has_pages(self) -> bool:
-        """Whether memory is taken in pages."""
+        """Whether the policy assigns pages."""
         return self is not PolicyKind.RESERVED
 
 
@@ -45,22 +44,22 @@ POLICY_KINDS: Mapping[str, PolicyKind] = {
     "paged": PolicyKind.PAGED,
     "prefix": PolicyKind.PREFIX,
 }
-"""The registered policies by name."""
+"""Kind of each registered policy, by name."""
 
 ARENAS = ("first_fit", "buddy")
-"""How a reserved policy finds a region: over exact sizes, or by the buddy allocator of the paper's baselines."""
+"""How a reserved policy finds a region: first fit over exact sizes, or the buddy allocator of the paper's baselines."""
 
 
 class Unsupported(Exception):
-    """An implementation cannot do this case here; the message says why in one sentence."""
+    """An implementation cannot do this case here. The message gives the reason in one sentence."""
 
 
 class PoolExhausted(RuntimeError):
-    """An ``admit`` or ``append`` needs more free memory than there is; nothing was changed."""
+    """An operation of a policy needs more memory than is free. Nothing is changed."""
 
 
 class PageCopy(NamedTuple):
-    """A page copy that copy-on-write asks the owner of the storage to make."""
+    """A page copy that a policy requires from the owner of the storage."""
 
     source: int
     target: int
@@ -68,10 +67,10 @@ class PageCopy(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheUsage:
-    """Where a policy's pool stands at one instant, over all layers of the model.
+    """How the memory of a policy's pool is used at one instant, over all layers of the model.
 
-    The six parts sum to the pool (PagedAttention paper, section 3, made computable; the exact
-    definitions are in ``docs/measuring.md``). Other fields are not part of the sum.
+    The sum of the six parts is the pool (PagedAttention paper, section 3). ``docs/measuring.md`` defines each part
+    exactly. The other fields are not part of the sum.
     """
 
     live_bytes: int
@@ -85,7 +84,7 @@ class CacheUsage:
 
     @property
     def pool_bytes(self) -> int:
-        """The whole pool: the sum of the six parts."""
+        """Bytes of the whole pool: the sum of the six parts."""
         return (
             self.live_bytes
             + self.reserved_bytes
@@ -97,14 +96,14 @@ class CacheUsage:
 
 
 class Policy(Protocol):
-    """Who owns which slots. Pure bookkeeping: no torch, exact counters, no surprises.
+    """Assigns slots to sequences, without torch and with exact counters.
 
-    Every method either does all of its work or raises and changes nothing.
+    Every method either does all of its work, or raises and changes nothing.
     """
 
     @property
     def kind(self) -> PolicyKind:
-        """What the policy gives to a sequence."""
+        """Kind of memory that the policy assigns."""
 
     @property
     def pool_bytes(self) -> int:
@@ -119,177 +118,177 @@ class Policy(Protocol):
         """Exact event counts since construction, by name."""
 
     def can_admit(self, num_tokens: int, final_len: int | None = None) -> Admission:
-        """Whether a sequence of ``num_tokens`` tokens may enter now, later or never.
+        """Return whether a sequence can be admitted now, later or never.
 
         Args:
             num_tokens: tokens that need a slot at once (the prompt).
-            final_len: prompt plus output. Only the policies that *are* an estimate of it
-                (pow2, oracle) may let it decide; for all others it is for accounting only.
+            final_len: length of prompt and output. It decides only in policies that are an estimate of it
+                (pow2, oracle). All others use it for accounting only.
         """
 
     def admit(self, seq_id: int, num_tokens: int, final_len: int | None = None) -> None:
         """Take slots for the first ``num_tokens`` tokens of a new sequence.
 
         Raises:
-            ValueError: the sequence is there already, or a length is not positive.
-            PoolExhausted: ``can_admit`` would not have answered NOW.
+            ValueError: the sequence already holds memory, or a length is out of range.
+            PoolExhausted: ``can_admit`` does not return NOW.
         """
 
     def can_append(self, seq_id: int, num_tokens: int = 1) -> bool:
-        """Whether ``append`` would succeed."""
+        """Return whether ``append`` would succeed."""
 
     def append(self, seq_id: int, num_tokens: int = 1) -> Sequence[PageCopy]:
-        """Take slots for the sequence's next tokens; returns the page copies to make first.
+        """Take slots for the next tokens of a sequence. Return the page copies to make before they are written.
 
         Raises:
-            KeyError: no such sequence.
-            PoolExhausted: no free memory; the caller must free or preempt.
+            KeyError: the sequence holds no memory.
+            PoolExhausted: too little memory is free. The caller must free or preempt a sequence.
         """
 
     def free(self, seq_id: int) -> None:
-        """Give back all that the sequence holds.
+        """Release all memory of a sequence.
 
         Raises:
-            KeyError: no such sequence (freed twice, say).
+            KeyError: the sequence holds no memory, for example because it was freed already.
         """
 
     def seq_len(self, seq_id: int) -> int:
-        """Tokens of the sequence that have a slot."""
+        """Return the number of tokens of the sequence that have a slot."""
 
     def slots(self, seq_id: int, start: int, stop: int) -> list[int]:
-        """Cache slots of tokens ``start .. stop - 1`` of one sequence.
+        """Return the cache slots of tokens ``start .. stop - 1`` of one sequence.
 
         Raises:
-            IndexError: the range reaches past the sequence's last token.
+            IndexError: the range extends past the last token of the sequence.
         """
 
     def usage(self, head_tokens: int | None = None, head_final_len: int | None = None) -> CacheUsage:
-        """The split of the pool at this instant.
+        """Return the split of the pool at this instant.
 
         Args:
-            head_tokens: tokens of the request at the queue's head (or of a probe request), with
-                which external fragmentation is defined; ``None``: a sequence of one token.
-            head_final_len: that request's final length, where the policy reserves by it.
+            head_tokens: tokens of the request at the head of the queue (or of a probe request), which defines
+                external fragmentation. ``None`` means a sequence of one token.
+            head_final_len: final length of that request, for policies that reserve by it.
         """
 
 
 class Batch(Protocol):
-    """Host metadata of one decode step, copied to the device by ``KVCache.prepare``."""
+    """Metadata of one decode step, which ``KVCache.prepare`` builds on the host and copies to the device."""
 
     @property
     def slot_mapping(self) -> Tensor:
-        """int64 ``[num_seqs]``: the slot of each sequence's newest token."""
+        """int64 ``[num_seqs]``: the slot of the newest token of each sequence."""
 
     @property
     def seq_lens(self) -> Tensor:
-        """int32 ``[num_seqs]``: tokens per sequence, the newest included."""
+        """int32 ``[num_seqs]``: tokens per sequence, including the newest."""
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes that these tensors take."""
+        """Device bytes of the metadata."""
 
 
 @runtime_checkable
 class KVCache(Protocol):
     """One interchangeable implementation: a policy, storage and attention.
 
-    Constructed as ``cls(model, policy, device=..., num_layers=..., options=...)``: ``num_layers``
-    is how many layers get storage, ``options`` is the mapping ``impl.options`` of its YAML.
+    The constructor is called as ``cls(model, policy, device=..., num_layers=..., options=...)``. ``num_layers`` is
+    the number of layers that get storage. ``options`` is the mapping ``impl.options`` of the YAML file.
 
     Raises:
-        Unsupported: from the constructor or any method, when the case cannot be done here.
+        Unsupported: the implementation cannot do this case here. The constructor and every method may raise it.
     """
 
     policy: Policy
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        """Every storage tensor: K of each layer, then V of each layer."""
+        """All storage tensors: K of each layer, then V of each layer."""
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors as allocated."""
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store K and V of some tokens.
 
         Args:
-            layer: which of the allocated layers.
-            slot_mapping: int64 ``[num_tokens]`` on the device; -1 skips the token.
+            layer: index of an allocated layer.
+            slot_mapping: int64 ``[num_tokens]`` on the device. -1 skips the token.
             keys: ``[num_tokens, num_kv_heads, head_dim]``.
-            values: as ``keys``.
+            values: same shape as ``keys``.
         """
 
     def prepare(self, seq_ids: Sequence[int]) -> Batch:
         """Build the metadata of one decode step on the host and copy it to the device."""
 
     def tune(self, query: Tensor, batch: Batch) -> None:
-        """Choose among equivalent ways to compute this batch, once, before anything is timed."""
+        """Choose among equivalent ways to compute this batch. Called once, before anything is timed."""
 
     def decode(self, layer: int, query: Tensor, batch: Batch) -> Tensor:
-        """Attention of one new token per sequence over all of its cached tokens.
+        """Return the attention of one new token per sequence over all of its cached tokens.
 
         Args:
-            layer: which of the allocated layers.
+            layer: index of an allocated layer.
             query: ``[num_seqs, num_query_heads, head_dim]``, one row per sequence of ``batch``.
-            batch: what ``prepare`` returned.
+            batch: result of ``prepare``.
 
         Returns:
-            ``[num_seqs, num_query_heads, head_dim]``; softmax(q kᵀ / √head_dim) v.
+            softmax(q kᵀ / √head_dim) v, ``[num_seqs, num_query_heads, head_dim]``.
         """
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts for the row about the last ``tune``: ``sdpa_backend``, ``bytes_read``, and its own."""
+        """Return facts about the last ``tune`` for the row: ``sdpa_backend``, ``bytes_read``, and others of its own."""
 
 
 @runtime_checkable
 class QuantisedKVCache(KVCache, Protocol):
-    """A cache of a model with a ``kv_dtype``: K and V are stored in units of a scale per KV head."""
+    """A cache for models with a ``kv_dtype``. K and V are stored divided by one scale per KV head."""
 
     def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
-        """Set one layer's scales, before anything is written there; they are 1 until then.
+        """Set the scales of one layer, before anything is written there. The initial scales are 1.
 
         Args:
-            layer: which of the allocated layers.
-            k_scales: float32 ``[num_kv_heads]``, the unit of each head's K.
-            v_scales: as ``k_scales``, of V.
+            layer: index of an allocated layer.
+            k_scales: float32 ``[num_kv_heads]``, the scale of K of each head.
+            v_scales: float32 ``[num_kv_heads]``, the scale of V of each head.
         """
 
 
 @runtime_checkable
 class ExtendedKVCache(KVCache, Protocol):
-    """A cache whose attention has options that the model's shape does not name.
+    """A cache whose attention has options that are not part of the model's shape.
 
-    They hold for ``decode`` and for ``prefill``. An option that is not set costs nothing.
+    They apply to ``decode`` and to ``prefill``. An option that is not set has no cost.
     """
 
     def set_sinks(self, layer: int, sinks: Tensor | None) -> None:
-        """Set one layer's attention sinks: a logit per query head that joins the softmax without a value.
+        """Set the attention sinks of one layer: a logit per query head that is part of the softmax and has no value.
 
         Args:
-            layer: which of the allocated layers.
-            sinks: ``[num_query_heads]``, natural logits; ``None`` removes them.
+            layer: index of an allocated layer.
+            sinks: ``[num_query_heads]``, natural logits. ``None`` removes them.
 
         Raises:
-            ValueError: the shape is another one, or a logit is not finite.
+            ValueError: the shape is wrong, or a logit is not finite.
         """
 
     def set_alibi(self, slopes: Tensor | None) -> None:
         """Set ALiBi: ``slope * (key position - query position)`` is added to each score, after the soft cap.
 
         Args:
-            slopes: ``[num_query_heads]``, for all layers; ``None`` removes them.
+            slopes: ``[num_query_heads]``, for all layers. ``None`` removes them.
 
         Raises:
-            ValueError: the shape is another one, or a slope is not finite.
+            ValueError: the shape is wrong, or a slope is not finite.
         """
 
     def decode_with_lse(self, layer: int, query: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Decode, and return the log-sum-exp of the scores, with which attention over parts can be merged.
+        """Decode, and also return the log-sum-exp of the scores, which merging of partial results requires.
 
         Returns:
-            What ``decode`` returns, and float32 ``[num_seqs, num_query_heads]``: the natural logarithm
-            of the softmax denominator, sinks included; -inf for a sequence without tokens.
+            The result of ``decode``, and float32 ``[num_seqs, num_query_heads]``: the natural logarithm of the
+            softmax denominator, including sinks. It is -inf for a sequence without tokens.
         """
 
     def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> Batch:
@@ -299,85 +298,86 @@ class ExtendedKVCache(KVCache, Protocol):
 
         Args:
             seq_ids: the batch.
-            shared_tokens: tokens that all sequences share, a multiple of the page size.
+            shared_tokens: number of tokens that all sequences share, a multiple of the page size.
 
         Raises:
-            ValueError: ``shared_tokens`` is out of range, or a page of them is not shared.
+            ValueError: ``shared_tokens`` is out of range, or one of their pages is not shared.
             Unsupported: the cache has no pages, or the model has a window.
         """
 
     def prepare_tree(self, seq_ids: Sequence[int], trees: Sequence[Tensor]) -> PrefillBatch:
         """Build the metadata of a step that verifies trees of drafted tokens (speculative decoding).
 
-        The drafted tokens are the newest tokens of each sequence. Each sees all tokens before them,
-        and of the drafted ones those that its row of the tree names.
+        The drafted tokens are the newest tokens of each sequence. Each of them sees all tokens before the drafted
+        ones, and those drafted tokens that are true in its row of the tree.
 
         Args:
             seq_ids: the batch.
-            trees: per sequence bool ``[num_queries, num_queries]``; true on the diagonal, false above it.
+            trees: per sequence bool ``[num_queries, num_queries]``, true on the diagonal and false above it.
 
         Raises:
-            ValueError: there is not one tree per sequence, or a tree has another form.
-            Unsupported: the model has a window, or ALiBi is set: a tree's tokens have no single position.
+            ValueError: there is not one tree per sequence, or a tree is not of this form.
+            Unsupported: the model has a window, or ALiBi is set. The tokens of a tree have no single position.
         """
 
 
 class PrefillBatch(Protocol):
-    """Host metadata of one prefill step, copied to the device by ``PrefillKVCache.prepare_prefill``."""
+    """Metadata of one prefill step, which ``PrefillKVCache.prepare_prefill`` builds and copies to the device."""
 
     @property
     def slot_mapping(self) -> Tensor:
-        """int64 ``[num_queries]``: the slot of each query's token, one sequence after another."""
+        """int64 ``[num_queries]``: the slot of each query token, one sequence after another."""
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes that the metadata takes."""
+        """Device bytes of the metadata."""
 
 
 @runtime_checkable
 class PrefillKVCache(KVCache, Protocol):
-    """A cache that also computes prompts, whole or in chunks appended to what it holds."""
+    """A cache that also computes prompts, at once or in chunks that are appended to the cached tokens."""
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> PrefillBatch:
         """Build the metadata of one prefill step.
 
         Args:
             seq_ids: the batch.
-            num_queries: of each sequence, how many of its newest tokens ask.
+            num_queries: number of query tokens of each sequence. They are its newest tokens.
 
         Raises:
-            ValueError: there is not one number per sequence, from 1 to its length.
+            ValueError: ``num_queries`` does not have one number per sequence, from 1 to the length of the sequence.
         """
 
     def tune_prefill(self, query: Tensor, batch: PrefillBatch) -> None:
-        """Choose among equivalent ways to compute such a step, once; ``details`` speaks of it from then on."""
+        """Choose among equivalent ways to compute such a step. Called once. ``details`` then describes this choice."""
 
     def prefill(self, layer: int, query: Tensor, batch: PrefillBatch) -> Tensor:
-        """Causal attention of each sequence's newest tokens; their K and V are in the cache already.
+        """Return the causal attention of the newest tokens of each sequence, whose K and V are in the cache already.
 
         Args:
-            layer: which of the allocated layers.
+            layer: index of an allocated layer.
             query: ``[num_queries, num_query_heads, head_dim]``, one sequence after another.
-            batch: what ``prepare_prefill`` returned.
+            batch: result of ``prepare_prefill``.
 
         Returns:
-            As ``query``; the last query of a sequence sees all of its tokens, each before it one less.
+            Same shape as ``query``. The last query of a sequence sees all of its tokens, the one before it one
+            token less, and so on.
         """
 
 
 @runtime_checkable
 class MovingKVCache(KVCache, Protocol):
-    """A paged cache that makes the page copies that its policy asks for, in all layers.
+    """A paged cache that makes the page copies of its policy, in all layers.
 
-    ``details`` says how, as ``page_moves``. A move may return before its copies are made; what is done later on
-    the device finds them made.
+    ``details`` has an entry ``page_moves`` for the way of copying. A method may return before its copies are made.
+    Later work on the device sees the copied pages.
     """
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages within the pool: what ``append`` to a shared page asks for (copy-on-write)."""
+        """Copy pages within the pool, as ``append`` to a shared page requires (copy-on-write)."""
 
     def swap_out(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the pool to the host's."""
+        """Copy pages of the pool to pages of the host."""
 
     def swap_in(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the host's pool into the pool."""
+        """Copy pages of the host to pages of the pool."""

@@ -1,4 +1,4 @@
-"""The definition of attention: plain torch in float32, with which every implementation is compared."""
+"""The definition of attention in plain torch and float32. Every implementation is compared with it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 ALLOWED_FACTOR: Final = 3
-"""Factor by which the error may exceed that of plain arithmetic in the same precision."""
+"""Factor by which an error may exceed the error of plain arithmetic in the same precision."""
 
 
 def decode_attention(
@@ -23,18 +23,18 @@ def decode_attention(
     sinks: Tensor | None = None,
     slopes: Tensor | None = None,
 ) -> Tensor:
-    """Return softmax(q kᵀ / √head_dim) v of one new token per sequence, in float32; zeros for no tokens.
+    """Return softmax(q kᵀ / √head_dim) v of one new token per sequence, in float32. It is zero without tokens.
 
     Args:
         query: ``[num_seqs, num_query_heads, head_dim]``, any floating dtype.
-        keys: per sequence ``[seq_len, num_kv_heads, head_dim]``; query head h reads KV head
+        keys: per sequence ``[seq_len, num_kv_heads, head_dim]``. Query head h reads KV head
             h // (num_query_heads / num_kv_heads).
-        values: as ``keys``.
-        window: newest tokens that a query sees, its own included; all if ``None``.
-        soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``; they stay if ``None``.
-        sinks: ``[num_query_heads]``, logits that join the softmax without a value; none if ``None``.
-        slopes: ``[num_query_heads]``; ``slope * (key position - query position)`` is added to each
-            score after the soft cap (ALiBi); nothing if ``None``.
+        values: same shapes as ``keys``.
+        window: number of newest tokens that a query sees, including its own. All tokens if ``None``.
+        soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``. Unchanged if ``None``.
+        sinks: ``[num_query_heads]``, logits that are part of the softmax and have no value, or ``None``.
+        slopes: ``[num_query_heads]``. ``slope * (key position - query position)`` is added to each score after the
+            soft cap (ALiBi). Nothing is added if ``None``.
 
     Returns:
         ``[num_seqs, num_query_heads, head_dim]``, float32.
@@ -57,15 +57,15 @@ def decode_lse(
     """Return the natural logarithm of the softmax denominators of ``decode_attention``, in float32.
 
     Args:
-        query: as for ``decode_attention``, as all others.
-        keys: as there.
-        window: as there.
-        soft_cap: as there.
-        sinks: as there.
-        slopes: as there.
+        query: as for ``decode_attention``.
+        keys: as for ``decode_attention``.
+        window: as for ``decode_attention``.
+        soft_cap: as for ``decode_attention``.
+        sinks: as for ``decode_attention``.
+        slopes: as for ``decode_attention``.
 
     Returns:
-        ``[num_seqs, num_query_heads]``; -inf where there are no tokens and no sinks.
+        ``[num_seqs, num_query_heads]``, -inf without tokens and sinks.
     """
     how = _Arithmetic(torch.float32, torch.float32, window, soft_cap, sinks, slopes)
     logits = [_logits(one.float(), key.float(), how, None) for one, key in zip(query.split(1), keys, strict=True)]
@@ -83,18 +83,18 @@ def prefill_attention(
     slopes: Tensor | None = None,
     trees: Sequence[Tensor] | None = None,
 ) -> Tensor:
-    """Return attention of each sequence's newest tokens, in float32: causal, so that the last query sees all tokens.
+    """Return the causal attention of the newest tokens of each sequence, in float32. The last query sees all tokens.
 
     Args:
-        queries: per sequence ``[num_queries, num_query_heads, head_dim]``, of its newest tokens.
+        queries: per sequence ``[num_queries, num_query_heads, head_dim]``, the queries of its newest tokens.
         keys: as for ``decode_attention``.
-        values: as ``keys``.
+        values: same shapes as ``keys``.
         window: as for ``decode_attention``.
         soft_cap: as for ``decode_attention``.
         sinks: as for ``decode_attention``.
         slopes: as for ``decode_attention``.
-        trees: per sequence bool ``[num_queries, num_queries]``, which query tokens each query sees;
-            all see the tokens before them. Causal if ``None``.
+        trees: per sequence bool ``[num_queries, num_queries]``, the query tokens that each query sees. All queries see
+            the tokens before the query tokens. Causal if ``None``.
 
     Returns:
         ``[all queries, num_query_heads, head_dim]``, float32, one sequence after another.
@@ -107,20 +107,20 @@ def prefill_attention(
 
 
 def max_rel_error(out: Tensor, reference: Tensor) -> float:
-    """The largest ‖out - reference‖₂ / ‖reference‖₂ over sequences and query heads.
+    """Return the largest ‖out - reference‖₂ / ‖reference‖₂ over sequences and query heads.
 
     Args:
         out: ``[num_seqs, num_query_heads, head_dim]``.
-        reference: as ``out``.
+        reference: same shape as ``out``.
 
     Returns:
-        The error; infinite where any element of ``out`` is NaN or infinite, 0 for an empty batch.
+        The error. It is infinite if any element of ``out`` is NaN or infinite, and 0 for an empty batch.
 
     Raises:
         ValueError: the shapes differ.
     """
     if out.shape != reference.shape:
-        raise ValueError(f"out has shape {tuple(out.shape)}, the reference {tuple(reference.shape)}")
+        raise ValueError(f"out has shape {tuple(out.shape)}, but the reference has shape {tuple(reference.shape)}")
     if not bool(torch.isfinite(out).all()):
         return math.inf
     exact = reference.double()
@@ -142,24 +142,24 @@ def allowed_error(
     slopes: Tensor | None = None,
     trees: Sequence[Tensor] | None = None,
 ) -> float:
-    """Return how large ``max_rel_error`` may be for correct arithmetic in the dtype of ``query``.
+    """Return the largest ``max_rel_error`` that correct arithmetic in the dtype of ``query`` may have.
 
-    Three times the error of the same mathematics in that precision. In float16 and bfloat16, as
-    tensor cores do it: sums in float32, the weights and the result rounded. In float32 every step
-    rounds, so ``reference`` itself is that mathematics, and its error is taken against float64.
-    The data decide, so there is no tolerance to choose, but for results that happen to be exact
-    (a single token): there half an epsilon for each rounding is granted.
+    This is three times the error of the same mathematics in that precision. In float16 and bfloat16 it is computed as
+    tensor cores do: sums in float32, with rounded weights and a rounded result. In float32 every step rounds, so
+    ``reference`` itself is that mathematics, and its error is measured against float64. The tolerance therefore
+    follows from the data. A result may happen to be exact, for example with a single token. The tolerance then is half
+    an epsilon for each rounding.
 
     Args:
-        query: as given to ``decode_attention`` or ``prefill_attention``.
-        keys: as given to it.
-        values: as given to it.
-        reference: what it returned.
-        window: as given to it.
-        soft_cap: as given to it.
-        sinks: as given to it.
-        slopes: as given to it.
-        trees: as given to it.
+        query: argument of ``decode_attention`` or ``prefill_attention``.
+        keys: its argument.
+        values: its argument.
+        reference: its result.
+        window: its argument.
+        soft_cap: its argument.
+        sinks: its argument.
+        slopes: its argument.
+        trees: its argument.
     """
     queries = query.split(1) if isinstance(query, Tensor) else query
     dtype = queries[0].dtype
@@ -195,11 +195,11 @@ def _attention(
     trees: Sequence[Tensor] | None,
 ) -> Tensor:
     if not len(queries) == len(keys) == len(values):
-        raise ValueError(f"{len(queries)} queries need as many K and V, not {len(keys)} and {len(values)}")
+        raise ValueError(f"{len(queries)} queries need as many K and V (got {len(keys)} and {len(values)})")
     outs = []
     for index, (query, key, value) in enumerate(zip(queries, keys, values, strict=True)):
         if key.shape != value.shape:
-            raise ValueError(f"sequence {index}: K has shape {tuple(key.shape)}, V {tuple(value.shape)}")
+            raise ValueError(f"sequence {index}: K has shape {tuple(key.shape)}, but V has shape {tuple(value.shape)}")
         tree = None if trees is None else trees[index]
         weights = _weights(query.to(how.dtype), key.to(how.dtype), how, tree).to(how.stored).to(how.dtype)
         out = torch.einsum("hgqt,thd->qhgd", weights, value.to(how.dtype))

@@ -1,4 +1,4 @@
-"""Shapes of a model's KV cache, and the one place where its bytes are computed."""
+"""The shape of a model's KV cache, and the only place where its bytes are computed."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Final
 DTYPE_BYTES: Final = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of one element, by dtype name."""
 QUANTISED_BYTES: Final = {"float8_e4m3fn": 1}
-"""The same of what only K and V are stored in, beside a float32 scale per KV head."""
+"""Bytes of one element of a quantised K or V, by dtype name. There is also one float32 scale per KV head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """The shape of a decoder-only transformer, as far as its KV cache sees it.
+    """The shape of a decoder-only transformer, as far as its KV cache depends on it.
 
     Attributes:
-        name: what tables call it; the shape alone identifies it.
+        name: name of the model in tables. Only the shape identifies it.
         num_layers: transformer layers, each with a KV cache of its own.
         num_query_heads: query heads per layer.
-        num_kv_heads: key/value heads per layer; divides ``num_query_heads``.
+        num_kv_heads: key/value heads per layer, a divisor of ``num_query_heads``.
         head_dim: elements per head.
         dtype: element type of K, V and queries: ``float32``, ``float16`` or ``bfloat16``.
-        max_seq_len: the longest sequence that the model takes, prompt and output, in tokens.
-        num_parameters: weights of the whole model, which a step reads; 0 where nobody asks.
-        kv_dtype: what K and V are stored in, where that is not ``dtype``: ``float8_e4m3fn``.
-        sliding_window: newest tokens that a query sees, its own included; all if ``None``.
-        soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``; they stay if ``None``.
+        max_seq_len: length of the longest possible sequence, prompt and output, in tokens.
+        num_parameters: weights of the whole model, which a step reads. 0 if they are not needed.
+        kv_dtype: element type of the stored K and V if it is not ``dtype``: ``float8_e4m3fn``.
+        sliding_window: number of newest tokens that a query sees, including its own. All tokens if ``None``.
+        soft_cap: scores become ``soft_cap * tanh(score / soft_cap)``. Unchanged if ``None``.
 
     Raises:
-        ValueError: a field is out of range; the sentence names it.
+        ValueError: a field is out of range. The message names it.
     """
 
     name: str
@@ -72,7 +72,7 @@ class ModelSpec:
 
     @property
     def attention(self) -> str:
-        """What a kernel sees of the model but its element type.
+        """The part of the shape that a kernel depends on, without the element type.
 
         >>> ModelSpec(name="gemma", num_layers=1, num_query_heads=8, num_kv_heads=4, head_dim=256,
         ...           dtype="float16", max_seq_len=64, sliding_window=32, soft_cap=50.0).attention
@@ -91,7 +91,7 @@ class ModelSpec:
 
     @property
     def stored_dtype(self) -> str:
-        """What K and V are stored in."""
+        """Element type of the stored K and V."""
         return self.kv_dtype or self.dtype
 
     @property
@@ -101,7 +101,7 @@ class ModelSpec:
 
     @property
     def token_bytes_per_layer(self) -> int:
-        """Bytes of one token's K and V in one layer; scales, which no token adds to, not included."""
+        """Bytes of one token's K and V in one layer, without the scales, whose number does not depend on tokens."""
         keys_and_values = 2
         return keys_and_values * self.num_kv_heads * self.head_dim * self.stored_bytes
 
@@ -116,12 +116,12 @@ class ModelSpec:
         return self.token_bytes_per_layer * self.num_layers
 
     def page_bytes(self, page_size: int) -> int:
-        """Bytes of one page of ``page_size`` tokens over all layers."""
+        """Return the bytes of one page of ``page_size`` tokens over all layers."""
         return page_size * self.token_bytes
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
-    """Smallest integer not below ``numerator / denominator``.
+    """Return the smallest integer not below ``numerator / denominator``.
 
     >>> ceil_div(17, 16)
     2

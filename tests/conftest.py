@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from bench import ROOT
+from tests.support.commands import bench_in_process
+
 hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # make fuzz
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -26,23 +28,23 @@ def root() -> Path:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Run:
-    """Run ``bench/run.py`` with overrides, rows under the test's own folder unless given otherwise."""
+def bench() -> Run:
+    """Run ``bench/run.py`` with overrides, in this process."""
+    return bench_in_process
 
-    def run(
-        *arguments: str,
-        cwd: Path = ROOT,
-        module: bool = False,
-        timeout_s: float = 240,
-        env: dict[str, str] | None = None,
-    ):
+
+@pytest.fixture
+def bench_process() -> Run:
+    """Run ``bench/run.py`` with overrides in a new interpreter, where its start or its end is what is tested."""
+
+    def run(*arguments: str, cwd: Path = ROOT, module: bool = False, env: Mapping[str, str] | None = None):
         command = ["-m", "bench.run"] if module else [str(ROOT / "bench" / "run.py")]
         return subprocess.run(
             [sys.executable, *command, *arguments],
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=timeout_s,
+            timeout=240,
             env={**os.environ, **(env or {})},
             check=False,
         )

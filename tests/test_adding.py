@@ -97,7 +97,7 @@ def test_the_model_has_the_bytes_of_its_shape(folder: Path, tmp_path: Path) -> N
     assert rows["admitted_seqs"].gt(0).all()
 
 
-def test_the_scenario_counts_what_fits(folder: Path, tmp_path: Path) -> None:
+def test_the_scenario_counts_the_sequences_that_fit(folder: Path, tmp_path: Path) -> None:
     command = next(text for text in blocks("run").values() if "scenario=fit" in text)
     rows = run(command, folder, tmp_path / "run", "draw=false")
     token_bytes, budget = 2 * 2 * 8 * 64 * 4, 64 * 2**20  # model=tiny: K and V, layers, heads, head_dim, float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -58,26 +59,31 @@ def _axes(name: str) -> dict[str, list[str]]:
     return {key: re.split(r",", str(value)) for key, value in params.items()}
 
 
+def _smallest(name: str, first: dict[str, Any]) -> dict[str, Any]:
+    """Return the experiment's first point with little to do."""
+    changes: dict[str, Any] = {"num_seqs": 2, "measure": values("measure=quick")["measure"]}
+    changes["model"] = {**first["model"], "max_seq_len": 1024}
+    if first["workload"].get("length", 0) > 1024:
+        changes["workload"] = {**first["workload"], "length": 1024}
+    axes = _axes(name)
+    if "scenario.duration_s" in axes:
+        changes["scenario"] = {**first["scenario"], "duration_s": 60}
+    if (first["scenario"].get("layers_allocated") or 0) > 1:
+        changes["scenario"] = {**first["scenario"], "layers_allocated": 1}
+    if "scenario.linear_layers" in axes:
+        changes["model"]["num_parameters"] = 1_000_000
+        changes["workload"] = {**first["workload"], "length": 64}
+    return {**first, **changes}
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_point_of_an_experiment_plans(name: str) -> None:
+def test_every_experiment_plans_and_runs_in_its_smallest_form(name: str) -> None:
+    """In this process: a sweep around each experiment would take most of its time to start."""
     trace = _trace_of(name)
     points = expanded(f"experiment={name}", *trace, *(["num_seqs=2"] if trace else []))  # the small trace has few
     plan = make_plan(points, [build(point.values) for point in points], "cpu")
     assert 1 <= len(plan.points) <= len(points)
-
-
-def _smallest(name: str) -> list[str]:
-    """The first value of each axis, and little to do."""
-    first = [f"{key}={axis[0]}" for key, axis in _axes(name).items()]
-    short = ["scenario.duration_s=60"] if "scenario.duration_s" in _axes(name) else []
-    few = ["model.num_parameters=1000000", "workload.length=64"] if "scenario.linear_layers" in _axes(name) else []
-    return [*_trace_of(name), *first, "num_seqs=2", "measure=quick", "model.max_seq_len=1024", *short, *few]
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_runs_in_its_smallest_form(name: str) -> None:
-    """Its processes in this one: a sweep around each would take most of its time to start."""
-    (composed,) = expanded(f"experiment={name}", *_smallest(name))
-    (point,) = make_plan([composed], [build(composed.values)], "cpu").points
+    small = dataclasses.replace(points[0], values=_smallest(name, points[0].values))
+    (point,) = make_plan([small], [build(small.values)], "cpu").points
     row = row_of(point)
     assert row["status"] == "ok", row["status_reason"]

@@ -13,11 +13,13 @@ import yaml
 
 from bench.cli import exits
 from bench.config import Config
+from scripts import make_figures
 from scripts.update_docs import GENERATED, regenerated
+from tests.conftest import ROOT, Run
+from tests.support.commands import script_in_process
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-RUN_CONTROL = ("measure=quick", "num_seqs=2", "model.max_seq_len=2048")
+RUN_CONTROL = ("measure=quick", "num_seqs=2", "model.max_seq_len=2048", "measure.weigh=false")
 
 
 @pytest.mark.parametrize("path", GENERATED, ids=str)
@@ -32,24 +34,44 @@ def commands() -> list[str]:
 
 
 def smallest(command: str, out: Path) -> list[str]:
-    """The same command, each sweep cut to one point of each kind so that it takes seconds."""
+    """Return the same command with each sweep cut to one point of each kind, so that it takes seconds."""
     words = shlex.split(command)
     if "-m" not in words:
         return words
     kept = [word for word in words if not word.startswith(("run_dir=", "num_seqs="))]
     kept = [re.sub(r"^(page_size|memory_budget|seed)=([^,]+),.*", r"\1=\2", word) for word in kept]
+    kept = [re.sub(r"^replicates=\d+$", "replicates=2", word) for word in kept]
     narrowed = [] if any(word.startswith("impl=") for word in kept) else ["impl=paged_torch"]
     layout = ["page_layout=aged", "page_size=4"] if "experiment=page_layout" in kept else []
     return [*kept, *narrowed, *layout, *RUN_CONTROL, f"run_dir={out}"]
 
 
-@pytest.mark.parametrize("command", commands())
-def test_the_readmes_commands_run(command: str, tmp_path: Path) -> None:
-    words = smallest(command, tmp_path / "run")
-    assert words[0] == "python"
-    if "results/runs/latest" in words and not (ROOT / "results" / "runs" / "latest").exists():
-        subprocess.run([sys.executable, "bench/run.py", "-m", "impl=contiguous", *RUN_CONTROL], cwd=ROOT, check=True)
+@pytest.fixture(scope="module")
+def first_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of the README's first command in a process of its own, with the figures that it draws."""
+    run_dir = tmp_path_factory.mktemp("readme") / "run"
+    words = smallest(commands()[0], run_dir)
+    assert words[:2] == ["python", "bench/run.py"]
     done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return run_dir
+
+
+def test_the_first_command_of_the_readme_draws_its_figures(first_sweep: Path) -> None:
+    assert list((first_sweep / "figures").glob("*.png"))
+
+
+@pytest.mark.parametrize("command", commands()[1:])
+def test_the_commands_of_the_readme_run(bench: Run, first_sweep: Path, tmp_path: Path, command: str) -> None:
+    """In this process. ``results/runs/latest`` is replaced by the run of the first command."""
+    python, script, *words = smallest(command, tmp_path / "run")
+    assert python == "python"
+    if script == "bench/run.py":
+        done = bench(*words, *(["draw=false"] if "-m" in words else []))
+    else:
+        assert script == "scripts/make_figures.py"
+        words = [word.replace("results/runs/latest", str(first_sweep)) for word in words]
+        done = script_in_process(make_figures, *words)
     assert done.returncode == 0, done.stderr
 
 
@@ -65,7 +87,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_have_targets(document: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", document.read_text()):
         file = document.parent / target if target else document
         assert file.exists(), target

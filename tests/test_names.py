@@ -38,10 +38,10 @@ def names_of(node: ast.stmt) -> Iterator[str]:
     yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
-def test_no_class_name_is_used_for_two_things() -> None:
+def test_class_names_are_unique() -> None:
     assert defined(ast.ClassDef) == {}
 
 
-def test_no_constant_name_is_used_for_two_things() -> None:
+def test_constant_names_are_unique() -> None:
     twice = {name: places for name, places in defined(ast.Assign, ast.AnnAssign).items() if name not in SAME_MEANING}
     assert twice == {}

@@ -39,6 +39,9 @@ FORBIDDEN = {
 }
 """What a folder must not import, in whatever module and function."""
 
+OTHER_TESTS = {"kernels", "policies", "proofs", "perf", "cluster", "support"}
+"""Folders of tests that are no room: parts of ``impls/``, proofs and benchmarks, launchers, and helpers."""
+
 MOST_ENTRIES = 12
 """Entries of a folder; ``__init__.py`` and ``ruff.toml`` are not counted."""
 
@@ -117,7 +120,7 @@ def test_implementations_do_not_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
-def test_a_room_does_not_import_what_it_must_not(folder: str) -> None:
+def test_a_room_does_not_import_forbidden_modules(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -141,6 +144,12 @@ def test_no_folder_shows_more_than_about_twelve_entries() -> None:
     }
     assert {folder: count for folder, count in shown.items() if count > MOST_ENTRIES} == {}
     assert len(shown) > 20
+
+
+def test_the_folders_of_the_tests_mirror_the_rooms() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name[0] not in "._"}
+    assert folders == {room for room in ROOMS if room != "run"} | OTHER_TESTS
+    assert {path.name for path in (ROOT / "impls").iterdir()} >= {"kernels", "policies"}
 
 
 def test_no_test_module_imports_a_test_module() -> None:

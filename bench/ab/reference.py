@@ -1,7 +1,7 @@
-"""Points whose counters are the same on every machine, asked in a few small sweeps and kept as one run folder.
+"""Make the reference: points with equal counters on every machine, from small sweeps, stored as one run folder.
 
-``results/reference/<hardware>/`` holds such a folder; a change of the code that moves any counter of
-it shows when the sweeps are run again and compared.
+``results/reference/<hardware>/`` holds such a folder. A change of the code that moves a counter is found when
+the sweeps run again and are compared.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ BOOKKEEPING: Final = (
 """Sweeps without tensors."""
 
 SMALL_DECODE: Final = ("impl=contiguous,paged_torch", "num_seqs=2", "measure=quick", "device=cpu")
-"""A step of decoding that takes no time worth telling."""
+"""A decode step that takes little time."""
 
 DEFAULT_SWEEP: Final = ("impl=contiguous,paged_torch", "page_size=4,16,64", "device=cpu")
-"""What ``make bench`` runs on a CPU."""
+"""The sweep of ``make bench`` on a CPU."""
 
 SWEEPS: Final = (DEFAULT_SWEEP, SMALL_DECODE, *BOOKKEEPING)
-"""Of a reference, each as it follows ``python bench/run.py -m``."""
+"""Sweeps of a reference, each as arguments of ``python bench/run.py -m``."""
 
 
 def make_reference(folder: Path, *, renew: bool = False, sweeps: Sequence[Sequence[str]] = SWEEPS) -> int:
-    """Run the sweeps in this checkout and store what a comparison needs: plan, environment, rows.
+    """Run the sweeps in this checkout, and store the files of a comparison: plan, environment, rows.
 
     Args:
-        folder: to make.
-        renew: put the new run in the place of the one that it holds.
-        sweeps: what to run.
+        folder: folder of the reference. It is created if absent.
+        renew: replace an existing reference.
+        sweeps: sweeps to run.
 
     Returns:
         The number of points.
 
     Raises:
-        ValueError: the folder holds something else, or a run that is not to be renewed; or a sweep is bad input.
+        ValueError: the folder has other files, or a reference without ``renew``, or a sweep is bad input.
     """
     _check_place(folder, renew=renew)
     with tempfile.TemporaryDirectory(prefix="bench-reference-") as scratch:
@@ -69,7 +69,7 @@ def make_reference(folder: Path, *, renew: bool = False, sweeps: Sequence[Sequen
         for path in sorted((whole / "points").glob("*.json")):
             write_json(folder / "points" / path.name, {**_read(path), "log": None})
         plan, facts = _read(whole / "plan.json"), _read(whole / "environment.json")
-    git = {**(facts["git"] or {}), "remotes": []}  # they may be paths of this machine
+    git = {**(facts["git"] or {}), "remotes": []}  # remotes can be paths of this machine
     write_json(folder / "environment.json", {**facts, "argv": ["scripts/reference.py"], "git": git})
     write_json(folder / "plan.json", {**plan, "points": [_lasting(point) for point in plan["points"]]})
     return len(plan["points"])
@@ -78,13 +78,13 @@ def make_reference(folder: Path, *, renew: bool = False, sweeps: Sequence[Sequen
 def _check_place(folder: Path, *, renew: bool) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.is_file() or there - {"plan.json", "environment.json", "points"}:
-        raise ValueError(f"{folder} holds something that is no reference; choose another folder")
+        raise ValueError(f"{folder} has files of another kind. Choose another folder")
     if there and not renew:
-        raise ValueError(f"{folder} holds a reference already; --renew puts a new one in its place")
+        raise ValueError(f"{folder} already has a reference. --renew replaces it")
 
 
 def _lasting(point: dict[str, Any]) -> dict[str, Any]:
-    """A planned point without what only spoke of its own run."""
+    """Return a planned point without the parts that depend on its own run."""
     kept = [override for override in point["overrides"] if override.partition("=")[0] not in RUN_CONTROL]
     return {**point, "overrides": kept, "values": {**point["values"], "run_dir": None}}
 

@@ -1,4 +1,4 @@
-"""Making pairs: the same points of both sides in turn, one run of ``bench/run.py`` per round and side."""
+"""Make pairs: the same points of both sides with turns, one run of ``bench/run.py`` per round and side."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from bench.rows.table import load_rows, write_table
 def run_rounds(arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: int, out: Path) -> None:
     """Run every round of both sides, then store each side as one run folder, ``out/base`` and ``out/candidate``.
 
-    Both sides' sweeps run at once and take turns, or, where they cannot, one after the other. Who comes first changes
-    from round to round: what drifts steadily hits both sides alike.
+    The sweeps of both sides run at once and take turns or, if they cannot, one after the other. The first side changes
+    from round to round, so that steady drift affects both sides equally.
 
     Args:
         arms: both sides.
-        requests: overrides of one sweep or of several, which every round runs one after the other.
-        rounds: pairs to make.
-        out: must not exist, or be empty.
+        requests: overrides of one or several sweeps, which every round runs one after another.
+        rounds: number of pairs.
+        out: target folder. It must be absent or empty.
 
     Raises:
-        ValueError: bad input, in the words of the run; or ``out`` holds something.
-        RuntimeError: a run ended as no run should.
+        ValueError: bad input, with the message of the run, or ``out`` is not empty.
+        RuntimeError: a run ended with an unexpected exit code.
     """
     if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} is not empty; choose another folder or delete it")
+        raise ValueError(f"{out} is not empty. Choose another folder, or delete it")
     (out / "rounds").mkdir(parents=True)
     reason = one_at_a_time(arms, requests)
     if reason:
@@ -63,7 +63,7 @@ def run_rounds(arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: i
 def compared_rounds(
     arms: Sequence[Arm], requests: Sequence[Sequence[str]], rounds: int, out: Path, rules: Rules
 ) -> Comparison:
-    """``run_rounds``, and what comparing the two sides finds, under the measured noise floor of this machine."""
+    """Call ``run_rounds``, and compare the two sides with the measured noise floor of this machine."""
     run_rounds(arms, requests, rounds, out)
     base, candidate = (load_side(out / arm.name) for arm in arms)
     return compared(base, candidate, rules)
@@ -73,17 +73,17 @@ def merge(rounds: Sequence[Sequence[Path]], into: Path, mark: Mapping[str, Any])
     """Store the runs of one side as one run folder whose replicates are the rounds.
 
     Args:
-        rounds: of each round: its run folders, which ask different points.
-        into: the folder to make.
-        mark: what ``interleaved.json`` shall hold.
+        rounds: run folders of each round, with different points.
+        into: folder to create.
+        mark: contents of ``interleaved.json``.
 
     Raises:
-        ValueError: rounds that asked different points.
+        ValueError: the rounds have different points.
     """
     plans = [[_read(folder / "plan.json") for folder in folders] for folders in rounds]
     asked = [_keys(plan) for plan in plans]
     if any(keys != asked[0] for keys in asked):
-        raise ValueError(f"{into}: its rounds asked different points")
+        raise ValueError(f"{into}: its rounds have different points")
     (into / "points").mkdir(parents=True)
     points = list(itertools.chain.from_iterable(plan["points"] for plan in plans[0]))
     for number, folders in enumerate(rounds):
@@ -107,7 +107,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def requests_of(run_dir: Path, keys: Iterable[str]) -> list[list[str]]:
-    """Overrides that ask each of these points of a run again, alone."""
+    """Return overrides that run each of these points again, alone."""
     plan = _read(run_dir / "plan.json")
     points = {point["key"]: point for point in plan["points"]}
     folders = [f"--config-dir={folder}" for folder in plan["config_dirs"]]

@@ -173,6 +173,7 @@ def _launch(
 
     remove_leftovers(run_dir, *(run_dir / part for part in FOLDERS))
     jobs, control = pending_jobs(plan, run_dir), control or {}
+    resume = resume_command(run_dir, plan.config_dirs)
     launcher_error, draw = None, request.without_axes.draw
     try:
         if jobs and request.launcher.is_ours:
@@ -185,18 +186,18 @@ def _launch(
             launcher_error = launch_with_plugin(request.launcher, run_dir, [job.name for job in jobs], overrides)
     except KeyboardInterrupt:
         collect(run_dir, draw=draw)
-        print(f"interrupted. Resume with: {resume_command(run_dir, plan.config_dirs)}", flush=True)
+        print(f"interrupted. Resume with: {resume}", flush=True)
         return EXIT_INTERRUPTED
     except OSError as error:  # for instance a full disk: finished rows are complete
         print(
-            f"error: {error}. Free some space and resume with: {resume_command(run_dir, plan.config_dirs)}",
+            f"error: {error}. Free some space and resume with: {resume}",
             file=sys.stderr,
         )
         return EXIT_POINTS_FAILED
     code = collect(run_dir, draw=draw)
     if launcher_error:
         print(
-            f"error: the launcher stopped: {launcher_error}. Resume with: {resume_command(run_dir, plan.config_dirs)}",
+            f"error: the launcher stopped: {launcher_error}. Resume with: {resume}",
             file=sys.stderr,
         )
     return code

@@ -27,7 +27,7 @@ def boot() -> str:
 def pid_namespace() -> int:
     """Return the inode of the namespace of this process's number, or 0 on a system without namespaces."""
     try:
-        return os.stat("/proc/self/ns/pid").st_ino
+        return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         return 0
 

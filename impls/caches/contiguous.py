@@ -1,4 +1,4 @@
-"""The naive cache: a contiguous region of ``max_seq_len`` slots per sequence, and torch's attention."""
+"""The naive cache: a contiguous region of ``max_seq_len`` slots per sequence, and attention by torch."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Call(NamedTuple):
     """One way to compute attention over contiguous regions.
 
     Attributes:
-        kind: ``padded`` (all sequences at once, padded to the longest and masked where ragged),
-            ``per_sequence`` (one call each, one after another) or, on a CPU, ``per_thread`` (the
-            same calls shared out among threads, see ``impls.cpu.workers``).
-        backend: of SDPA, see ``impls.cpu.sdpa``.
-        num_rows: query rows per KV head, see ``impls.cpu.sdpa.row_counts``.
+        kind: ``padded`` is one call for all sequences, padded to the longest and masked if their lengths differ.
+            ``per_sequence`` is one call per sequence. ``per_thread``, on a CPU only, distributes these calls over
+            threads (see ``impls.cpu.workers``).
+        backend: back-end of SDPA (see ``impls.cpu.sdpa``).
+        num_rows: query rows per KV head (see ``impls.cpu.sdpa.row_counts``).
     """
 
     kind: str
@@ -45,13 +45,13 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Padding:
-    """What the padded call needs, where a batch lies in equal regions one after another.
+    """Data of the padded call, for a batch in adjacent regions of equal size.
 
     Attributes:
-        first_slot: where the first region begins.
+        first_slot: first slot of the first region.
         region_slots: slots of each region.
         max_len: tokens of the longest sequence.
-        mask: ``[num_seqs, 1, 1, max_len]``, -inf past a sequence's end; ``None`` if none is shorter.
+        mask: ``[num_seqs, 1, 1, max_len]``, -inf past the end of a sequence. ``None`` if all are equally long.
     """
 
     first_slot: int
@@ -60,20 +60,20 @@ class Padding:
     mask: Tensor | None
 
     def view(self, storage: Tensor, num_seqs: int) -> Tensor:
-        """The batch's K or V as ``[num_seqs, max_len, num_kv_heads, head_dim]``."""
+        """Return K or V of the batch as ``[num_seqs, max_len, num_kv_heads, head_dim]``."""
         regions = storage[self.first_slot : self.first_slot + num_seqs * self.region_slots]
         return regions.view(num_seqs, self.region_slots, *storage.shape[1:])[:, : self.max_len]
 
 
 @dataclass(kw_only=True)
 class ContiguousBatch:
-    """One decode step's metadata (``impls.interface.Batch``).
+    """Metadata of one decode step (``impls.interface.Batch``).
 
     Attributes:
-        slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
-        seq_lens: int32 ``[num_seqs]``, the newest token included.
-        tokens: on the host, the slots of each sequence's tokens.
-        padding: for the padded call; ``None`` if it cannot be made, or has lost against another.
+        slot_mapping: int64 ``[num_seqs]``, the slot of the newest token of each sequence.
+        seq_lens: int32 ``[num_seqs]``, tokens per sequence, including the newest.
+        tokens: slots of the tokens of each sequence, on the host.
+        padding: data of the padded call. ``None`` if that call is impossible here, or another one is faster.
     """
 
     slot_mapping: Tensor
@@ -83,26 +83,27 @@ class ContiguousBatch:
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes that the tensors take."""
+        """Device bytes of the tensors."""
         mask = None if self.padding is None else self.padding.mask
         return self.slot_mapping.nbytes + self.seq_lens.nbytes + (0 if mask is None else mask.nbytes)
 
 
 class Contiguous(PrefillsWithSdpa):
-    """KV cache over reserved regions (PagedAttention paper, section 3: what systems did before).
+    """KV cache over reserved regions, as in systems before PagedAttention. Attention by torch's SDPA.
 
-    With the policy ``reserved_max`` the storage is ``[num_seqs, max_seq_len, num_kv_heads,
-    head_dim]``, where ``num_seqs`` is what the budget holds; a remainder stays unused.
+    Section 3 of the PagedAttention paper describes such systems. With the policy ``reserved_max`` the storage is
+    ``[num_seqs, max_seq_len, num_kv_heads, head_dim]``, where ``num_seqs`` is the number of sequences that the budget
+    holds. A remainder stays unused.
 
     Args:
         model: shapes and dtype.
-        policy: a ``Reserved``.
-        device: where the storage lies.
+        policy: a ``Reserved`` policy.
+        device: device of the storage.
         num_layers: layers that get storage.
-        options: none are known.
+        options: must be empty.
 
     Raises:
-        Unsupported: the policy is another one, or the model's attention is not plain.
+        Unsupported: the policy is not a reserved one, or the attention of the model is not plain.
         ValueError: an unknown option.
     """
 
@@ -127,15 +128,15 @@ class Contiguous(PrefillsWithSdpa):
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors as allocated."""
         return self._storage.nbytes
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens (see ``KVCache.write``)."""
         self._storage.write(layer, slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> ContiguousBatch:
-        """Find the regions of a batch; see ``KVCache.prepare``."""
+        """Return the regions of a batch (see ``KVCache.prepare``)."""
         regions = [self.policy.region(seq_id) for seq_id in seq_ids]
         lens = [self.policy.seq_len(seq_id) for seq_id in seq_ids]
         tokens = [slice(first, first + length) for (first, _), length in zip(regions, lens, strict=True)]
@@ -149,12 +150,12 @@ class Contiguous(PrefillsWithSdpa):
         )
 
     def tune(self, query: Tensor, batch: ContiguousBatch) -> None:
-        """Time every call that this device and batch allow, and keep the fastest.
+        """Time every call that is possible on this device and for this batch, and keep the fastest.
 
-        What ``batch`` holds for the padded call is dropped if that has lost.
+        If another call is faster than the padded call, ``batch.padding`` becomes ``None``.
 
         Raises:
-            Unsupported: none works but SDPA's math back-end, which is no contender.
+            Unsupported: no call works. The math back-end of SDPA does not count.
         """
         kinds = [PER_SEQUENCE]
         if self._device.type == "cpu":
@@ -178,11 +179,11 @@ class Contiguous(PrefillsWithSdpa):
             batch.padding = None
 
     def decode(self, layer: int, query: Tensor, batch: ContiguousBatch) -> Tensor:
-        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        """Return attention of one new token per sequence (see ``KVCache.decode``)."""
         return self._attend(self._call, layer, query, batch)
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TorchPrefillBatch:
-        """Find the regions of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
+        """Return the regions of a batch of query tokens (see ``PrefillKVCache.prepare_prefill``)."""
         lens = [self.policy.seq_len(seq_id) for seq_id in seq_ids]
         firsts = [self.policy.region(seq_id)[0] for seq_id in seq_ids]
         tokens = [
@@ -192,15 +193,15 @@ class Contiguous(PrefillsWithSdpa):
         return self._prompts.prepare(self.policy, seq_ids, num_queries, tokens)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``sdpa_backend, sdpa_call, query_rows, bytes_read``."""
+        """Return facts about the last ``tune``: ``sdpa_backend, sdpa_call, query_rows, bytes_read``."""
         return dict(self._details)
 
     def _attend(self, call: Call, layer: int, query: Tensor, batch: ContiguousBatch) -> Tensor:
         rows = sdpa.as_rows(query, self._model.num_kv_heads, call.num_rows)
-        with sdpa.only(call.backend):
+        with sdpa.use_backend(call.backend):
             if call.kind == PADDED and batch.padding is not None:
                 out = self._padded(layer, rows, batch.padding)
-            else:  # also a batch that is not in equal regions, after a tune with one that was
+            else:  # also for a batch without padding, after a tune that chose the padded call
                 out = self._one_by_one(layer, rows, batch.tokens, in_threads=call.kind == PER_THREAD)
         return out[:, :, : self._model.group_size].reshape(query.shape)
 
@@ -221,7 +222,7 @@ class Contiguous(PrefillsWithSdpa):
 
     @cached_property
     def _workers(self) -> Workers:
-        """Made on first use: a GPU needs none."""
+        """Created at first use, because a GPU needs no workers."""
         return Workers()
 
     def _padding(self, regions: Sequence[tuple[int, int]], lens: Sequence[int]) -> Padding | None:
@@ -238,7 +239,7 @@ class Contiguous(PrefillsWithSdpa):
         return mask.masked_fill_(is_padding, -torch.inf)[:, None, None].to(self._device)
 
     def _tokens_read(self, batch: ContiguousBatch) -> int:
-        """Tokens whose K and V the chosen call reads, the padding included."""
+        """Return the number of tokens whose K and V the chosen call reads, including padding."""
         if self._call.kind == PADDED and batch.padding is not None:
             return len(batch.tokens) * batch.padding.max_len
         return sum(span.stop - span.start for span in batch.tokens)

@@ -18,12 +18,12 @@ from impls.spec import ModelSpec, ceil_div
 from impls.storage.slots import SlotStorage, check_options, check_plain, flag_option
 
 BLOCK_SLOTS: Final = 128
-"""Slots per block of the mask; flex_attention's own default."""
+"""Slots per block of the mask. This is the default of flex_attention."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlexBatch:
-    """One decode step's metadata (``impls.interface.Batch``): which blocks of slots each sequence reads."""
+    """Metadata of one decode step (``impls.interface.Batch``): the blocks of slots that each sequence reads."""
 
     slot_mapping: Tensor
     seq_lens: Tensor
@@ -33,22 +33,22 @@ class FlexBatch:
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes that the tensors take."""
+        """Device bytes of the tensors."""
         return self.slot_mapping.nbytes + self.seq_lens.nbytes + self.mask_bytes
 
 
 class ContiguousFlex:
-    """``flex_attention`` over reserved regions; option ``compile``, on by default.
+    """``flex_attention`` over reserved regions. The option ``compile`` is on by default.
 
     Args:
         model: shapes and dtype.
-        policy: a ``Reserved``.
-        device: where the storage lies.
+        policy: a ``Reserved`` policy.
+        device: device of the storage.
         num_layers: layers that get storage.
         options: ``compile``.
 
     Raises:
-        Unsupported: the policy is another one, or the model's attention is not plain.
+        Unsupported: the policy is not a reserved one, or the attention of the model is not plain.
         ValueError: an unknown option, or one that is neither true nor false.
     """
 
@@ -71,15 +71,15 @@ class ContiguousFlex:
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors as allocated."""
         return self._storage.nbytes
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens (see ``KVCache.write``)."""
         self._storage.write(layer, slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> FlexBatch:
-        """Find the regions of a batch and make their block mask; see ``KVCache.prepare``."""
+        """Return the regions of a batch and their block mask (see ``KVCache.prepare``)."""
         first = np.array([self.policy.region(seq_id)[0] for seq_id in seq_ids], dtype=np.int64)
         lens = np.array([self.policy.seq_len(seq_id) for seq_id in seq_ids], dtype=np.int32)
         full, partial = _blocks(first, first + lens)
@@ -105,7 +105,7 @@ class ContiguousFlex:
         )
 
     def tune(self, query: Tensor, batch: FlexBatch) -> None:
-        """Compile; there is nothing to choose."""
+        """Run the kernel once, so that it is compiled. There is nothing to choose."""
         self.decode(0, query, batch)
         self._details = {
             "sdpa_backend": None,
@@ -114,15 +114,15 @@ class ContiguousFlex:
         }
 
     def decode(self, layer: int, query: Tensor, batch: FlexBatch) -> Tensor:
-        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        """Return attention of one new token per sequence (see ``KVCache.decode``)."""
         return self._flex.attend(query, self._storage.keys[layer], self._storage.values[layer], batch.mask)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``bytes_read``, and in which torch it ran, compiled or eager."""
+        """Return facts about the last ``tune``: ``bytes_read``, the version of torch, and whether it was compiled."""
         return dict(self._details)
 
     def _on_device(self, lists: Sequence[Sequence[int]]) -> Blocks:
-        """Blocks by sequence, padded to the most."""
+        """Return the blocks of each sequence on the device, padded to the longest list."""
         counts = [len(blocks) for blocks in lists]
         indices = np.zeros((len(lists), max(*counts, 1)), dtype=np.int32)
         for row, blocks in zip(indices, lists, strict=True):
@@ -133,7 +133,7 @@ class ContiguousFlex:
 
 
 def _blocks(first: NDArray[np.int64], stop: NDArray[np.int64]) -> tuple[list[list[int]], list[list[int]]]:
-    """Blocks that lie wholly within ``first .. stop - 1``, and those that only overlap it, by sequence."""
+    """Return the blocks inside ``first .. stop - 1``, and the blocks that only overlap it, by sequence."""
     full, partial = [], []
     for begin, end in zip(first.tolist(), stop.tolist(), strict=True):
         inside = range(ceil_div(begin, BLOCK_SLOTS), end // BLOCK_SLOTS)

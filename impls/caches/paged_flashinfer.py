@@ -1,4 +1,4 @@
-"""FlashInfer's batch decode over pages, from the package flashinfer-python."""
+"""Batch decode of FlashInfer over pages, from the package flashinfer-python."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.launch.tuning import fastest
 from impls.storage.paged_batch import PagedBatch
 
-WORKSPACE_BYTES: Final = 128 * 2**20  # what its documentation reserves
+WORKSPACE_BYTES: Final = 128 * 2**20  # the size in its documentation
 
 
 class _Csr(NamedTuple):
-    """The page table as FlashInfer reads it, int32: page ids of all sequences in a row, and where each begins.
+    """The page table in the form of FlashInfer, int32: the page ids of all sequences, and the start of each sequence.
 
-    Its ``plan`` computes on the host: what it reads there is left there, and it makes the device's copies itself.
+    ``plan`` computes on the host and copies to the device itself, so two of the tensors stay on the host.
     """
 
     kv_indptr: Tensor  # on the host
@@ -28,8 +28,8 @@ class _Csr(NamedTuple):
     kv_last_page_len: Tensor  # on the host
 
 
-class PagedFlashInfer(BorrowedPaged):
-    """``flashinfer.BatchDecodeWithPagedKVCacheWrapper``, with tensor cores or without, as ``tune`` finds faster."""
+class PagedFlashInfer(ExternalPaged):
+    """``flashinfer.BatchDecodeWithPagedKVCacheWrapper``. ``tune`` chooses the faster of tensor cores and CUDA cores."""
 
     NAME = "paged_flashinfer"
     PACKAGE = "flashinfer"
@@ -37,7 +37,7 @@ class PagedFlashInfer(BorrowedPaged):
     def _set_up(self) -> None:
         import flashinfer
 
-        # One workspace for both: what is in it is read and written within one call.
+        # One workspace is enough for both, because its contents are used within one call only.
         workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=self._device)
         self._wrappers: dict[bool, Any] = {
             use_tensor_cores: flashinfer.BatchDecodeWithPagedKVCacheWrapper(
@@ -46,20 +46,20 @@ class PagedFlashInfer(BorrowedPaged):
             for use_tensor_cores in (False, True)
         }
         self._use_tensor_cores = self._model.group_size > 1
-        self._planned: tuple[bool, _Csr] | None = None  # for what: a wrapper holds the plan of one batch
+        self._planned: tuple[bool, _Csr] | None = None  # a wrapper holds the plan of one batch
 
-    def tune(self, query: Tensor, batch: BorrowedBatch) -> None:
-        """Time both kernels, or the one that takes this model, and keep the faster; see ``KVCache.tune``.
+    def tune(self, query: Tensor, batch: ExternalBatch) -> None:
+        """Time the kernels that support this model, and keep the faster (see ``KVCache.tune``).
 
         Raises:
-            Unsupported: neither takes it; in the second one's words.
+            Unsupported: neither kernel supports it. The message is that of the second kernel.
         """
         calls, refusal = {}, None
         for use_tensor_cores in self._wrappers:
-            call = partial(self._run, use_tensor_cores, query, *self._of(0))
+            call = partial(self._run, use_tensor_cores, query, *self._layer(0))
             try:
-                self._refusing(partial(self._plan_for, use_tensor_cores, batch.extra))
-                self._refusing(call)
+                self._call(partial(self._plan_for, use_tensor_cores, batch.extra))
+                self._call(call)
             except Unsupported as error:
                 refusal = error
             else:
@@ -70,11 +70,11 @@ class PagedFlashInfer(BorrowedPaged):
         super().tune(query, batch)
         self._details["kernel_choice"] = f"{self._version}, tensor cores: {self._use_tensor_cores}"
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        """Its plan is host work, once per step."""
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
+        """Plan on the host, once per step."""
         csr = self._csr(paged)
         self._plan_for(self._use_tensor_cores, csr)
-        return BorrowedBatch(paged=paged, extra=csr, extra_bytes=sum(tensor.nbytes for tensor in csr))
+        return ExternalBatch(paged=paged, extra=csr, extra_bytes=sum(tensor.nbytes for tensor in csr))
 
     def _csr(self, paged: PagedBatch) -> _Csr:
         table, page_size = paged.host.page_table, paged.host.page_size
@@ -99,9 +99,9 @@ class PagedFlashInfer(BorrowedPaged):
             kv_data_type=dtype,
         )
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         if self._planned is None or self._planned[0] != self._use_tensor_cores or self._planned[1] is not batch.extra:
-            self._plan_for(self._use_tensor_cores, batch.extra)  # another batch was prepared since
+            self._plan_for(self._use_tensor_cores, batch.extra)  # another batch was prepared after this one
         return self._run(self._use_tensor_cores, query, keys, values)
 
     def _run(self, use_tensor_cores: bool, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

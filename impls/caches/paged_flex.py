@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
 from impls.external.flex import Blocks, Flex, mask_bytes
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.storage.paged_batch import PagedBatch
 from impls.storage.slots import flag_option
 
 
-class PagedFlex(BorrowedPaged):
-    """``flex_attention`` with a page-mapped block mask; option ``compile``, on by default."""
+class PagedFlex(ExternalPaged):
+    """``flex_attention`` with a block mask made from the page table. The option ``compile`` is on by default."""
 
     NAME = "paged_flex"
     DTYPES = ("float16", "bfloat16", "float32")
@@ -23,8 +23,8 @@ class PagedFlex(BorrowedPaged):
         self._flex = Flex(compiled=flag_option(self._options, "compile", True))
         self._version = self._flex.description
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
-        """The block mask, and the inverse page table that tells which token a slot holds."""
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
+        """Return a plan with the block mask, and the inverse page table that maps a slot to its token."""
         table, page_size = paged.page_table, self.policy.page_size
         num_seqs, num_pages = len(table), self.policy.num_pages
         owned = table >= 0
@@ -46,7 +46,7 @@ class PagedFlex(BorrowedPaged):
             num_slots=num_pages * page_size,
             sees=sees,
         )
-        return BorrowedBatch(paged=paged, extra=mask, extra_bytes=place_of.nbytes + mask_bytes(mask))
+        return ExternalBatch(paged=paged, extra=mask, extra_bytes=place_of.nbytes + mask_bytes(mask))
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         return self._flex.attend(query, keys.flatten(0, 1), values.flatten(0, 1), batch.extra)

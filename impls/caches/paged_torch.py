@@ -1,12 +1,13 @@
-"""The paged cache in plain torch: chunks of tokens gathered a few at a time, their results merged.
+"""The paged cache in plain torch: chunks of tokens are gathered a few at a time, and their results are merged.
 
-A gather of the whole batch writes and re-reads all of K and V: on a CPU that was 22 times slower
-than attention over contiguous memory. So the sequences are cut into chunks, each thread gathers a
-few chunks into a buffer that stays in the processor's cache and runs attention on it, and the
-chunks' results are merged by their log-sum-exp, as flash-decoding merges its splits. Where a step
-reads enough to be worth the seconds of compiling, a loop that torch's compiler makes competes, which
-reads K and V where they lie (``impls.cpu.fused_chunks``). A GPU wants one large call: there a chunk is a
-whole sequence, and all of them are gathered together.
+A gather of the whole batch writes and reads all of K and V once more. On a CPU this was 22 times slower than attention
+over contiguous memory. So the sequences are cut into chunks. Each thread gathers a few chunks into a buffer that stays
+in the processor's cache, and runs attention on it. The results of the chunks are merged by their log-sum-exp, as
+flash-decoding merges its splits.
+
+If a step reads enough to be worth seconds of compilation, ``tune`` also tries a compiled loop that reads K and V in
+place (``impls.cpu.fused_chunks``). A GPU is fastest with one large call. There a chunk is a whole sequence, and all
+sequences are gathered together.
 """
 
 from __future__ import annotations
@@ -34,28 +35,28 @@ from impls.policies import require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover, copy_gathered
 from impls.storage.page_table import PageTable, build_page_table, unique_live_tokens
-from impls.storage.paged_batch import OnPages, to_device
+from impls.storage.paged_batch import PageTableBatch, to_device
 from impls.storage.slots import SlotStorage, check_options, check_plain, choice_option, flag_option, positive_option
 
 CHUNK_TOKENS: Final = (256, 64)
-"""Chunk lengths that ``tune`` tries on a CPU: long ones cost less merging, short ones more often lie in one page."""
+"""Chunk lengths that ``tune`` tries on a CPU. Long chunks need less merging. Short chunks more often fit one page."""
 GATHER_BYTES: Final = 4 << 20
-"""K and V that a thread gathers before attention runs on them: well inside its share of the cache."""
+"""Bytes of K and V that a thread gathers at once, well below its share of the processor's cache."""
 FUSED: Final = "compiled"
 FUSED_CHUNK_TOKENS: Final = 64
-FUSED_FROM_BYTES: Final = 64 << 20
-"""K and V that a step reads at least before compiling is tried: it takes seconds, once per process."""
+FUSED_MIN_BYTES: Final = 64 << 20
+"""Minimum bytes of K and V that a step must read before compilation is tried. It takes seconds per process."""
 GROUPS_PER_THREAD: Final = 4
-"""Groups of chunks that each thread should find, so that no one waits long for the last."""
+"""Groups of chunks per thread. With several groups, no thread waits long for the last one."""
 
 
 class GatherChoice(NamedTuple):
     """One way to compute a batch.
 
     Attributes:
-        chunk_tokens: tokens of a chunk; ``None``: whole sequences, all in one call.
-        backend: of SDPA, see ``impls.cpu.sdpa``; or ``FUSED``.
-        num_rows: query rows per KV head, see ``impls.cpu.sdpa.row_counts``.
+        chunk_tokens: tokens of a chunk. ``None`` for whole sequences, all in one call.
+        backend: back-end of SDPA (see ``impls.cpu.sdpa``), or ``FUSED``.
+        num_rows: query rows per KV head (see ``impls.cpu.sdpa.row_counts``).
     """
 
     chunk_tokens: int | None
@@ -64,33 +65,32 @@ class GatherChoice(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class TorchBatch(OnPages):
-    """One decode step's metadata (``impls.interface.Batch``): the page table, and a plan made of it."""
+class TorchBatch(PageTableBatch):
+    """Metadata of one decode step (``impls.interface.Batch``): the page table and a plan for reading the pages."""
 
     plan: GatherPlan
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes of the page table and of the plan."""
+        """Device bytes of the page table and the plan."""
         return self.paged.metadata_bytes + self.plan.nbytes
 
 
 class PagedTorch(PrefillsWithSdpa, MovesPages):
-    """KV cache over a pool of pages, ``[num_pages, page_size, num_kv_heads, head_dim]`` per layer.
+    """KV cache over a pool of pages. Attention in plain torch, over chunks of gathered pages.
 
     Args:
         model: shapes and dtype.
         policy: a ``PagePool``.
-        device: where the storage lies.
+        device: device of the storage.
         num_layers: layers that get storage.
-        options: ``chunk_tokens``, a chunk length instead of those that ``tune`` tries (on a CPU
-            only), ``gather_bytes`` instead of ``GATHER_BYTES``, ``compile`` (on a CPU only): ``true``, the
-            compiled loop alone, ``false``, never; and ``page_moves``, see ``PageMover``.
+        options: ``chunk_tokens`` is a chunk length that replaces those that ``tune`` tries (on a CPU only).
+            ``gather_bytes`` replaces ``GATHER_BYTES``. ``compile`` (on a CPU only) is ``true`` for the compiled loop
+            alone and ``false`` for never. ``page_moves`` is described in ``PageMover``.
 
     Raises:
-        Unsupported: the policy is another one, the model's attention is not plain, or chunks are asked
-            for where there are none.
-        ValueError: an unknown option, or one that is out of range.
+        Unsupported: the policy is not paged, the attention of the model is not plain, or an option is for a CPU only.
+        ValueError: an unknown option, or an option out of range.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         way = choice_option(options, "page_moves", MOVES)
         self._mover = PageMover(self.tensors, self.policy.host_pages, way=way, at_once=copy_gathered)
         self._group_tokens = positive_option(options, "gather_bytes", GATHER_BYTES) // model.token_bytes_per_layer
-        self._fused_from_bytes = self._least_fused_bytes(options)
-        self._choices = self._contenders(positive_option(options, "chunk_tokens", None))
+        self._fused_min_bytes = self._min_fused_bytes(options)
+        self._choices = self._possible_choices(positive_option(options, "chunk_tokens", None))
         self._choice = self._choices[0]
         self._details = {"sdpa_backend": None, "bytes_read": None}
 
@@ -119,25 +119,25 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors as allocated."""
         return self._storage.nbytes
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens; see ``KVCache.write``."""
+        """Store K and V of some tokens (see ``KVCache.write``)."""
         self._storage.write(layer, slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> TorchBatch:
-        """Look up the pages of a batch and plan how to read them; see ``KVCache.prepare``."""
+        """Return the page table of a batch and a plan for reading the pages (see ``KVCache.prepare``)."""
         table = build_page_table(self.policy, seq_ids)
         return TorchBatch(paged=to_device(table, self._device), plan=self._plan(table, self._choice))
 
     def tune(self, query: Tensor, batch: TorchBatch) -> None:
-        """Time every chunk length and call that this device allows, and keep the fastest.
+        """Time every chunk length and call that is possible on this device, and keep the fastest.
 
-        The plan of ``batch`` is replaced by the winner's.
+        The plan of ``batch`` is replaced by that of the fastest.
 
         Raises:
-            Unsupported: none works but SDPA's math back-end, which is no contender.
+            Unsupported: no call works. The math back-end of SDPA does not count.
         """
         table = batch.paged.host
         live_bytes = unique_live_tokens(table) * self._model.token_bytes_per_layer
@@ -156,60 +156,63 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
         }
 
     def decode(self, layer: int, query: Tensor, batch: TorchBatch) -> Tensor:
-        """Attention of one new token per sequence; see ``KVCache.decode``."""
+        """Return attention of one new token per sequence (see ``KVCache.decode``)."""
         return self._attend(self._choice, layer, query, batch.plan)
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TorchPrefillBatch:
-        """Look up the slots of a batch whose newest tokens ask; see ``PrefillKVCache.prepare_prefill``."""
+        """Return the slots of a batch of query tokens (see ``PrefillKVCache.prepare_prefill``)."""
         table = build_page_table(self.policy, seq_ids)
-        groups = cut(table, table.max_seq_len, 1)  # a sequence each
+        groups = cut(table, table.max_seq_len, 1)  # one sequence per group
         plan = make_plan(groups, len(seq_ids), self._storage.keys[0].dtype, self._device)
         tokens = [plan.pieces[chunk] for chunk in plan.chunks[:, 0].tolist()]
         return self._prompts.prepare(self.policy, seq_ids, num_queries, tokens)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``.
+        """Return facts about the last ``tune``, and ``page_moves``.
 
-        ``sdpa_backend`` or ``kernel_choice``, ``chunk_tokens, query_rows, in_place_ratio, bytes_read``; the
-        last counts what must be read, not that gathered bytes are written and read once more. And ``page_moves``.
+        The facts are ``sdpa_backend`` or ``kernel_choice``, ``chunk_tokens, query_rows, in_place_ratio, bytes_read``.
+        ``bytes_read`` counts the bytes that must be read. It does not count that gathered bytes are written and read
+        once more.
         """
         return {**self._details, "page_moves": self._mover.way}
 
     @cached_property
     def _workers(self) -> Workers:
-        """Made on first use: a GPU needs none."""
+        """Created at first use, because a GPU needs no workers."""
         return Workers()
 
     @cached_property
     def _fused(self) -> FusedChunks:
-        """Made on first use, by a step that is large enough."""
+        """Created at first use, by a step that is large enough."""
         return FusedChunks()
 
-    def _least_fused_bytes(self, options: Mapping[str, object]) -> float:
-        """What a step must read so that the compiled loop competes.
+    def _min_fused_bytes(self, options: Mapping[str, object]) -> float:
+        """Return the minimum bytes that a step must read for the compiled loop to be tried.
 
         Raises:
-            Unsupported: it is asked for on another device than a CPU.
+            Unsupported: the options require the compiled loop, and the device is not a CPU.
         """
         is_cpu = self._device.type == "cpu"
         if not flag_option(options, "compile", True) or not is_cpu or "chunk_tokens" in options:
             if options.get("compile") and not is_cpu:
-                raise Unsupported("impl.options.compile=true: only a CPU compiles the gather into the attention")
+                raise Unsupported(f"impl.options.compile=true requires device=cpu (got {self._device.type})")
             return math.inf
-        return 0 if options.get("compile") else FUSED_FROM_BYTES
+        return 0 if options.get("compile") else FUSED_MIN_BYTES
 
     def _choices_for(self, live_bytes: int) -> Sequence[GatherChoice]:
-        """What competes for a step that reads so much of K and V."""
-        if live_bytes < self._fused_from_bytes:
+        """Return the choices to time for a step that reads ``live_bytes`` of K and V."""
+        if live_bytes < self._fused_min_bytes:
             return self._choices
         fused = GatherChoice(FUSED_CHUNK_TOKENS, FUSED, self._model.group_size)
-        return [fused] if self._fused_from_bytes == 0 else [*self._choices, fused]
+        return [fused] if self._fused_min_bytes == 0 else [*self._choices, fused]
 
-    def _contenders(self, chunk_tokens: int | None) -> list[GatherChoice]:
+    def _possible_choices(self, chunk_tokens: int | None) -> list[GatherChoice]:
         chunks: Sequence[int | None] = CHUNK_TOKENS if chunk_tokens is None else (chunk_tokens,)
         if self._device.type != "cpu":
             if chunk_tokens is not None:
-                raise Unsupported(f"impl.options.chunk_tokens={chunk_tokens}: only a CPU works in chunks")
+                raise Unsupported(
+                    f"impl.options.chunk_tokens={chunk_tokens} requires device=cpu (got {self._device.type})"
+                )
             chunks = (None,)
         row_counts = sdpa.row_counts(self._model, self._device)
         return list(map(GatherChoice._make, product(chunks, sdpa.backends_on(self._device), row_counts)))
@@ -239,13 +242,13 @@ class PagedTorch(PrefillsWithSdpa, MovesPages):
     def _whole_sequences(self, layer: int, rows: Tensor, plan: GatherPlan, backend: str) -> Tensor:
         (piece,) = plan.pieces
         keys, values = piece.read(self._storage.keys[layer]), piece.read(self._storage.values[layer])
-        with sdpa.only(backend):
+        with sdpa.use_backend(backend):
             out = sdpa.attend(rows, keys, values, piece.mask)
         return out.index_select(0, plan.chunks[:, 0])
 
     def _compiled(self, layer: int, rows: Tensor, plan: GatherPlan) -> Tensor:
         (piece,) = plan.pieces
-        assert isinstance(piece.slots, Tensor)  # planned so
+        assert isinstance(piece.slots, Tensor)  # _plan lists the slots for this choice
         keys, values = self._storage.keys[layer], self._storage.values[layer]
         outs, lses = self._fused(rows, keys, values, piece.slots, piece.mask)
         return merge(outs, lses, plan.chunks)

@@ -1,4 +1,4 @@
-"""PyTorch's own variable-length attention with a block table (torch 2.13 and later)."""
+"""Variable-length attention of PyTorch with a block table (torch 2.13 and later)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.storage.paged_batch import PagedBatch
 
 
 class _Starts(NamedTuple):
-    """Where each sequence's one query and its keys would begin if they lay in a row, int32 ``[num_seqs + 1]``."""
+    """Start of the query and of the keys of each sequence in a ragged layout, int32 ``[num_seqs + 1]``."""
 
     queries: Tensor
     keys: Tensor
 
 
-class PagedTorchVarlen(BorrowedPaged):
+class PagedTorchVarlen(ExternalPaged):
     """``torch.nn.attention.varlen.varlen_attn`` over pages: FlashAttention 2 as torch ships it.
 
-    Its ``cu_seq_k`` may be ``None`` only in FlashAttention 3 and 4, which torch does not ship; 2 demands it
-    even with a block table, though it then reads the lengths from ``seqused_k``.
+    ``cu_seq_k`` may be ``None`` only in FlashAttention 3 and 4, which torch does not ship. FlashAttention 2 requires it
+    even with a block table, although it then reads the lengths from ``seqused_k``.
     """
 
     NAME = "paged_torch_varlen"
@@ -33,18 +33,20 @@ class PagedTorchVarlen(BorrowedPaged):
         try:
             from torch.nn.attention.varlen import varlen_attn
         except ImportError as error:
-            raise Unsupported(f"{self.NAME} needs torch 2.13 or later; this is {torch.__version__}") from error
+            raise Unsupported(f"{self.NAME} needs torch 2.13 or later (got {torch.__version__})") from error
         if "block_table" not in inspect.signature(varlen_attn).parameters:
-            raise Unsupported(f"{self.NAME} needs the block_table of torch 2.13; this is {torch.__version__}")
+            raise Unsupported(
+                f"{self.NAME} needs varlen_attn with block_table, as in torch 2.13 (got {torch.__version__})"
+            )
         self._varlen_attn = varlen_attn
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
         batch = self._plan_queries(paged)
         keys = torch.nn.functional.pad(paged.seq_lens.cumsum(0, dtype=torch.int32), (1, 0))
         batch.extra, batch.extra_bytes = _Starts(batch.extra, keys), batch.extra_bytes + keys.nbytes
         return batch
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         paged = batch.paged
         out = self._varlen_attn(
             query,
@@ -57,9 +59,9 @@ class PagedTorchVarlen(BorrowedPaged):
             enable_gqa=self._model.group_size > 1,
             seqused_k=paged.seq_lens,
             block_table=paged.page_table,
-            # With one query head per KV head its own choice gave NaN now and then (torchtitan issue 3235): there
-            # it splits ragged queries, which its merging does not know. Grouped heads it lays out as rows first.
+            # With one query head per KV head the default sometimes gave NaN (torchtitan issue 3235). The kernel then
+            # splits ragged queries, which its merging does not support. Grouped heads become rows first.
             num_splits=None if self._model.group_size > 1 else 1,
         )
-        assert isinstance(out, Tensor)  # and no log-sum-exp: nobody asked for it
+        assert isinstance(out, Tensor)  # the log-sum-exp is returned only on request
         return out

@@ -20,15 +20,15 @@ from impls.policies import PagePool, require_pages
 from impls.spec import ModelSpec
 from impls.storage.page_moves import MOVES, MovesPages, PageMover
 from impls.storage.page_table import build_page_table, check_shared, unique_live_tokens
-from impls.storage.paged_batch import OnPages, PagedBatch, to_device
+from impls.storage.paged_batch import PagedBatch, PageTableBatch, to_device
 from impls.storage.slots import check_options, choice_option
 
 LAYOUTS = ("NHD", "HND")
 
 
 @dataclass(kw_only=True)
-class TritonBatch(OnPages):
-    """One decode step's metadata (``impls.interface.Batch``): the page table and the launch plan."""
+class TritonBatch(PageTableBatch):
+    """Metadata of one decode step (``impls.interface.Batch``): the page table and the launch plan."""
 
     rows: Rows
     plan: LaunchPlan
@@ -41,20 +41,20 @@ class TritonBatch(OnPages):
 
 
 class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
-    """KV cache over a pool of pages, one pair of tensors per layer.
+    """KV cache over a pool of pages. Attention by our Triton kernels, which read pages in place.
 
     Args:
         model: shapes and dtype.
         policy: a ``PagePool``.
-        device: holds the storage: a CUDA device, or any under Triton's interpreter.
+        device: device of the storage. A CUDA device, or any device with Triton's interpreter.
         num_layers: layers that get storage.
-        options: those of ``TritonDecoder``, and ``kv_layout``: ``NHD`` (a page is ``[page_size,
-            num_kv_heads, head_dim]``, the default) or ``HND`` (``[num_kv_heads, page_size, head_dim]``);
-            ``page_moves``, see ``PageMover``.
+        options: those of ``TritonDecoder``, and two others. ``kv_layout`` is ``NHD`` (the default, a page is
+            ``[page_size, num_kv_heads, head_dim]``) or ``HND`` (``[num_kv_heads, page_size, head_dim]``).
+            ``page_moves`` is described in ``PageMover``.
 
     Raises:
-        Unsupported: there is no Triton, or this device or shape cannot be served.
-        ValueError: an unknown option, or one that is out of range.
+        Unsupported: Triton is not installed, or the kernels do not support this device or shape.
+        ValueError: an unknown option, or an option out of range.
     """
 
     def __init__(
@@ -76,24 +76,24 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
 
     @property
     def tensors(self) -> Sequence[Tensor]:
-        """``[num_pages, page_size, num_kv_heads, head_dim]`` each, of whatever strides: K of each layer, then V."""
+        """``[num_pages, page_size, num_kv_heads, head_dim]`` each, of any strides: K of each layer, then all V."""
         return self._storage.tensors
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors as allocated."""
         return self._storage.nbytes
 
     def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
-        """Set the units of K and V. See ``QuantisedKVCache.set_scales``."""
+        """Set the scales of K and V (see ``QuantisedKVCache.set_scales``)."""
         self._storage.set_scales(layer, k_scales, v_scales)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens. See ``KVCache.write``."""
+        """Store K and V of some tokens (see ``KVCache.write``)."""
         self._setup.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> TritonBatch:
-        """Look up the pages of a batch and plan how to launch on them. See ``KVCache.prepare``."""
+        """Return the page table of a batch and its launch plan (see ``KVCache.prepare``)."""
         paged = to_device(build_page_table(self.policy, seq_ids), self._device)
         return TritonBatch(
             paged=paged,
@@ -103,7 +103,7 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         )
 
     def tune(self, query: Tensor, batch: TritonBatch) -> None:
-        """Compile, time every contender, keep the fastest and plan the batch anew."""
+        """Compile and time every choice, keep the fastest, and plan the batch again."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         table = batch.paged.host
         live_bytes = unique_live_tokens(table, self._model.sliding_window) * self._model.token_bytes_per_layer
@@ -114,11 +114,11 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         }
 
     def decode(self, layer: int, query: Tensor, batch: TritonBatch) -> Tensor:
-        """Attention of one new token per sequence. See ``KVCache.decode``."""
+        """Return attention of one new token per sequence (see ``KVCache.decode``)."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> TritonBatch:
-        """Look up the pages of a batch that shares a prefix. See ``ExtendedKVCache.prepare_cascade``."""
+        """Return the page table of a batch that shares a prefix (see ``ExtendedKVCache.prepare_cascade``)."""
         host = build_page_table(self.policy, seq_ids)
         check_shared(host, shared_tokens)
         paged = to_device(host, self._device)
@@ -130,13 +130,13 @@ class PagedTriton(PrefillsWithTriton, ExtendsWithTriton, MovesPages):
         )
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Look up the pages of a batch of query tokens. See ``PrefillKVCache.prepare_prefill``."""
+        """Return the page table of a batch of query tokens (see ``PrefillKVCache.prepare_prefill``)."""
         rows = self._find(seq_ids)
         scales_bytes = self._storage.scales_bytes
         return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``bytes_read``, the tile, the splits, and ``page_moves``."""
+        """Return facts about the last ``tune`` (``bytes_read``, tile and splits), and ``page_moves``."""
         return {**self._details, "page_moves": self._mover.way}
 
     def _find(self, seq_ids: Sequence[int]) -> Rows:
@@ -148,7 +148,7 @@ def _rows(paged: PagedBatch) -> Rows:
 
 
 def _pages(shape: tuple[int, int, int, int], kv_layout: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``[num_pages, page_size, num_kv_heads, head_dim]``. HND is a view of pages whose heads come first."""
+    """Return ``[num_pages, page_size, num_kv_heads, head_dim]``. HND is a view of pages with the heads first."""
     if kv_layout == "NHD":
         return torch.empty(shape, dtype=dtype, device=device)
     num_pages, page_size, num_kv_heads, head_dim = shape

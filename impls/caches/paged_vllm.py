@@ -1,4 +1,4 @@
-"""vLLM's unified attention over pages, its own Triton kernel, from the package vllm."""
+"""Unified attention of vLLM over pages: a Triton kernel from the package vllm."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from impls.external.borrowed import BorrowedBatch, BorrowedPaged
+from impls.external.paged import ExternalBatch, ExternalPaged
 from impls.interface import Unsupported
 from impls.kernels.heuristics import next_power_of_2
 from impls.kernels.support import load_kernels
 from impls.storage.paged_batch import PagedBatch
 
 MODULES: Final = ("vllm.v1.attention.ops.triton_unified_attention", "vllm.attention.ops.triton_unified_attention")
-"""Where the kernel has been, the newest place first."""
-SEGMENTS: Final = 16  # into which vLLM cuts a sequence where a batch is small, and
-SMALL_GRID: Final = 128  # programs below which it calls one small: vllm/v1/attention/backends/triton_attn.py
+"""Modules of the kernel in different versions, the newest first."""
+# From vllm/v1/attention/backends/triton_attn.py:
+SEGMENTS: Final = 16  # vLLM cuts a sequence into so many segments if the batch is small
+SMALL_GRID: Final = 128  # a batch with fewer programs is small
 
 
-class PagedVllm(BorrowedPaged):
-    """``unified_attention`` of vLLM, called as its Triton back-end calls it for decoding."""
+class PagedVllm(ExternalPaged):
+    """``unified_attention`` of vLLM, called as the Triton back-end of vLLM calls it for decoding."""
 
     NAME = "paged_vllm"
     PACKAGE = "vllm"
@@ -38,8 +39,8 @@ class PagedVllm(BorrowedPaged):
 
         if not HAS_TRITON:
             raise Unsupported(
-                f"{self.NAME} finds Triton switched off by vllm, which sees no active driver "
-                "(it keeps Triton where CUDA_VISIBLE_DEVICES is set and empty)"
+                f"{self.NAME} requires Triton, and vllm has switched it off because it finds no active driver. "
+                "Set CUDA_VISIBLE_DEVICES to an empty value to keep Triton"
             )
         self._unified_attention = self._find()
         self._segments = self._buffers() if "softmax_segm_output" in self._parameters else {}
@@ -52,25 +53,25 @@ class PagedVllm(BorrowedPaged):
                 continue
             self._parameters = inspect.signature(found).parameters
             return found
-        raise Unsupported(f"{self.NAME} finds no unified_attention in {' or '.join(MODULES)}")
+        raise Unsupported(f"{self.NAME} requires unified_attention in {' or '.join(MODULES)}; this vllm has neither")
 
     def _buffers(self) -> dict[str, Any]:
-        """What lets it cut sequences into segments; without it a small batch would be at a disadvantage."""
-        most_seqs = max(SMALL_GRID // self._model.num_kv_heads, 1)
-        shape = (most_seqs, self._model.num_query_heads, SEGMENTS)
+        """Return the buffers for cutting sequences into segments. Without them a small batch would be slower."""
+        max_seqs = max(SMALL_GRID // self._model.num_kv_heads, 1)
+        shape = (max_seqs, self._model.num_query_heads, SEGMENTS)
         padded = next_power_of_2(self._model.head_dim)
         return {
-            "seq_threshold_3D": most_seqs,
+            "seq_threshold_3D": max_seqs,
             "num_par_softmax_segments": SEGMENTS,
             "softmax_segm_output": torch.empty((*shape, padded), device=self._device),
             "softmax_segm_max": torch.empty(shape, device=self._device),
             "softmax_segm_expsum": torch.empty(shape, device=self._device),
         }
 
-    def _plan(self, paged: PagedBatch) -> BorrowedBatch:
+    def _plan(self, paged: PagedBatch) -> ExternalBatch:
         return self._plan_queries(paged)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: BorrowedBatch) -> Tensor:
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, batch: ExternalBatch) -> Tensor:
         out = torch.empty_like(query)
         self._unified_attention(
             q=query,

@@ -1,4 +1,4 @@
-"""The control arm: our Triton kernels over contiguous regions, addresses computed, no page table."""
+"""The control: our Triton kernels over contiguous regions, with computed addresses and no page table."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from impls.storage.slots import check_options
 
 @dataclass(kw_only=True)
 class RegionBatch:
-    """One decode step's metadata (``impls.interface.Batch``).
+    """Metadata of one decode step (``impls.interface.Batch``).
 
     Attributes:
-        slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
-        rows: where each sequence's region begins, and its length.
-        plan: how to launch on it.
-        scales_bytes: device bytes of one layer's scales, where the cache is quantised.
+        slot_mapping: int64 ``[num_seqs]``, the slot of the newest token of each sequence.
+        rows: first slot and length of each sequence.
+        plan: the launch plan.
+        scales_bytes: device bytes of the scales of one layer, if the cache is quantised.
     """
 
     slot_mapping: Tensor
@@ -40,31 +40,31 @@ class RegionBatch:
 
     @property
     def seq_lens(self) -> Tensor:
-        """int32 ``[num_seqs]``, the newest token included."""
+        """int32 ``[num_seqs]``, tokens per sequence, including the newest."""
         return self.rows.seq_lens
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes that the tensors take."""
+        """Device bytes of the tensors."""
         tensors = (self.slot_mapping, self.rows.table, self.seq_lens)
         return sum(tensor.nbytes for tensor in tensors) + self.plan.metadata_bytes + self.scales_bytes
 
 
 class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
-    """KV cache over reserved regions, read by the kernel of ``paged_triton`` without its pages.
+    """KV cache over reserved regions. Attention by the kernels of ``paged_triton``, without a page table.
 
     The difference in time to ``paged_triton`` is the cost of looking up pages and of their order in memory.
 
     Args:
         model: shapes and dtype.
-        policy: a ``Reserved``.
-        device: holds the storage: a CUDA device, or any under Triton's interpreter.
+        policy: a ``Reserved`` policy.
+        device: device of the storage. A CUDA device, or any device with Triton's interpreter.
         num_layers: layers that get storage.
         options: those of ``TritonDecoder``.
 
     Raises:
-        Unsupported: there is no Triton, or this device or shape cannot be served.
-        ValueError: an unknown option, or one that is out of range.
+        Unsupported: Triton is not installed, or the kernels do not support this device or shape.
+        ValueError: an unknown option, or an option out of range.
     """
 
     def __init__(
@@ -89,19 +89,19 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
 
     @property
     def storage_bytes(self) -> int:
-        """Bytes that the K and V tensors really take."""
+        """Bytes of the K and V tensors as allocated."""
         return self._storage.nbytes
 
     def set_scales(self, layer: int, k_scales: Tensor, v_scales: Tensor) -> None:
-        """Set the units of K and V. See ``QuantisedKVCache.set_scales``."""
+        """Set the scales of K and V (see ``QuantisedKVCache.set_scales``)."""
         self._storage.set_scales(layer, k_scales, v_scales)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens. See ``KVCache.write``."""
+        """Store K and V of some tokens (see ``KVCache.write``)."""
         self._setup.write(self._storage.layer(layer), slot_mapping, keys, values)
 
     def prepare(self, seq_ids: Sequence[int]) -> RegionBatch:
-        """Find the regions of a batch and plan how to launch on them. See ``KVCache.prepare``."""
+        """Return the regions of a batch and its launch plan (see ``KVCache.prepare``)."""
         newest = [self.policy.region(seq_id)[0] + self.policy.seq_len(seq_id) - 1 for seq_id in seq_ids]
         rows = self._find(seq_ids)
         return RegionBatch(
@@ -112,7 +112,7 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
         )
 
     def tune(self, query: Tensor, batch: RegionBatch) -> None:
-        """Compile, time every contender, keep the fastest and plan the batch anew."""
+        """Compile and time every choice, keep the fastest, and plan the batch again."""
         batch.plan = self.decoder.tune(query, self._storage.layer(0), batch.rows)
         window = self._model.sliding_window
         lens = batch.rows.host_lens
@@ -124,21 +124,21 @@ class TritonContiguous(PrefillsWithTriton, ExtendsWithTriton):
         }
 
     def decode(self, layer: int, query: Tensor, batch: RegionBatch) -> Tensor:
-        """Attention of one new token per sequence. See ``KVCache.decode``."""
+        """Return attention of one new token per sequence (see ``KVCache.decode``)."""
         return self.decoder.attend(query, self._storage.layer(layer), batch.rows, batch.plan)
 
     def prepare_cascade(self, seq_ids: Sequence[int], shared_tokens: int) -> RegionBatch:
-        """Refuse a shared prefix: regions share no slots. See ``ExtendedKVCache.prepare_cascade``."""
-        raise Unsupported("triton_contiguous cannot share a prefix; use impl=paged_triton")
+        """Raise ``Unsupported``, because regions share no slots (see ``ExtendedKVCache.prepare_cascade``)."""
+        raise Unsupported("triton_contiguous cannot share a prefix. Use impl=paged_triton")
 
     def prepare_prefill(self, seq_ids: Sequence[int], num_queries: Sequence[int]) -> TritonPrefillBatch:
-        """Find the regions of a batch of query tokens. See ``PrefillKVCache.prepare_prefill``."""
+        """Return the regions of a batch of query tokens (see ``PrefillKVCache.prepare_prefill``)."""
         rows = self._find(seq_ids)
         scales_bytes = self._storage.scales_bytes
         return TritonPrefillBatch.of(self._setup, self.policy, seq_ids, num_queries, rows, scales_bytes)
 
     def details(self) -> Mapping[str, str | int | float | None]:
-        """Facts about the last ``tune``: ``bytes_read``, and the tile and splits that it chose."""
+        """Return facts about the last ``tune``: ``bytes_read``, and the chosen tile and splits."""
         return dict(self._details)
 
     def _find(self, seq_ids: Sequence[int]) -> Rows:

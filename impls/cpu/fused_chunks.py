@@ -1,7 +1,7 @@
-"""Attention over chunks of tokens as one loop compiled by torch, which reads K and V in place.
+"""Attention over chunks of tokens as one loop, compiled by torch, that reads K and V in place.
 
-A gather writes K and V once more before attention reads them. The compiled loop looks up the slot of
-each token, so that a step reads as many bytes as over contiguous memory.
+A gather writes K and V once more before attention reads them. The compiled loop contains the look-up of each token's
+slot, so that a step reads as many bytes as with contiguous memory.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from torch import Tensor
 def attend_chunks(
     rows: Tensor, keys: Tensor, values: Tensor, slots: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return attention over each chunk, and the values that merging needs. Eager, it would copy K and V several times.
+    """Return attention over each chunk and its log-sum-exp. Without compilation this copies K and V several times.
 
     Args:
-        rows: ``[num_chunks, num_kv_heads, group_size, head_dim]``, the query of each chunk's sequence.
+        rows: ``[num_chunks, num_kv_heads, group_size, head_dim]``, the query of the sequence of each chunk.
         keys: ``[num_slots, num_kv_heads, head_dim]``.
-        values: as ``keys``.
-        slots: int32 ``[num_chunks * width]``, the slot of each token. Past a chunk, any slot with finite values.
-        mask: added to the scores, ``[num_chunks, 1, 1, width]``, or ``None``.
+        values: same shape as ``keys``.
+        slots: int32 ``[num_chunks * width]``, the slot of each token. Past the end of a chunk these are
+            any slots with finite data.
+        mask: ``[num_chunks, 1, 1, width]``, added to the scores, or ``None``.
 
     Returns:
-        float32 as ``rows``, and the log-sum-exp of the scaled scores, ``[num_chunks, num_kv_heads, group_size]``.
+        The result, float32 in the shape of ``rows``, and the log-sum-exp of the scaled scores,
+            ``[num_chunks, num_kv_heads, group_size]``.
     """
     slots = slots.view(len(rows), -1)  # [num_chunks, width]
     scores = (rows[:, None].float() * keys[slots][:, :, :, None].float()).sum(dim=-1) / math.sqrt(rows.shape[-1])
@@ -39,7 +41,7 @@ def attend_chunks(
 
 
 class FusedChunks:
-    """``attend_chunks``, compiled on the first call, for any number of chunks."""
+    """``attend_chunks``, compiled at its first call, for any number of chunks."""
 
     def __init__(self) -> None:
         self._attend = torch.compile(attend_chunks)
@@ -47,10 +49,10 @@ class FusedChunks:
     def __call__(
         self, rows: Tensor, keys: Tensor, values: Tensor, slots: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """See ``attend_chunks``.
+        """Return the result of ``attend_chunks``.
 
         Raises:
-            RuntimeError: torch cannot compile here, for example without a C++ compiler.
+            RuntimeError: compilation fails, for example because there is no C++ compiler.
         """
         for tensor in (rows, slots, mask):
             if tensor is not None:

@@ -1,4 +1,4 @@
-"""Plan how the chunks of a batch are read from storage: in place if their slots are adjacent, else gathered."""
+"""The plan for reading the chunks of a batch: in place where their slots are adjacent, otherwise by a gather."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from impls.cpu.token_chunks import ChunkGroup, chunks_of_seqs
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A group of chunks, on the device (see ``ChunkGroup``).
+    """A group of chunks on the device (see ``ChunkGroup``).
 
     Attributes:
-        slots: rows of the storage, int32 ``[num_chunks * width]``, or one range of them.
-        num_chunks: number of chunks of the group.
+        slots: rows of the storage, int32 ``[num_chunks * width]``, or a slice if they are adjacent.
+        num_chunks: number of chunks in the group.
         width: tokens of its longest chunk.
-        mask: ``[num_chunks, 1, 1, width]``, -inf past the end of a chunk. ``None`` if no chunk is shorter.
+        mask: ``[num_chunks, 1, 1, width]``, -inf past the end of a chunk. ``None`` if all chunks are equally long.
     """
 
     slots: Tensor | slice
@@ -43,8 +43,8 @@ class Piece:
 
         Args:
             storage: ``[num_slots, num_kv_heads, head_dim]``.
-            buffer: target of a gather, ``[at least num_slots, num_kv_heads, head_dim]``.
-                ``None``: a new tensor.
+            buffer: memory that a gather overwrites, ``[at least num_slots, num_kv_heads, head_dim]``. ``None`` for
+                a new tensor.
 
         Returns:
             ``[num_chunks, width, num_kv_heads, head_dim]``.
@@ -60,13 +60,12 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class GatherPlan:
-    """Plan of the computation of a batch.
+    """The plan for computing a batch.
 
     Attributes:
-        pieces: one call of attention each.
+        pieces: the groups of chunks. Each takes one call of attention.
         seqs: int64 ``[num_chunks]``, the batch row of each chunk, over all pieces.
-        chunks: int64 ``[num_seqs, max_chunks_per_seq]``, the chunks of each sequence, and
-            ``num_chunks`` past its last.
+        chunks: int64 ``[num_seqs, max_chunks_per_seq]``, the chunks of each sequence, filled up with ``num_chunks``.
     """
 
     pieces: Sequence[Piece]
@@ -80,12 +79,12 @@ class GatherPlan:
 
     @property
     def gathered_slots(self) -> int:
-        """Most rows of storage that one piece gathers."""
+        """Largest number of rows that one piece gathers."""
         return max((piece.num_slots for piece in self.pieces if isinstance(piece.slots, Tensor)), default=0)
 
     @property
     def in_place_ratio(self) -> float:
-        """Share of the rows read that need no gather."""
+        """Fraction of the rows that are read without a gather."""
         in_place = sum(piece.num_slots for piece in self.pieces if isinstance(piece.slots, slice))
         return in_place / sum(piece.num_slots for piece in self.pieces)
 
@@ -93,14 +92,14 @@ class GatherPlan:
 def make_plan(
     groups: Sequence[ChunkGroup], num_seqs: int, dtype: torch.dtype, device: torch.device, *, in_place: bool = True
 ) -> GatherPlan:
-    """Copy a batch's chunks to the device.
+    """Return the plan of a batch, with its chunks copied to the device.
 
     Args:
         groups: result of ``token_chunks.cut``.
         num_seqs: rows of the batch.
-        dtype: dtype of the masks, which equals that of the scores.
-        device: device of the attention.
-        in_place: whether adjacent slots become a slice. Otherwise they are always listed.
+        dtype: dtype of the masks, equal to that of the scores that they are added to.
+        device: device that computes attention.
+        in_place: whether adjacent slots become a slice. Otherwise all slots are listed.
     """
     return GatherPlan(
         pieces=[_piece(group, dtype, device, in_place) for group in groups],

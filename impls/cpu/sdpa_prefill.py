@@ -20,11 +20,11 @@ from impls.storage.slots import SlotStorage
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One sequence of a step.
+    """One sequence of a prefill step.
 
     Attributes:
-        tokens: place of all of its K and V.
-        rows: its rows in the queries of the step.
+        tokens: location of K and V of all its tokens.
+        rows: rows of its query tokens in the queries of the step.
         mask: see ``sdpa.causal_mask``.
     """
 
@@ -35,14 +35,14 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchPrefillBatch:
-    """One prefill step's metadata (``impls.interface.PrefillBatch``)."""
+    """Metadata of one prefill step (``impls.interface.PrefillBatch``)."""
 
     slot_mapping: Tensor
     prompts: Sequence[Prompt]
 
     @property
     def metadata_bytes(self) -> int:
-        """Device bytes of the slot mapping, of the slots to gather, and of one mask per shape."""
+        """Device bytes of the slot mapping, the slots to gather and the masks. There is one mask per shape."""
         masks = {id(prompt.mask): prompt.mask.nbytes for prompt in self.prompts if prompt.mask is not None}
         gathers = sum(prompt.tokens.nbytes for prompt in self.prompts)
         return self.slot_mapping.nbytes + gathers + sum(masks.values())
@@ -64,14 +64,21 @@ class PromptAttention:
     def prepare(
         self, policy: Policy, seq_ids: Sequence[int], num_queries: Sequence[int], tokens: Sequence[Piece]
     ) -> TorchPrefillBatch:
-        """See ``PrefillKVCache.prepare_prefill``. ``tokens`` are the K and V of each sequence."""
+        """Return the metadata of a prefill step (see ``PrefillKVCache.prepare_prefill``).
+
+        Args:
+            policy: the policy that assigned the slots.
+            seq_ids: the batch.
+            num_queries: number of query tokens of each sequence.
+            tokens: location of K and V of each sequence.
+        """
         slots = newest_slots(policy, seq_ids, num_queries)
         shapes = [(count, piece.width) for count, piece in zip(num_queries, tokens, strict=True)]
         dtype = self._storage.keys[0].dtype
         masks = {shape: sdpa.causal_mask(*shape, dtype, self._device) for shape in dict.fromkeys(shapes)}
         rows = [slice(*span) for span in pairwise(accumulate(num_queries, initial=0))]
         return TorchPrefillBatch(
-            slot_mapping=torch.tensor(slots, dtype=torch.int64).to(self._device),
+            slot_mapping=torch.from_numpy(slots).to(self._device),
             prompts=[
                 Prompt(tokens=piece, rows=span, mask=masks[shape])
                 for piece, span, shape in zip(tokens, rows, shapes, strict=True)
@@ -79,10 +86,10 @@ class PromptAttention:
         )
 
     def tune(self, query: Tensor, batch: TorchPrefillBatch) -> Mapping[str, str | None]:
-        """Time every back-end of this device and keep the fastest. Return its facts for the row.
+        """Time every back-end of this device, keep the fastest, and return facts about it for the row.
 
         Raises:
-            Unsupported: only SDPA's math back-end works, which is not a candidate.
+            Unsupported: no back-end works. The math back-end of SDPA does not count.
         """
         backends = sdpa.backends_on(self._device)
         calls = {backend: partial(self._attend, backend, 0, query, batch) for backend in backends}
@@ -90,13 +97,13 @@ class PromptAttention:
         return {"sdpa_backend": self._backend, "sdpa_call": "per_sequence", "bytes_read": None}
 
     def attend(self, layer: int, query: Tensor, batch: TorchPrefillBatch) -> Tensor:
-        """See ``PrefillKVCache.prefill``."""
+        """Return causal attention (see ``PrefillKVCache.prefill``)."""
         return self._attend(self._backend, layer, query, batch)
 
     def _attend(self, backend: str, layer: int, query: Tensor, batch: TorchPrefillBatch) -> Tensor:
         keys, values = self._storage.keys[layer], self._storage.values[layer]
         out = torch.empty_like(query)
-        with sdpa.only(backend):
+        with sdpa.use_backend(backend):
             for prompt in batch.prompts:
                 held = prompt.tokens.read(keys)[0], prompt.tokens.read(values)[0]
                 out[prompt.rows] = sdpa.attend_causally(query[prompt.rows], *held, prompt.mask)
@@ -104,15 +111,15 @@ class PromptAttention:
 
 
 class PrefillsWithSdpa:
-    """The members of ``PrefillKVCache`` except ``prepare_prefill``, for a cache with K and V in slots."""
+    """The methods of ``PrefillKVCache`` except ``prepare_prefill``, for a cache with K and V in slots."""
 
     _prompts: PromptAttention
     _details: dict[str, str | int | float | None]
 
     def tune_prefill(self, query: Tensor, batch: TorchPrefillBatch) -> None:
-        """Time SDPA's back-ends and keep the fastest. See ``PrefillKVCache.tune_prefill``."""
+        """Time the back-ends of SDPA and keep the fastest (see ``PrefillKVCache.tune_prefill``)."""
         self._details = dict(self._prompts.tune(query, batch))
 
     def prefill(self, layer: int, query: Tensor, batch: TorchPrefillBatch) -> Tensor:
-        """Return causal attention of each sequence's newest tokens. See ``PrefillKVCache.prefill``."""
+        """Return the causal attention of the newest tokens of each sequence (see ``PrefillKVCache.prefill``)."""
         return self._prompts.attend(layer, query, batch)

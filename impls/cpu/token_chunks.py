@@ -1,4 +1,4 @@
-"""Cut a batch into chunks of tokens, so that attention processes a few at a time. Pure NumPy."""
+"""Cutting a batch into chunks of tokens, in groups for one call of attention each. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from impls.storage.page_table import PageTable
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkGroup:
-    """Chunks that one call of attention processes together, the longest first.
+    """Chunks that one call of attention computes together, the longest first.
 
     Attributes:
-        slots: int32 ``[num_chunks, width]``, the slot of each token. Past the end of a chunk its last
-            token is repeated, so that all values read are finite.
+        slots: int32 ``[num_chunks, width]``, the slot of each token. Past the end of a chunk the slot of its last
+            token is repeated, so that the data read there is finite.
         lens: int64 ``[num_chunks]``, tokens of each chunk.
-        seqs: int64 ``[num_chunks]``, row of the batch of each chunk.
+        seqs: int64 ``[num_chunks]``, the batch row of each chunk.
     """
 
     slots: NDArray[np.int32]
@@ -33,21 +33,21 @@ class ChunkGroup:
 
     @property
     def is_consecutive(self) -> bool:
-        """Whether the slots are one adjacent range of the storage, which can be read in place."""
-        span = int(self.slots[-1, -1]) - int(self.slots[0, 0])  # cheap, and decides nearly every case
+        """Whether the slots are adjacent and ascending, so that they can be read in place."""
+        span = int(self.slots[-1, -1]) - int(self.slots[0, 0])  # a cheap test that is enough in nearly every case
         return span == self.slots.size - 1 and bool((np.diff(self.slots.reshape(-1)) == 1).all())
 
 
 def cut(table: PageTable, chunk_tokens: int, group_tokens: int, num_groups: int = 1) -> list[ChunkGroup]:
     """Cut every sequence into chunks, and group chunks of similar length.
 
-    Chunks of equal length are sorted by their slots, so that adjacent pages are found.
+    Chunks of equal length are sorted by their first slot, so that adjacent pages come together.
 
     Args:
-        table: the batch.
-        chunk_tokens: tokens of a chunk. The last chunk of a sequence may be shorter.
-        group_tokens: most tokens of a group, but at least one chunk.
-        num_groups: least number of groups, if there are enough chunks.
+        table: page table of the batch.
+        chunk_tokens: tokens per chunk. The last chunk of a sequence may be shorter.
+        group_tokens: maximum number of tokens of a group. A group has at least one chunk.
+        num_groups: minimum number of groups, as far as there are so many chunks.
     """
     chunks_per_seq = -(-table.seq_lens.astype(np.int64) // chunk_tokens)
     seqs = np.repeat(np.arange(len(chunks_per_seq)), chunks_per_seq)
@@ -65,8 +65,8 @@ def chunks_of_seqs(groups: Sequence[ChunkGroup], num_seqs: int) -> NDArray[np.in
     """Return the chunks of each sequence.
 
     Returns:
-        ``[num_seqs, max_chunks_per_seq]``: indices into the chunks of all groups one after another. The
-        number of all chunks marks the end of a sequence with fewer.
+        ``[num_seqs, max_chunks_per_seq]``: indices into the chunks of all groups, one group after another. Rows of
+        sequences with fewer chunks are filled up with the number of all chunks.
     """
     seqs = np.concatenate([group.seqs for group in groups])
     order = np.argsort(seqs, kind="stable")
@@ -79,7 +79,7 @@ def chunks_of_seqs(groups: Sequence[ChunkGroup], num_seqs: int) -> NDArray[np.in
 def _slots(
     table: PageTable, seqs: NDArray[np.int64], starts: NDArray[np.int64], lens: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Return the slot of each token of each chunk, with the last one repeated up to the longest chunk."""
+    """Return the slot of each token of each chunk. The last slot is repeated up to the longest chunk."""
     in_page = np.arange(table.page_size, dtype=np.int32)
     slots = table.page_table[:, :, None] * np.int32(table.page_size) + in_page  # [num_seqs, pages, page_size]
     tokens = starts[:, None] + np.minimum(np.arange(lens.max(initial=0)), lens[:, None] - 1)

@@ -1,1 +1,1 @@
-"""Shared parts of the caches around kernels of other projects."""
+"""Code shared by the caches that call kernels of other projects."""

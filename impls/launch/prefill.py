@@ -99,7 +99,7 @@ class TritonPrefillBatch:
         """
         slots = newest_slots(policy, seq_ids, num_queries)
         return cls(
-            slot_mapping=torch.tensor(slots, dtype=torch.int64).to(setup.device),
+            slot_mapping=torch.from_numpy(slots).to(setup.device),
             rows=rows,
             queries=Queries.of(setup, rows, num_queries) if trees is None else Queries.of_trees(setup, rows, trees),
             scales_bytes=scales_bytes,

@@ -1,4 +1,4 @@
-"""Move pages for a policy: copy-on-write within the pool, and swapping to the host and back."""
+"""Page copies that a policy requires: within the pool for copy-on-write, to the host and back for swapping."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ MOVES: Final = ("at_once", "each")
 """Values of ``impl.options.page_moves``: as few operations as possible, or one copy per page and tensor."""
 
 Move = Callable[[Sequence[Tensor], Sequence[Tensor], Sequence[PageCopy]], None]
-"""Copies pages of the first tensors to the second, tensor by tensor. Each is ``[pages, ...]`` on any device."""
+"""Copies pages of the first tensors to the second tensors. Each is ``[pages, ...]`` on any device."""
 
 
 class PageMover:
-    """Copies whole pages of all layers, within the pool or between it and the host's pool.
+    """Copies whole pages of all layers within the pool, or between the pool and the host.
 
-    The host's pool is pinned if the device is CUDA, so that the device reads and writes it directly.
+    Host memory is pinned if the device is CUDA, so that the device can read and write it directly.
 
     Args:
         pool: K of each layer, then V of each layer, ``[num_pages, page_size, num_kv_heads, head_dim]`` of any strides.
-        host_pages: pages of the host's pool, as many as the policy has on the host.
+        host_pages: pages on the host, as many as the policy has there.
         way: one of ``MOVES``.
-        at_once: makes the copies if ``way`` is ``at_once``.
+        at_once: function that makes the copies if ``way`` is ``at_once``.
 
     Attributes:
         way: one of ``MOVES``.
@@ -41,7 +41,7 @@ class PageMover:
 
     @property
     def host_bytes(self) -> int:
-        """Bytes of the host's pool."""
+        """Bytes of the pages on the host."""
         return sum(tensor.nbytes for tensor in self._host)
 
     def copy(self, copies: Sequence[PageCopy]) -> None:
@@ -50,20 +50,20 @@ class PageMover:
             self._move(self._pool, self._pool, copies)
 
     def swap_out(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the pool to the host's.
+        """Copy pages of the pool to pages of the host.
 
         Raises:
-            ValueError: a target is no page of the host's pool.
+            ValueError: a target is not a page of the host.
         """
         self._check(target for _, target in copies)
         if copies:
             self._move(self._pool, self._host, copies)
 
     def swap_in(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the host's pool into the pool.
+        """Copy pages of the host to pages of the pool.
 
         Raises:
-            ValueError: a source is no page of the host's pool.
+            ValueError: a source is not a page of the host.
         """
         self._check(source for source, _ in copies)
         if copies:
@@ -72,36 +72,38 @@ class PageMover:
     def _check(self, pages: Iterable[int]) -> None:
         for page in pages:
             if not 0 <= page < self._host_pages:
-                raise ValueError(f"page {page} is not one of the policy's {self._host_pages} pages on the host")
+                raise ValueError(
+                    f"page {page} is not one of the {self._host_pages} pages that the policy has on the host"
+                )
 
 
 class MovesPages:
-    """The members of ``MovingKVCache``, for a cache with a ``PageMover``."""
+    """The methods of ``MovingKVCache``, for a cache that has a ``PageMover``."""
 
     _mover: PageMover
 
     def copy_pages(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages within the pool. See ``MovingKVCache.copy_pages``."""
+        """Copy pages within the pool (see ``MovingKVCache.copy_pages``)."""
         self._mover.copy(copies)
 
     def swap_out(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the pool to the host. See ``MovingKVCache.swap_out``."""
+        """Copy pages of the pool to the host (see ``MovingKVCache.swap_out``)."""
         self._mover.swap_out(copies)
 
     def swap_in(self, copies: Sequence[PageCopy]) -> None:
-        """Copy pages of the host into the pool. See ``MovingKVCache.swap_in``."""
+        """Copy pages of the host to the pool (see ``MovingKVCache.swap_in``)."""
         self._mover.swap_in(copies)
 
 
 def copy_each(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
-    """Make one copy per page and tensor, which makes small pages expensive to swap (PagedAttention paper, 7.3)."""
+    """Make one copy per page and tensor, which makes swapping small pages slow (PagedAttention paper, section 7.3)."""
     for source, target in zip(sources, targets, strict=True):
         for page, other in copies:
             target[other].copy_(source[page], non_blocking=True)
 
 
 def copy_gathered(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: Sequence[PageCopy]) -> None:
-    """Make per tensor a gather, one transfer if the devices differ, and a scatter."""
+    """Make a gather and a scatter per tensor, with one transfer between them if the devices differ."""
     pages, others = torch.tensor(copies, dtype=torch.int64).unbind(1)
     pages, others = pages.to(sources[0].device), others.to(targets[0].device)
     for source, target in zip(sources, targets, strict=True):
@@ -109,7 +111,7 @@ def copy_gathered(sources: Sequence[Tensor], targets: Sequence[Tensor], copies: 
 
 
 def _gathered(source: Tensor, pages: Tensor, device: torch.device) -> Tensor:
-    """Return some pages on a device, through pinned memory if it is another device."""
+    """Return pages on ``device``, through pinned memory if ``source`` is on another device."""
     if source.device == device:
         return source.index_select(0, pages)
     pinned = torch.empty((len(pages), *source.shape[1:]), dtype=source.dtype, pin_memory=True)
@@ -119,6 +121,6 @@ def _gathered(source: Tensor, pages: Tensor, device: torch.device) -> Tensor:
 
 
 def _on_host(tensor: Tensor, num_pages: int) -> Tensor:
-    """Return a tensor of that many pages with the layout of ``tensor``."""
+    """Return a host tensor of ``num_pages`` pages with the strides of ``tensor``."""
     shape = (num_pages, *tensor.shape[1:])
     return torch.empty_strided(shape, tensor.stride(), dtype=tensor.dtype, pin_memory=tensor.is_cuda)

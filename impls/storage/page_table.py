@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 class PageOwner(Protocol):
-    """The part of a memory policy that the page table uses."""
+    """The part of a memory policy that the page table requires."""
 
     @property
     def page_size(self) -> int:
@@ -21,16 +21,16 @@ class PageOwner(Protocol):
         """Return the pages of the sequence, in token order. An ``array('i')`` is copied in one block."""
 
     def seq_len(self, seq_id: int) -> int:
-        """Tokens of the sequence that have a slot."""
+        """Return the number of tokens of the sequence that have a slot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageTable:
-    """The pages that each sequence of a batch reads, and the slot of its newest token.
+    """The pages that each sequence of a batch reads, and the slot where its newest token is written.
 
     Attributes:
         page_table: int32 ``[num_seqs, max_pages_per_seq]``, -1 past a sequence's last page.
-        seq_lens: int32 ``[num_seqs]``, tokens per sequence, the newest included.
+        seq_lens: int32 ``[num_seqs]``, tokens per sequence, including the newest.
         slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
         page_size: tokens per page.
     """
@@ -52,18 +52,18 @@ class PageTable:
 
 
 def build_page_table(policy: PageOwner, seq_ids: Sequence[int]) -> PageTable:
-    """Look up the pages, the length and the newest token's slot of each sequence.
+    """Return the pages, the length and the slot of the newest token of each sequence.
 
-    The Python loop runs over sequences. The pages of each are converted at once (with one token per
-    page there are as many as tokens) and scattered by NumPy.
+    The Python loop runs over sequences, and copies the pages of each in one block. With one token per page a loop over
+    pages would take as long as one over tokens.
 
     Args:
-        policy: owner of the pages.
-        seq_ids: the batch, one row of the table each, in this order.
+        policy: the policy that assigned the pages.
+        seq_ids: the batch. Each sequence becomes one row of the table, in this order.
 
     Raises:
-        ValueError: an empty batch.
-        KeyError: the policy has no such sequence.
+        ValueError: the batch is empty.
+        KeyError: a sequence holds no memory.
     """
     if not seq_ids:
         raise ValueError("seq_ids=[] must name at least one sequence")
@@ -87,12 +87,12 @@ def check_shared(table: PageTable, shared_tokens: int) -> None:
     """Check that all sequences share the pages of their first tokens.
 
     Args:
-        table: table of the batch.
-        shared_tokens: number of tokens that they should share.
+        table: page table of the batch.
+        shared_tokens: number of tokens that all sequences must share.
 
     Raises:
-        ValueError: the number must be a multiple of the page size, from one page to the shortest sequence,
-            and every page must be shared.
+        ValueError: ``shared_tokens`` is not a multiple of the page size, is below one page or above the shortest
+            sequence, or a page is not shared.
     """
     shortest = int(table.seq_lens.min())
     if shared_tokens % table.page_size or not table.page_size <= shared_tokens <= shortest:
@@ -107,15 +107,15 @@ def check_shared(table: PageTable, shared_tokens: int) -> None:
 
 
 def unique_live_tokens(table: PageTable, window: int | None = None) -> int:
-    """Return the number of tokens that the batch's queries read, with shared pages counted once.
+    """Return the number of tokens that the queries of a batch read. Tokens on a shared page count once.
 
     Args:
-        table: table of the batch.
-        window: newest tokens that a query sees. All if ``None``.
+        table: page table of the batch.
+        window: number of newest tokens that a query sees. All tokens if ``None``.
     """
     if window is not None:
         return np.unique(_slots_in_window(table, window)).size
-    # For a page that several sequences share, the sequence that fills it furthest counts.
+    # Of several sequences that share a page, the one with the most tokens on it counts.
     first_token = np.arange(table.page_table.shape[1]) * table.page_size
     filled = np.clip(table.seq_lens[:, None] - first_token, 0, table.page_size)
     live = filled > 0
@@ -125,7 +125,7 @@ def unique_live_tokens(table: PageTable, window: int | None = None) -> int:
 
 
 def _slots_in_window(table: PageTable, window: int) -> NDArray[np.int64]:
-    """Return the slots that the queries see, one after another, with shared slots repeated."""
+    """Return the slots that the queries see, one sequence after another. A shared slot occurs once per sequence."""
     spans = [np.arange(max(seq_len - window, 0), seq_len, dtype=np.int64) for seq_len in table.seq_lens.tolist()]
     return np.concatenate(
         [

@@ -1,4 +1,4 @@
-"""The metadata of one decode step on the device, for every paged implementation."""
+"""The metadata of one decode step on the device, as every paged implementation uses it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch import Tensor
 from impls.spec import ceil_div
 from impls.storage.page_table import PageTable
 
-_ALIGNMENT_BYTES = 16  # alignment of the first byte of every tensor, which kernels may assume
+_ALIGNMENT_BYTES = 16  # alignment that kernels may assume for every tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class PagedBatch:
-    """One decode step's metadata (``impls.interface.Batch``).
+    """Metadata of one decode step (``impls.interface.Batch``).
 
     Attributes:
         page_table: int32 ``[num_seqs, max_pages_per_seq]``, -1 past a sequence's last page.
-        seq_lens: int32 ``[num_seqs]``, tokens per sequence, the newest included.
+        seq_lens: int32 ``[num_seqs]``, tokens per sequence, including the newest.
         slot_mapping: int64 ``[num_seqs]``, the slot of each sequence's newest token.
-        host: the table in NumPy, so that it need not be read back from the device.
+        host: the same data in NumPy, so that reading it needs no transfer from the device.
     """
 
     page_table: Tensor
@@ -41,8 +41,8 @@ class PagedBatch:
 
 
 @dataclass(kw_only=True)
-class OnPages:
-    """A batch with a page table. An implementation adds what it needs.
+class PageTableBatch:
+    """Base of a batch with a page table. An implementation adds its own fields.
 
     Attributes:
         paged: page table, lengths and slot mapping.
@@ -52,17 +52,17 @@ class OnPages:
 
     @property
     def slot_mapping(self) -> Tensor:
-        """The slot of each sequence's newest token, int64 ``[num_seqs]``."""
+        """int64 ``[num_seqs]``, the slot of each sequence's newest token."""
         return self.paged.slot_mapping
 
     @property
     def seq_lens(self) -> Tensor:
-        """Tokens of each sequence, the newest included, int32 ``[num_seqs]``."""
+        """int32 ``[num_seqs]``, tokens per sequence, including the newest."""
         return self.paged.seq_lens
 
 
 def to_device(host: PageTable, device: torch.device) -> PagedBatch:
-    """Copy a page table to the device, in one transfer for all three tensors."""
+    """Copy a page table to the device. All three tensors take one transfer."""
     packed, starts = _pack((host.page_table, host.seq_lens, host.slot_mapping))
     moved = torch.from_numpy(packed).to(device)
 
@@ -78,7 +78,7 @@ def to_device(host: PageTable, device: torch.device) -> PagedBatch:
 
 
 def _pack(arrays: Sequence[NDArray[Any]]) -> tuple[NDArray[np.uint8], list[int]]:
-    """Return all arrays in one buffer, and the aligned byte at which each starts."""
+    """Return all arrays in one buffer, and the aligned byte where each starts."""
     sizes = [ceil_div(array.nbytes, _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES for array in arrays]
     starts = [0, *accumulate(sizes)]
     packed = np.empty(starts[-1], dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""K and V of every layer as flat rows of slots: the storage of the implementations in torch."""
+"""K and V of every layer as rows of slots: the storage of the implementations in torch. Checks of their options."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _Default = TypeVar("_Default", int, None)
 
 
 def check_options(options: Mapping[str, object], allowed: Collection[str]) -> None:
-    """Refuse an unknown option.
+    """Check the names of the options.
 
     Raises:
-        ValueError: a key of ``options`` is not allowed. Names it and the allowed keys.
+        ValueError: a key of ``options`` is not allowed. The message names it and the allowed keys.
     """
     for name in options:
         if name not in allowed:
@@ -26,10 +26,10 @@ def check_options(options: Mapping[str, object], allowed: Collection[str]) -> No
 
 
 def positive_option(options: Mapping[str, object], name: str, default: _Default) -> int | _Default:
-    """Return an option that is a positive integer, or the default.
+    """Return an option that must be a positive integer, or the default.
 
     Raises:
-        ValueError: it is no positive integer.
+        ValueError: the option has another value.
     """
     value = options.get(name)
     if value is None:
@@ -40,10 +40,10 @@ def positive_option(options: Mapping[str, object], name: str, default: _Default)
 
 
 def choice_option(options: Mapping[str, object], name: str, allowed: Sequence[str]) -> str:
-    """Return an option that is one of several words, or the first if it is not given.
+    """Return an option that must be one of ``allowed``. The default is the first of them.
 
     Raises:
-        ValueError: it is another word.
+        ValueError: the option has another value.
     """
     value = options.get(name, allowed[0])
     if value not in allowed:
@@ -52,10 +52,10 @@ def choice_option(options: Mapping[str, object], name: str, allowed: Sequence[st
 
 
 def flag_option(options: Mapping[str, object], name: str, default: bool) -> bool:
-    """Return an option that is true or false, or the default.
+    """Return an option that must be true or false, or the default.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the option has another value.
     """
     value = options.get(name, default)
     if not isinstance(value, bool):
@@ -64,25 +64,25 @@ def flag_option(options: Mapping[str, object], name: str, default: bool) -> bool
 
 
 def check_plain(model: ModelSpec, name: str) -> None:
-    """Refuse a model whose attention is not plain softmax(q kᵀ / √head_dim) v over K and V in the model's dtype.
+    """Check that the attention of a model is plain: softmax(q kᵀ / √head_dim) v over unquantised K and V.
 
     Raises:
-        Unsupported: the model has a quantised cache, a window or a soft cap.
+        Unsupported: the model has a quantised cache, a sliding window or a soft cap.
     """
     for field in ("kv_dtype", "sliding_window", "soft_cap"):
         if getattr(model, field) is not None:
-            raise Unsupported(f"{name} does not support model.{field}={getattr(model, field)}")
+            raise Unsupported(f"{name} supports only model.{field}=null (got {getattr(model, field)})")
 
 
 class SlotStorage:
     """K and V of some layers, one row per slot.
 
-    Each tensor has one row more than the policy has slots. A ``slot_mapping`` of -1 indexes this last
-    row, so that a skipped token needs neither a branch nor a wait for the device.
+    Each tensor has one row more than the policy has slots. A ``slot_mapping`` of -1 indexes that last row, so that a
+    skipped token needs neither a branch nor a wait for the device.
 
     Attributes:
-        keys: per layer ``[num_slots, num_kv_heads, head_dim]``, zero at first.
-        values: as ``keys``.
+        keys: per layer ``[num_slots, num_kv_heads, head_dim]``, initially zero.
+        values: same shape as ``keys``.
     """
 
     def __init__(self, model: ModelSpec, num_slots: int, num_layers: int, device: torch.device) -> None:
@@ -98,6 +98,6 @@ class SlotStorage:
         return sum(rows.nbytes for rows in self._rows)
 
     def write(self, layer: int, slot_mapping: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Store K and V of some tokens. See ``KVCache.write``."""
+        """Store K and V of some tokens (see ``KVCache.write``)."""
         self._rows[layer][slot_mapping] = keys
         self._rows[layer + len(self.keys)][slot_mapping] = values

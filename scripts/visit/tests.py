@@ -18,12 +18,15 @@ GRACE_S = 8.0
 
 
 def command(out: Path, tests: tuple[str, ...], *, workers: int) -> list[str]:
-    """One pytest run. It ends after ten failures."""
+    """Return the command of one pytest run. It ends after ten failures.
+
+    pytest-benchmark is switched off. Some of its versions warn beside xdist, and a warning is an error here.
+    """
     marks = "not slow and not perf and not cluster"
     parallel = ["-n", str(workers)] if workers > 1 else ["-p", "no:xdist"]
     return [sys.executable, "-m", "pytest", "-q", "--maxfail=10", "-o", "addopts=--import-mode=importlib", *parallel,
-            "-p", "no:cacheprovider", "-m", marks, "--timeout", "60", f"--junit-xml={out}", "--durations=5",
-            *tests]  # fmt: skip
+            "-p", "no:cacheprovider", "-p", "no:benchmark", "-m", marks, "--timeout", "60",
+            f"--junit-xml={out}", "--durations=5", *tests]  # fmt: skip
 
 
 def run(words: list[str], left_s: float) -> int:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench.ab import rounds, sweeps
+from bench.ab import rounds, sweeps, worktrees
 from bench.compare.load import load_side
 from bench.compare.verdicts import noise
 from bench.compare.verdicts.noise import read_floor
 from scripts import aa, ab
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("scenario=churn", "policy=paged", "num_seqs=20", "workload=fixed", "workload.length=40", "memory_budget=16MiB")
+SMALL = ("scenario=churn", "policy=paged", "num_seqs=20", "workload=fixed", "workload.length=40", "memory_budget=16MiB",
+         "draw=false")  # fmt: skip
 DECODE = (
     "device=cpu",
     "impl=paged_torch",
@@ -26,6 +30,8 @@ DECODE = (
     "workload=fixed",
     "workload.length=40",
     "measure=quick",
+    "measure.weigh=false",
+    "draw=false",
 )
 Command = Callable[..., int]
 
@@ -42,6 +48,9 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     monkeypatch.setattr(noise, "FLOORS", tmp_path / "noise")
     monkeypatch.setattr(sweeps, "visible_gpus", list)  # nothing here is for a GPU
+    # Worktrees in the test's own folder: other tests have some at the same time.
+    own = SimpleNamespace(TemporaryDirectory=partial(tempfile.TemporaryDirectory, dir=tmp_path))
+    monkeypatch.setattr(worktrees, "tempfile", own)
 
     def run(script: object, *arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
@@ -50,7 +59,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     return run
 
 
-def test_a_revision_against_itself(command: Command, tmp_path: Path) -> None:
+def test_a_revision_compared_with_itself_is_the_same(command: Command, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--out", tmp_path / "out", "--",
                    *SMALL) == 0  # fmt: skip
@@ -63,19 +72,19 @@ def test_a_revision_against_itself(command: Command, tmp_path: Path) -> None:
     assert candidate.table["took_turns"].all()
     assert base.table["server_id"].iloc[0] != candidate.table["server_id"].iloc[0]
     listed = subprocess.run(["git", "worktree", "list"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "bench-ab-" not in listed, "the worktrees are gone"
+    assert str(tmp_path) not in listed, "the worktrees are gone"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--", *SMALL) == 2, "not twice"
 
 
 @pytest.mark.parametrize("in_turn", [True, False])
-def test_decode_steps_of_both_sides(
+def test_both_sides_time_decode_steps_with_and_without_turns(
     command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, in_turn: bool
 ) -> None:
     monkeypatch.setattr(rounds, "one_at_a_time", lambda *_: None if in_turn else "a test says so")
     runs = tmp_path / "runs"
     assert command(ab, "HEAD", "--replicates", 1, "--kind", "exact", "--runs", runs, "--", *DECODE) == 0
-    told = capsys.readouterr().err
-    assert ("one sweep after the other, A B B A: a test says so" in told) is not in_turn
+    printed = capsys.readouterr().err
+    assert ("one sweep after the other, A B B A: a test says so" in printed) is not in_turn
     for name in ("base", "candidate"):
         assert load_side(runs / name).table["took_turns"].tolist() == [in_turn]
 

@@ -38,7 +38,7 @@ def against(reference: Path, sweeps: Sequence[tuple[str, ...]]) -> Comparison:
     return compare(kept, candidate, Rules(kinds=("exact",)))
 
 
-def test_there_is_one_and_it_asks_what_its_sweeps_ask() -> None:
+def test_every_reference_has_the_keys_of_its_sweeps() -> None:
     keys = {point.key for overrides in SWEEPS for point in planned(overrides).points}
     assert REFERENCES
     for reference in REFERENCES:
@@ -47,7 +47,7 @@ def test_there_is_one_and_it_asks_what_its_sweeps_ask() -> None:
 
 
 @pytest.mark.parametrize("reference", REFERENCES, ids=lambda path: path.name)
-def test_this_checkout_counts_what_the_reference_counted(reference: Path) -> None:
+def test_the_counters_equal_those_of_the_reference(reference: Path) -> None:
     comparison = against(reference, (*BOOKKEEPING, SMALL_DECODE))
     moved = comparison.verdicts[comparison.verdicts["verdict"].ne("same")]
     assert comparison.exit_code == 0, f"{moved[['point', 'metric', 'base', 'candidate']]}\n{RENEW}"
@@ -55,7 +55,7 @@ def test_this_checkout_counts_what_the_reference_counted(reference: Path) -> Non
     assert comparison.counts["same"] > 300
 
 
-def test_a_page_too_many_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_page_too_many_is_a_regression(monkeypatch: pytest.MonkeyPatch) -> None:
     admit = PagePool.admit
 
     def wasteful(self: PagePool, seq_id: int, num_tokens: int, final_len: int | None = None) -> None:
@@ -68,10 +68,10 @@ def test_a_page_too_many_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(regressed["key"]) < set(comparison.points.index), "the reservations have no pages"
 
 
-def test_a_folder_that_is_in_use_is_not_written_over(tmp_path: Path) -> None:
+def test_a_reference_in_use_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(ValueError, match="--renew puts a new one in its place"):
+    with pytest.raises(ValueError, match="--renew replaces it"):
         make_reference(tmp_path)
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ValueError, match="holds something that is no reference"):
+    with pytest.raises(ValueError, match="has files of another kind"):
         make_reference(tmp_path, renew=True)

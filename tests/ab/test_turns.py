@@ -21,10 +21,10 @@ from bench.measure.machine.host_state import cores_of_others, elsewhere, host_st
 from bench.measure.stopping import StoppingRule
 from bench.measure.timers.in_turn import BLOCK_S, collect_in_turn
 from bench.measure.turns import VARIABLE, Turns, TurnsLost, variable, visit
+from tests.conftest import ROOT
 
 SIDES = ("base", "candidate")
 LIMIT_S = 60.0
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Stage:
@@ -49,7 +49,7 @@ class Stage:
         with _connected(self.address, side) as connection:
             turns, taken, stop = Turns(connection), 0, False
             while not stop:
-                assert self._computing.acquire(blocking=False), "somebody else computes"
+                assert self._computing.acquire(blocking=False), "the other side computes"
                 self.blocks.append((side, key))
                 taken += 1
                 self._computing.release()
@@ -96,13 +96,13 @@ def test_all_blocks_are_taken_whatever_the_sides_have(data: st.DataObject) -> No
     stage = played(sweeps)
     common = {key for key, _ in sweeps["base"]} & {key for key, _ in sweeps["candidate"]}
     assert {key for (_, key), together in stage.together.items() if together} == common
-    for side, asked in sweeps.items():
+    for side, requested in sweeps.items():
         other = dict(sweeps[SIDES[1 - SIDES.index(side)]])
-        for key, needed in asked:
+        for key, needed in requested:
             assert stage.blocks.count((side, key)) == max(needed, other.get(key, 0))
 
 
-def test_nobody_waits_for_a_side_that_has_ended() -> None:
+def test_a_side_does_not_wait_for_one_that_has_ended() -> None:
     keeper = TurnKeeper(SIDES, lambda _: 0)
     with ThreadPoolExecutor(1) as threads:
         entering = threads.submit(keeper.enter, "base", "a")
@@ -111,13 +111,13 @@ def test_nobody_waits_for_a_side_that_has_ended() -> None:
         keeper.end("candidate")
         assert entering.result(LIMIT_S) is False
         assert 0.05 <= keeper.waited_s("base") < LIMIT_S
-        assert keeper.enter("candidate", "a") is False, "it has ended, whoever still asks"
+        assert keeper.enter("candidate", "a") is False, "it has ended"
         assert keeper.give("base", enough=False, pid=1) == (False, None)
         assert keeper.give("base", enough=True, pid=1) == (True, None)
         keeper.leave("base")
 
 
-def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
+def test_a_process_killed_while_waiting_does_not_block_the_other() -> None:
     keeper = TurnKeeper(SIDES, lambda _: 0)
     with handed_out(keeper) as address, ThreadPoolExecutor(4) as threads:
         Client(address).close()  # killed before it identified itself
@@ -127,12 +127,12 @@ def test_a_process_that_is_killed_as_it_waits_holds_nobody_up() -> None:
         assert entering[1].result(LIMIT_S), "now it is the candidate's turn"
         leaving = threads.submit(keeper.leave, "base")  # its point timed out
         giving.result(LIMIT_S)
-        assert keeper.give("candidate", enough=True, pid=2)[0], "alone, and not for ever"
+        assert keeper.give("candidate", enough=True, pid=2)[0], "alone, and not forever"
         keeper.leave("candidate")
         leaving.result(LIMIT_S)
         with _connected(address, "base") as connection:
             connection.send(True)
-            assert connection.recv() == (True, None), "outside of a point there is nobody to wait for"
+            assert connection.recv() == (True, None), "outside of a point there is no other side to wait for"
 
 
 def test_an_address_without_a_turn_server_is_bad_input(tmp_path: Path) -> None:
@@ -150,11 +150,11 @@ class Peer:
 
     def __init__(self, blocks: int) -> None:
         self.left = blocks
-        self.told: list[bool] = []
+        self.received: list[bool] = []
 
     def give(self, *, enough: bool) -> bool:
         self.left -= 1
-        self.told.append(enough)
+        self.received.append(enough)
         return enough and self.left <= 0
 
 
@@ -166,7 +166,7 @@ def test_blocks_are_taken_until_both_sides_have_enough(others: int, blocks: int)
 
     peer = Peer(others)
     taken = collect_in_turn(take, StoppingRule(min_samples=3, max_s=3600, rel_half_width=0.01), peer)  # type: ignore[arg-type]
-    assert peer.told == [False, False, True, True, True][:blocks]
+    assert peer.received == [False, False, True, True, True][:blocks]
     assert (taken.values, taken.stop) == ([1.0] * blocks, "converged")
 
 
@@ -175,16 +175,28 @@ def test_a_block_is_as_long_as_many_short_samples() -> None:
     began = time.perf_counter()
     taken = collect_in_turn(lambda: [1.0], rule, peer)  # type: ignore[arg-type]
     assert time.perf_counter() - began > 2 * BLOCK_S
-    assert len(taken.values) > len(peer.told) == 2
+    assert len(taken.values) > len(peer.received) == 2
 
 
-def test_what_passes_elsewhere_is_nobodys_load() -> None:
+def test_time_spent_in_a_turn_of_the_other_side_is_not_counted_as_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = iter([{"time_s": now, "busy_s": 2 * now, "own_s": now / 2} for now in (10.0, 11.0, 15.0, 16.5)])
+    monkeypatch.setattr("bench.measure.machine.host_state._clocks", lambda: next(clocks))
     before = host_state()
     with elsewhere():
-        time.sleep(0.3)
+        pass
     after = host_state()
-    assert after["time_s"] - before["time_s"] < 0.2
-    assert cores_of_others(before, {**after, "time_s": before["time_s"] + 1}) < 1
+    assert [after[name] - before[name] for name in ("time_s", "busy_s", "own_s")] == [2.5, 5.0, 1.25]
+    assert cores_of_others(before, after) == 1.5
+
+
+def test_the_host_state_excludes_time_elsewhere() -> None:
+    """Delays by a busy machine only make the difference larger."""
+    began = time.monotonic()
+    before = host_state()
+    with elsewhere():
+        time.sleep(0.1)
+    after = host_state()
+    assert (time.monotonic() - began) - (after["time_s"] - before["time_s"]) >= 0.1
 
 
 @pytest.mark.parametrize(
@@ -197,7 +209,7 @@ def test_what_passes_elsewhere_is_nobodys_load() -> None:
         (["device=cpu", "hydra/launcher=joblib"], [], "launcher"),
     ],
 )
-def test_who_cannot_take_turns(
+def test_sides_that_cannot_take_turns_run_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overrides: list[str], gpus: list[str], reason: str | None
 ) -> None:
     monkeypatch.setattr(sweeps, "visible_gpus", lambda: gpus)
@@ -209,7 +221,7 @@ def test_who_cannot_take_turns(
     assert one_at_a_time([old, new], [["device=cpu"]]) == "the code of base cannot take turns yet"
 
 
-def test_what_only_one_side_plans_comes_first(tmp_path: Path) -> None:
+def test_points_of_one_side_only_come_first(tmp_path: Path) -> None:
     for name, keys in (("base", "abc"), ("candidate", "acd")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "plan.json").write_text(json.dumps({"points": [_planned(key) for key in keys]}))

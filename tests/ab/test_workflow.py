@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from scripts import ab, compare_runs, reference
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".github" / "workflows" / "bench.yml").read_text()
 COMMENTED = TEXT.split("  # gpu:\n")[1]
 GPU = yaml.safe_load("gpu:\n" + "".join(line.removeprefix("  # ") + "\n" for line in COMMENTED.splitlines()))
@@ -21,14 +20,14 @@ STEPS = [step for job in (*WHOLE["jobs"].values(), GPU["gpu"]) for step in job["
 COMMANDS = [shlex.split(step["run"]) for step in STEPS if "scripts/ab.py" in step.get("run", "")]
 
 
-def test_it_is_a_workflow_with_a_gate_and_a_commented_gpu_job() -> None:
+def test_the_workflow_has_a_gate_and_a_commented_gpu_job() -> None:
     assert set(WHOLE["jobs"]) == {"compare"}
     assert len(COMMANDS) == 3
     assert GPU["gpu"]["runs-on"] == ["self-hosted", "gpu"]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda words: words[-1])
-def test_its_commands_are_understood(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_commands_are_valid(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(ab, "_ab", lambda arguments, overrides: seen.append((arguments, overrides)) or 0)
     monkeypatch.setattr(sys, "argv", command[1:])
@@ -40,7 +39,7 @@ def test_its_commands_are_understood(command: list[str], monkeypatch: pytest.Mon
     assert overrides
 
 
-def test_the_reference_is_made_and_compared_as_the_scripts_understand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_that_make_and_compare_the_reference_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     (lines,) = [step["run"].splitlines() for step in STEPS if "scripts/reference.py" in step.get("run", "")]
     make, judge = (shlex.split(line) for line in lines)
     seen: list[Any] = []

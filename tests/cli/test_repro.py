@@ -25,7 +25,7 @@ def rows_of(run_dir: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_every_row_of_a_sweep_is_made_again_by_its_command(bench: Run, root: Path, tmp_path: Path) -> None:
+def test_the_repro_command_of_every_row_gives_the_same_counters(bench: Run, root: Path, tmp_path: Path) -> None:
     done = bench("-m", "impl=contiguous,paged_torch", "page_size=4,16", *SMALL, f"run_dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "run")

@@ -1,8 +1,9 @@
-"""A sweep that was cut off goes on where it stopped, and every planned point ends with exactly one whole row."""
+"""A sweep that was interrupted continues where it stopped, and every planned point ends with one whole row."""
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -16,23 +17,25 @@ import pytest
 
 from bench.plan.points import read_plan
 from bench.rows.record import read_row
+from scripts import show_run
 from tests.conftest import ROOT, Run
+from tests.support.commands import bench_in_process, script_in_process
 
 POINTS = 12
-SWEEP = ("scenario=notebook", f"seed=range({POINTS})", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]")
+SWEEP = ("scenario=notebook", f"seed=range({POINTS})", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]",
+         "draw=false")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("one") / "run"
-    command = [sys.executable, "bench/run.py", "-m", *SWEEP, f"run_dir={run_dir}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert bench_in_process("-m", *SWEEP, f"run_dir={run_dir}").returncode == 0
     return run_dir
 
 
 @pytest.fixture
 def finished(one_run: Path, tmp_path: Path) -> Path:
-    """A finished run of the test's own."""
+    """A finished run that the test may change."""
     return shutil.copytree(one_run, tmp_path / "run")
 
 
@@ -48,7 +51,7 @@ def edit_plan(run_dir: Path, **changes: Any) -> None:
 
 
 def kill_after_rows(run_dir: Path, arguments: list[str], count: int) -> int:
-    """Run, and kill −9 the parent after that many more rows. Return the number of rows."""
+    """Run a sweep, kill its parent with SIGKILL once ``count`` rows exist, and return how many rows exist then."""
     process = subprocess.Popen([sys.executable, "bench/run.py", *arguments], cwd=ROOT, stderr=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL)  # fmt: skip
     deadline = time.monotonic() + 120
@@ -71,8 +74,8 @@ def test_killed_at_any_moment_then_resumed(bench: Run, tmp_path: Path, kills: in
         now = contents(run_dir)
         assert all(now[name] == before for name, before in seen.items()), "nothing finished is measured twice"
         seen = {name: data for name, data in now.items() if not name.startswith(".")}
-        arguments = [f"resume={run_dir}"]
-    done = bench(f"resume={run_dir}")
+        arguments = [f"resume={run_dir}", "draw=false"]
+    done = bench(f"resume={run_dir}", "draw=false")
     assert done.returncode == 0, done.stderr
     after = contents(run_dir)
     assert {name for name in after if not name.endswith(".tmp")} == {
@@ -83,20 +86,20 @@ def test_killed_at_any_moment_then_resumed(bench: Run, tmp_path: Path, kills: in
     assert not list((run_dir / "leases").glob("*.json"))
 
 
-def test_a_finished_run_keeps_its_bytes(bench: Run, finished: Path) -> None:
+def test_resume_leaves_finished_rows_unchanged(bench: Run, finished: Path) -> None:
     before = contents(finished)
     done = bench(f"resume={finished}", *SWEEP, "timeout_s=50")
     assert done.returncode == 0, done.stderr
     assert contents(finished) == before
 
 
-def test_only_what_is_missing_or_retryable_runs(bench: Run, finished: Path) -> None:
+def test_only_missing_and_retryable_points_run(bench: Run, finished: Path) -> None:
     before = contents(finished)
     lost, crashed, *_ = sorted((finished / "points").iterdir())
     lost.unlink()
     row = json.loads(crashed.read_text())
     crashed.write_text(json.dumps({**row, "status": "crashed", "status_reason": "planted"}))
-    assert bench(f"resume={finished}").returncode == 0
+    assert bench(f"resume={finished}", "draw=false").returncode == 0
     after = contents(finished)
     assert set(after) == set(before)
     assert {name for name in after if after[name] != before[name]} == {lost.name, crashed.name}
@@ -112,7 +115,7 @@ def test_only_what_is_missing_or_retryable_runs(bench: Run, finished: Path) -> N
         ("resume={run} resume_mixed=maybe", "resume_mixed=maybe must be true or false"),
     ],
 )
-def test_what_cannot_be_resumed_is_said(
+def test_a_resume_that_is_refused_is_one_sentence(
     bench: Run, finished: Path, tmp_path: Path, arguments: str, sentence: str
 ) -> None:
     done = bench(*arguments.format(run=finished, tmp=tmp_path).split())
@@ -121,16 +124,16 @@ def test_what_cannot_be_resumed_is_said(
     assert done.stderr.count("\n") == 1, done.stderr
 
 
-def test_changed_code_is_refused_or_mixed_and_told(bench: Run, finished: Path) -> None:
+def test_changed_code_is_refused_or_its_rows_are_marked_mixed(bench: Run, finished: Path) -> None:
     lost = sorted((finished / "points").iterdir())[0]
     lost.unlink()
     edit_plan(finished, code_hash="0" * 12)
-    refused = bench(f"resume={finished}")
+    refused = bench(f"resume={finished}", "draw=false")
     assert refused.returncode == 2
     assert "the code of point " in refused.stderr
     assert "resume_mixed=true" in refused.stderr
     assert not lost.exists()
-    mixed = bench(f"resume={finished}", "resume_mixed=true")
+    mixed = bench(f"resume={finished}", "resume_mixed=true", "draw=false")
     assert mixed.returncode == 0, mixed.stderr
     assert read_row(lost)["mixed"] is True
     assert [read_row(path)["mixed"] for path in sorted((finished / "points").iterdir())].count(False) == POINTS - 1
@@ -141,11 +144,12 @@ def test_another_machine_is_refused(bench: Run, finished: Path) -> None:
     (finished / "environment.json").write_text(
         json.dumps({**environment, "cpu_model": "another", "fingerprint": "0" * 12})
     )
-    refused = bench(f"resume={finished}")
+    refused = bench(f"resume={finished}", "draw=false")
     assert refused.returncode == 2
     assert "the machine (cpu_model) changed" in refused.stderr
 
 
+@pytest.mark.usefixtures("no_gpu")
 def test_a_dry_run_prints_the_plan_and_writes_nothing(bench: Run, tmp_path: Path) -> None:
     done = bench(
         "-m", "dry_run=true", "page_size=4,16", "device=cpu", "memory_budget=1GiB,100GiB", f"run_dir={tmp_path / 'run'}"
@@ -158,7 +162,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(bench: Run, tmp_path: Path
     assert "oom_predicted" not in bench("-m", "dry_run=true", "memory_budget=100GiB", "plan.predict_oom=false").stdout
 
 
-def test_show_run_tells_the_state_of_a_dead_sweep(finished: Path) -> None:
+def test_show_run_prints_the_state_of_a_dead_sweep(finished: Path) -> None:
     lost, leased, *_ = sorted((finished / "points").iterdir())
     lost.unlink()
     leased.unlink()
@@ -166,15 +170,11 @@ def test_show_run_tells_the_state_of_a_dead_sweep(finished: Path) -> None:
     lease = finished / "leases" / leased.name
     lease.parent.mkdir(exist_ok=True)
     lease.write_text(json.dumps(dead))
-    fresh = subprocess.run([sys.executable, "scripts/show_run.py", str(finished)], cwd=ROOT, text=True,
-                           capture_output=True, check=False)  # fmt: skip
+    fresh = script_in_process(show_run, str(finished))
     assert fresh.returncode == 4
-    assert "running" in fresh.stdout, "a lease of another host lives while its heart beats"
+    assert "running" in fresh.stdout, "a lease of another host is live while its file is renewed"
     old = time.time() - 60
-    import os
-
     os.utime(lease, (old, old))
-    stale = subprocess.run([sys.executable, "scripts/show_run.py", str(finished)], cwd=ROOT, text=True,
-                           capture_output=True, check=False)  # fmt: skip
+    stale = script_in_process(show_run, str(finished))
     for text in ("interrupted", "planned", f"{POINTS - 2}", "resume with: python bench/run.py resume="):
         assert text in stale.stdout.replace("\n", ""), stale.stdout

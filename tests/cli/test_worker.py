@@ -22,7 +22,7 @@ from bench.runner.lease import BEAT_S, MISSED_BEATS, hold_lease
 from tests.conftest import Run
 from tests.support.points import Composed, plan_of, values
 
-SMALL = ("scenario=notebook", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]")
+SMALL = ("scenario=notebook", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]", "draw=false")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_job_outside_the_plan_writes_nothing(plan: Plan, tmp_path: Path, capsy
     assert not list((run_dir / "points").iterdir())
 
 
-def test_a_live_lease_is_waited_for_and_respected(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_with_a_live_lease_is_not_run_again(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.cli.worker.STALE_S", 0.1)
     run_dir = folder_of(plan, tmp_path / "run")
     with hold_lease(run_dir, f"{plan.points[0].key}-0") as ours:
@@ -111,10 +111,10 @@ def test_the_stale_lease_of_a_lost_node_is_taken_over(plan: Plan, tmp_path: Path
     assert row_of(run_dir)["status"] == "ok"
 
 
-def test_hydras_basic_launcher_gives_the_same_rows(bench: Run, tmp_path: Path) -> None:
+def test_the_basic_launcher_of_hydra_gives_the_same_rows(bench_process: Run, tmp_path: Path) -> None:
     arguments = ("-m", *SMALL, "seed=1,2")
     for launcher in ("local", "basic"):
-        done = bench(*arguments, f"hydra/launcher={launcher}", f"run_dir={tmp_path / launcher}", cwd=tmp_path)
+        done = bench_process(*arguments, f"hydra/launcher={launcher}", f"run_dir={tmp_path / launcher}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "local" / "points").iterdir()}
     assert {path.name for path in (tmp_path / "basic" / "points").iterdir()} == names

@@ -56,13 +56,15 @@ def await_both_at_work(run_dir: Path) -> None:
         time.sleep(0.1)
 
 
-def test_the_same_as_locally(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
+def test_rows_are_those_of_the_local_launcher(
+    cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]
+) -> None:
     run_dir = tmp_path / "run"
     printed = finish_whole(start("-m", *cluster.launcher, *SWEEP, f"run_dir={run_dir}"), run_dir, local_rows)
     assert f"{POINTS} points run" in printed
 
 
-def test_a_lost_node_then_resumed(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
+def test_a_run_with_a_lost_node_is_resumed(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
     run_dir = tmp_path / "run"
     process = start("-m", *cluster.launcher, *SWEEP, f"run_dir={run_dir}")
     await_both_at_work(run_dir)

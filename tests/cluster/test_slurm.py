@@ -44,7 +44,9 @@ def lose_a_node(cluster: Cluster, run_dir: Path) -> None:
     cluster.call("scontrol", "update", "nodename=n2", "state=down", "reason=lost")  # else after SlurmdTimeout
 
 
-def test_the_same_as_locally(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
+def test_rows_are_those_of_the_local_launcher(
+    cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]
+) -> None:
     run_dir = tmp_path / "run"
     printed = finish_whole(start_on(cluster, "-m", *LAUNCHER, *SWEEP, f"run_dir={run_dir}"), run_dir, local_rows)
     assert f"{POINTS} points run" in printed
@@ -52,7 +54,7 @@ def test_the_same_as_locally(cluster: Cluster, tmp_path: Path, local_rows: list[
     assert used == set(NODES)
 
 
-def test_a_lost_node_then_resumed(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
+def test_a_run_with_a_lost_node_is_resumed(cluster: Cluster, tmp_path: Path, local_rows: list[dict[str, Any]]) -> None:
     run_dir = tmp_path / "run"
     process = start_on(cluster, "-m", *LAUNCHER, A_NODE_PER_JOB, *SWEEP, f"run_dir={run_dir}")
     lose_a_node(cluster, run_dir)

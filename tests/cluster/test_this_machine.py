@@ -20,7 +20,7 @@ LAUNCHERS = [
 
 
 @pytest.mark.parametrize(("launcher", "options"), LAUNCHERS)
-def test_the_same_as_locally(
+def test_rows_are_those_of_the_local_launcher(
     sweep: Sweep, tmp_path: Path, local_rows: list[dict[str, Any]], launcher: str, options: list[str]
 ) -> None:
     require(launcher.partition("_")[0])

@@ -81,7 +81,7 @@ def test_another_processor_is_another_machine(tmp_path: Path) -> None:
     assert comparison.machines.refused == ("cpu_model: a processor against another",)
 
 
-def test_a_run_folder_of_them_compares_the_same(
+def test_a_run_folder_made_of_benchmarks_compares_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     base, run_dir = written(tmp_path / "one"), tmp_path / "run"
@@ -120,20 +120,20 @@ def test_bad_files(tmp_path: Path, text: str, sentence: str) -> None:
         load_side(tmp_path / "bad.json")
 
 
-def test_an_old_file_names_its_processor_otherwise(tmp_path: Path) -> None:
+def test_an_old_file_names_its_processor_by_another_field(tmp_path: Path) -> None:
     """Before version 6 py-cpuinfo, and so pytest-benchmark, called it ``brand``."""
     (tmp_path / "old.json").write_text(json.dumps(content(0, {"t": 1.0}, cpu={"brand": "a processor"})))
     assert load_side(tmp_path / "old.json").facts["cpu_model"] == "a processor"
 
 
-def test_files_of_two_machines_are_no_side(tmp_path: Path) -> None:
+def test_files_of_two_machines_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "one")
     (folder / "other.json").write_text(json.dumps(content(9, {"t": 1.0}, machine="arm64")))
     with pytest.raises(ValueError, match="holds files of different machines"):
         load_side(folder)
 
 
-def test_what_pytest_benchmark_writes_today(tmp_path: Path) -> None:
+def test_a_file_of_the_installed_pytest_benchmark_is_read(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_sum(benchmark):\n    benchmark(sum, range(1000))\n")
     made = tmp_path / "made.json"
     done = subprocess.run(

@@ -16,11 +16,11 @@ import pytest
 from bench.compare.load import load_side
 from bench.compare.verdicts import noise
 from scripts import compare_runs
+from tests.conftest import ROOT
 from tests.support.folders import times, write_folder
 from tests.support.sides import row
 
 Compare = Callable[..., int]
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def test_a_bad_row_is_one_sentence_and_exit_2(
     change, sentence = BAD_ROWS[fault]
     broken_row(base if side == "base" else candidate, change)
     assert compare(base, candidate) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err
-    assert said.err.startswith("error: ")
-    assert said.err.count("\n") == 1
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_broken_folder_is_one_sentence_and_exit_2(
     candidate = times(tmp_path / "candidate")
     spoil(candidate)
     assert compare(base, candidate) == 2
-    said = capsys.readouterr()
-    assert sentence in said.err
-    assert said.err.count("\n") == 1
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert printed.err.count("\n") == 1
 
 
 def test_a_folder_that_is_no_run(
@@ -189,23 +189,21 @@ def test_bad_options(
     assert sentence in capsys.readouterr().err
 
 
-def test_a_file_in_the_place_of_out_is_found_before_anything_is_told(
+def test_an_unusable_out_folder_is_refused_before_comparing(
     base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(base, base, "--out", base / "plan.json") == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "plan.json cannot be written: File exists" in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "plan.json cannot be written: File exists" in printed.err
 
 
-def test_a_metric_that_nobody_measured_says_so(
-    base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_metric_without_values_is_reported(base: Path, compare: Compare, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(base, base, "--metric", "append_us") == 4
     assert "the base measured none of the metrics to judge" in capsys.readouterr().out
 
 
-def test_a_mistake_of_ours_is_exit_1(
+def test_an_internal_error_exits_1(
     base: Path, compare: Compare, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bench.compare.command.show", lambda *_, **__: 1 / 0)
@@ -213,7 +211,7 @@ def test_a_mistake_of_ours_is_exit_1(
     assert "internal error: ZeroDivisionError" in capsys.readouterr().err
 
 
-def test_the_command_itself_without_a_terminal(base: Path, tmp_path: Path) -> None:
+def test_the_command_works_without_a_terminal(base: Path, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "compare_runs.py", "base", times(tmp_path / "candidate", 1.5)],
@@ -232,7 +230,7 @@ def test_rows_of_an_older_version_are_migrated(base: Path, monkeypatch: pytest.M
     assert set(load_side(base).table["peak_pages"]) == {8}
 
 
-def test_the_table_stands_for_the_rows_only_while_it_is_younger(tmp_path: Path, compare: Compare) -> None:
+def test_the_table_replaces_the_rows_only_while_it_is_newer(tmp_path: Path, compare: Compare) -> None:
     folder = times(tmp_path / "run", table=True)
     same = load_side(folder).table
     assert same["decode_us"].tolist() == load_side(times(tmp_path / "without")).table["decode_us"].tolist()
@@ -242,7 +240,7 @@ def test_the_table_stands_for_the_rows_only_while_it_is_younger(tmp_path: Path, 
     assert compare(folder, times(tmp_path / "candidate")) == 2
 
 
-def test_the_measured_noise_floor_is_picked_up(
+def test_the_measured_noise_floor_is_used(
     base: Path, tmp_path: Path, compare: Compare, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(noise, "FLOORS", tmp_path / "noise")

@@ -41,7 +41,7 @@ def comparison() -> Comparison:
     return compare(base, side_of(rows(1.2, 39, "crashed", True)), Rules())
 
 
-def test_json_follows_its_schema_and_holds_everything(comparison: Comparison) -> None:
+def test_json_follows_its_schema_and_holds_every_verdict(comparison: Comparison) -> None:
     content = json.loads(dumped(to_json(comparison)))
     VALIDATOR.validate(content)
     assert content["exit_code"] == 4
@@ -53,7 +53,7 @@ def test_json_follows_its_schema_and_holds_everything(comparison: Comparison) ->
     assert content["rules"]["least_floor"] == 0.02
 
 
-def test_the_schema_refuses_what_is_not_promised(comparison: Comparison) -> None:
+def test_the_schema_refuses_fields_that_are_not_documented(comparison: Comparison) -> None:
     content = to_json(comparison)
     for broken in ({**content, "schema_version": 2}, {**content, "extra": 1}, {**content, "exit_code": 7}):
         assert not VALIDATOR.is_valid(broken)
@@ -78,7 +78,7 @@ def test_an_empty_or_refused_comparison_has_every_form_too(base: Side, code: int
     assert f"(exit {code})" in (tmp_path / "comparison.md").read_text()
 
 
-def test_junit_says_failure_error_and_skipped(comparison: Comparison) -> None:
+def test_junit_has_failures_errors_and_skips(comparison: Comparison) -> None:
     suite = ET.fromstring(junit(comparison))
     failed = [case.get("classname") for case in suite if case.find("failure") is not None]
     errors = {case.get("classname") for case in suite if case.find("error") is not None}
@@ -97,12 +97,12 @@ def test_the_formats_of_other_tools(comparison: Comparison) -> None:
     for entry in smaller + bigger:
         assert set(entry) == {"name", "unit", "value", "range", "extra"}
         assert isinstance(entry["value"], float)
-    told = bencher(comparison)["slow"]["decode_us"]
-    assert told["lower_value"] <= told["value"] <= told["upper_value"]
-    assert told["value"] == pytest.approx(120, rel=0.01)
+    metric = bencher(comparison)["slow"]["decode_us"]
+    assert metric["lower_value"] <= metric["value"] <= metric["upper_value"]
+    assert metric["value"] == pytest.approx(120, rel=0.01)
 
 
-def test_markdown_hides_the_same_and_says_the_counts(comparison: Comparison) -> None:
+def test_markdown_hides_equal_points_and_shows_the_counts(comparison: Comparison) -> None:
     text = markdown(comparison, limit_bytes=10**6)
     assert "| regressed | slow | decode_us |" in text
     assert "same\\|one | decode_us" not in text
@@ -112,7 +112,7 @@ def test_markdown_hides_the_same_and_says_the_counts(comparison: Comparison) -> 
 
 
 @pytest.mark.parametrize("limit", [1500, 20_000])
-def test_markdown_stays_within_its_size_and_says_what_it_left_out(limit: int) -> None:
+def test_markdown_stays_within_its_size_and_counts_what_is_cut(limit: int) -> None:
     values = np.full((300, 5), 100.0)
     comparison = compare(timed(values), timed(values * 1.5), Rules())
     text = markdown(comparison, limit_bytes=limit)
@@ -123,7 +123,7 @@ def test_markdown_stays_within_its_size_and_says_what_it_left_out(limit: int) ->
     assert "0 inconclusive" in text
 
 
-def test_the_summary_is_appended_within_what_is_left(comparison: Comparison, tmp_path: Path) -> None:
+def test_the_summary_is_cut_to_the_space_left_in_the_file(comparison: Comparison, tmp_path: Path) -> None:
     summary = tmp_path / "summary.md"
     append_summary(comparison, {})
     append_summary(comparison, {"GITHUB_STEP_SUMMARY": str(summary)})
@@ -135,21 +135,21 @@ def test_the_summary_is_appended_within_what_is_left(comparison: Comparison, tmp
     assert summary.stat().st_size <= 1024 * 1024
 
 
-def test_the_terminal_shows_the_worst_first_and_cuts_with_a_word(
+def test_the_terminal_shows_the_worst_first_and_counts_what_is_cut(
     comparison: Comparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show(comparison, everything=False)
-    said = capsys.readouterr().out
-    assert "slow" in said
-    assert "missing: gone" in said
-    assert "incomplete (exit 4)" in said
-    assert "same|one" not in said.split("peak_pages")[1].split("geometric")[0]
+    printed = capsys.readouterr().out
+    assert "slow" in printed
+    assert "missing: gone" in printed
+    assert "incomplete (exit 4)" in printed
+    assert "same|one" not in printed.split("peak_pages")[1].split("geometric")[0]
     values = np.full((100, 5), 100.0)
     show(compare(timed(values), timed(values * 1.5), Rules()), everything=False)
     assert "40 more rows are not shown. --all shows them" in capsys.readouterr().out
 
 
-def test_everything_is_written(comparison: Comparison, tmp_path: Path) -> None:
+def test_every_output_file_is_written(comparison: Comparison, tmp_path: Path) -> None:
     written = write_comparison(comparison, tmp_path / "out")
     assert {path.name for path in written} == {
         "comparison.json", "comparison.md", "comment.md", "comparison.csv", "comparison.parquet", "junit.xml",

@@ -54,7 +54,7 @@ def test_a_counter_that_moves_by_one_is_caught_with_a_single_run(metric: str, va
     assert comparison.exit_code == (3 if expected == "regressed" else 0)
 
 
-def test_the_label_of_a_point_names_whole_numbers_where_others_have_none() -> None:
+def test_labels_show_whole_numbers_if_other_points_have_no_value() -> None:
     rows = [row("a", page_size=16, peak_pages=1), row("b", page_size=4, peak_pages=1), row("c", peak_pages=1)]
     points = compare(side_of(rows), side_of(rows), Rules()).points
     assert points["point"].to_dict() == {"a": "a page_size=16", "b": "b page_size=4", "c": "c"}
@@ -91,14 +91,14 @@ def test_only_fractions_of_kind_exact_have_a_tolerance() -> None:
     assert BY_NAME["peak_pages"].rel_tolerance == BY_NAME["batch_digest"].rel_tolerance == 0.0
 
 
-def test_a_counter_without_direction_follows_one_that_has_one() -> None:
+def test_a_counter_without_direction_takes_that_of_another() -> None:
     comparison = compare(counted(), counted(peak_pages=39, free_bytes=128), Rules())
     assert comparison.counts["regressed"] == 0
     found = comparison.verdicts.set_index(["metric", "key"])
     assert found.loc[("free_bytes", "a"), "verdict"] == "inconclusive"
 
 
-def test_a_counter_that_differs_between_replicates_is_no_counter() -> None:
+def test_a_counter_that_differs_between_replicates_is_refused() -> None:
     steady = side_of([row("a", r, peak_pages=4) for r in range(3)])
     wavering = side_of([row("a", r, peak_pages=4 + (r == 2)) for r in range(3)])
     assert compare(steady, wavering, Rules()).exit_code == 3
@@ -108,7 +108,7 @@ def test_a_counter_that_differs_between_replicates_is_no_counter() -> None:
 
 
 @pytest.mark.parametrize("status", ["unsupported", "oom_predicted", "skipped_dominated"])
-def test_what_neither_side_can_run_is_not_missing(status: str) -> None:
+def test_points_that_neither_side_can_run_are_not_missing(status: str) -> None:
     both = compare(counted(status=status), counted(status=status), Rules())
     assert outcomes(both) == {"a": "compared", "b": "not_run"}
     assert both.exit_code == 0
@@ -136,7 +136,7 @@ def test_points_on_one_side_only_are_missing_unless_new_ones_are_allowed() -> No
     assert compare(more, fewer, Rules(allow_new=True)).exit_code == 4, "what the candidate lacks is never new"
 
 
-def test_planned_rows_that_are_not_there_are_missing() -> None:
+def test_planned_rows_without_a_file_are_missing() -> None:
     whole = counted()
     short = side_of([row("a", 0, **COUNTERS), row("b", 0, **COUNTERS)], planned={"a": 2, "b": 1, "never": 1})
     comparison = compare(short, whole, Rules())
@@ -179,7 +179,7 @@ def test_rows_from_another_machine_than_their_run_are_refused() -> None:
     assert compare(here, there, Rules(allow_mismatch=("fingerprint",))).exit_code == 0
 
 
-def test_precedence() -> None:
+def test_exit_codes_have_a_precedence() -> None:
     """Not comparable, then incomplete, then regressed, then inconclusive."""
     regressed = {"peak_pages": 50}
     unlike = counted(**regressed, status="crashed")
@@ -194,7 +194,7 @@ def test_precedence() -> None:
     assert softer.exit_code == 6
 
 
-def test_every_column_says_how_it_is_compared() -> None:
+def test_every_column_defines_how_it_is_compared() -> None:
     for column in COLUMNS:
         assert not (column.kind in ("timing", "memory") and not column.unit and column.judged), column.name
         if column.kind in ("timing", "memory") and column.judged:

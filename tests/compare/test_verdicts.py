@@ -38,7 +38,7 @@ def verdict(comparison: Comparison) -> str:
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("runs", [5, 9, 10, 20])
 @pytest.mark.parametrize(("change", "expected"), [(0.0, "same"), (0.10, "regressed"), (-0.10, "improved")])
-def test_plain_cases(paired: bool, runs: int, change: float, expected: str) -> None:
+def test_clear_cases_get_the_expected_verdict(paired: bool, runs: int, change: float, expected: str) -> None:
     comparison = judged(change, runs, paired=paired)
     assert verdict(comparison) == expected
     assert comparison.exit_code == (3 if expected == "regressed" else 0)
@@ -57,7 +57,7 @@ def test_an_interval_across_the_floor_is_inconclusive_and_fails_only_if_asked() 
     assert compare(*sides, Rules(fail_on_inconclusive=True)).exit_code == 6
 
 
-def test_fewer_than_five_pairs_decide_nothing() -> None:
+def test_fewer_than_five_pairs_are_insufficient() -> None:
     comparison = judged(0.5, runs=4)
     assert verdict(comparison) == "insufficient"
     assert comparison.exit_code == 4, "nothing at all was decided: that is not green"
@@ -162,7 +162,7 @@ def test_unequal_work_or_timer_is_not_compared_for_time(column: str) -> None:
     assert found.loc["process_memory_rise_bytes", "verdict"] == expected
 
 
-def test_a_geometric_mean_finds_what_no_point_can() -> None:
+def test_a_geometric_mean_finds_a_change_too_small_for_any_point() -> None:
     rng = np.random.default_rng(3)
     base, candidate = 100 * np.exp(rng.normal(0, 0.04, (2, 60, 9)))
     comparison = compare(timed(base), timed(1.05 * candidate), Rules())
@@ -198,7 +198,7 @@ def test_runs_that_agree_exactly_need_no_interval() -> None:
     assert verdict(some) == "inconclusive", "a ratio to zero is no ratio"
 
 
-def test_ties_that_bca_cannot_take_say_so() -> None:
+def test_ties_that_bca_cannot_handle_are_reported() -> None:
     base = np.full((1, 10), 1000.0)
     candidate = np.array([[1000.0] * 9 + [1001.0]])
     found = compare(timed(base), timed(candidate), Rules()).verdicts.iloc[0]
@@ -218,7 +218,7 @@ def test_swapping_the_sides_swaps_the_verdict(logs: list[float], shift: float) -
     assert back.verdicts["ratio"].iloc[0] == pytest.approx(1 / there.verdicts["ratio"].iloc[0])
 
 
-def test_a_metric_that_the_candidate_lost_is_no_green() -> None:
+def test_a_metric_missing_from_the_candidate_is_not_ok() -> None:
     base = side_of([row("p", r, decode_us=100.0, append_us=1.0) for r in range(10)])
     candidate = side_of([row("p", r, decode_us=100.0) for r in range(10)])
     comparison = compare(base, candidate, Rules())

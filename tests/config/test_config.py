@@ -61,11 +61,11 @@ def test_every_key_of_the_composed_config_is_known() -> None:
 @pytest.mark.parametrize(
     ("text", "size"), [("4GiB", 4 * 2**30), ("1.5 KiB", 1536), ("7", 7), ("2MB", 2_000_000), (123, 123)]
 )
-def test_sizes(text: str | int, size: int) -> None:
+def test_sizes_are_read_in_every_unit(text: str | int, size: int) -> None:
     assert parse_bytes(text, "memory_budget") == size
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "0", "4 gib", "1e9"])
-def test_wrong_sizes(text: str) -> None:
+def test_wrong_sizes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="memory_budget="):
         parse_bytes(text, "memory_budget")

@@ -1,8 +1,8 @@
-"""One contract for every implementation of ``conf/impl/``, on every policy that it names (flex: on the first).
+"""One contract for every implementation of ``conf/impl/``, on every policy in its file (flex: on the first).
 
-On a machine without what an implementation needs it is skipped with the implementation's own
-reason. One whose YAML names this device, requires no package and has no limits must not be skipped.
-``TRITON_INTERPRET=1`` runs Triton here. ``flex_attention`` runs eagerly (see ``test_borrowed``).
+If a requirement of an implementation is missing here, the test is skipped with the reason that the implementation
+gives. An implementation whose YAML file lists this device and has neither ``requires`` nor ``limits`` may not be
+skipped. ``TRITON_INTERPRET=1`` runs Triton here. ``flex_attention`` runs eagerly (see ``test_external``).
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ INTERPRETED_TOKENS = 200
 ARMS = [
     pytest.param(impl, policy, id=f"{impl['name']}-{policy}")
     for impl in implementations()
-    # Policies differ in bookkeeping, which the quicker implementations show on each.
+    # Policies differ in bookkeeping only, so the slow implementations run with one of them.
     for policy in (impl["policies"][:1] if "flex" in impl["name"] else impl["policies"])
 ]
-ARMS_WITH_PAGE_SIZES = [  # or with one of them, where page size has no effect
+ARMS_WITH_PAGE_SIZES = [  # only one page size if it has no effect
     pytest.param(*arm.values, page_size, id=f"{arm.id}-{page_size}")
     for arm in ARMS
     for page_size in (PAGE_SIZES[3:4] if "page_size" in arm.values[0]["ignores"] else PAGE_SIZES)
@@ -40,13 +40,13 @@ ARMS_WITH_PAGE_SIZES = [  # or with one of them, where page size has no effect
 
 
 def case_of(impl: Mapping[str, Any], **setup: Any) -> CacheCase:
-    """Return the implementation, or skip with the reason."""
+    """Return a case of the implementation. Skip the test with a reason if the implementation cannot run here."""
     try:
         options = {**EAGER, **setup.pop("options", {})} if "flex" in impl["name"] else setup.pop("options", {})
         dead = LEFT_BY_ANOTHER if impl.get("loads_dead_slots") else math.nan
         whole = Setup(target=impl["target"], options=options, dead=dead, **setup)
         case = CacheCase(whole)
-        if impl.get("limits"):  # a kernel of another project refuses when it is called
+        if impl.get("limits"):  # kernels of other projects refuse when they are called
             trial = CacheCase(whole)
             trial.admit(0, 1)
             trial.cache.decode(0, trial.query(1), trial.cache.prepare([0]))
@@ -55,7 +55,9 @@ def case_of(impl: Mapping[str, Any], **setup: Any) -> CacheCase:
             raise
         pytest.skip(f"{impl['name']}: {reason}")
     if DEVICE not in impl["devices"] and case.setup.max_seq_len > INTERPRETED_TOKENS:
-        pytest.skip(f"{impl['name']}: {case.setup.max_seq_len} tokens take minutes when interpreted; needs a GPU")
+        pytest.skip(
+            f"{impl['name']}: {case.setup.max_seq_len} tokens take minutes when interpreted, so this needs a GPU"
+        )
     return case
 
 
@@ -149,9 +151,9 @@ def test_prompts_whole_and_in_chunks(impl: Mapping[str, Any], policy: str, dtype
         case.admit(seq_id, num_tokens)
     for num_queries in (lens, (5, 1, 33, 1), (1, 1, 1, 1)):
         case.check_prefill([2, 0, 3, 1], [num_queries[seq_id] for seq_id in (2, 0, 3, 1)])
-    with pytest.raises(ValueError, match="num_queries=2 must be from 1 to 1, the sequence's length"):
+    with pytest.raises(ValueError, match="num_queries=2 must be from 1 to 1, the length of the sequence"):
         case.cache.prepare_prefill([1], [2])  # type: ignore[attr-defined]
-    case.check(case.cache.prepare(range(4)), range(4))  # decoding chooses for itself
+    case.check(case.cache.prepare(range(4)), range(4))  # decoding has its own choice
 
 
 @pytest.mark.parametrize(("impl", "policy"), [arm for arm in ARMS if arm.values[0]["name"] in MOVE_PAGES])
@@ -173,7 +175,7 @@ def test_pages_that_move(impl: Mapping[str, Any], policy: str, page_moves: str) 
 
 @pytest.mark.parametrize(("impl", "policy"), ARMS)
 def test_an_unknown_option_is_named(impl: Mapping[str, Any], policy: str) -> None:
-    case_of(impl, policy=policy)  # or it cannot be built here at all
+    case_of(impl, policy=policy)  # skips if the implementation cannot run here
     with pytest.raises(ValueError, match=r"impl\.options\.no_such is not known\. Allowed: "):
         case_of(impl, policy=policy, options={"no_such": 1})
 
@@ -184,13 +186,13 @@ MUTATED_TOKENS = 16
 
 
 def _drop_token(case: CacheCase) -> None:
-    """The long sequence's last token is missing: where it should be, nothing is."""
+    """Change the truth so that the last token of the long sequence is missing in the cache."""
     keys, values = case.truth[LONG][0]
     case.truth[LONG][0] = (torch.cat([keys, case.draw(1)]), torch.cat([values, case.draw(1)]))
 
 
 def _swap_page(case: CacheCase) -> None:
-    """Each sequence has one page of the other."""
+    """Write one page of each sequence to the slots of the other sequence."""
     start = LONGEST // 2
     for seq_id, other in ((LONG, OTHER), (OTHER, LONG)):
         keys, values = (tensor[start : start + MUTATED_TOKENS] for tensor in case.truth[other][0])
@@ -209,7 +211,7 @@ def test_the_check_sees_one_wrong_token_in_the_longest_sequence(
     impl: Mapping[str, Any], policy: str, dtype: str
 ) -> None:
     if "flex" in impl["name"] and dtype == "float32":
-        pytest.skip("eager flex_attention errs more than allowed here, 2.1e-6; test_borrowed runs it compiled")
+        pytest.skip("eager flex_attention errs more than allowed here, 2.1e-6; test_external runs it compiled")
     for mutate in (None, _drop_token, _swap_page, _leave_slot_stale):
         case = case_of(impl, policy=policy, dtype=dtype, heads=(8, 2), head_dim=64, max_seq_len=LONGEST, max_seqs=2)
         case.admit(LONG, LONGEST)

@@ -1,4 +1,4 @@
-"""Cutting a batch into chunks: every token once, in slots that may be read, whatever the sizes."""
+"""Cutting a batch into chunks: for all sizes, every token occurs once and all slots may be read."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_groups_are_sorted_and_small(lens: list[int], chunk_tokens: int, group_t
 def test_pages_in_a_row_are_found() -> None:
     in_a_row = cut(table_of([32, 32], 8, shuffled=False)[0], 8, 16)
     assert [group.is_consecutive for group in in_a_row] == [True] * 4
-    one_page = cut(table_of([32, 32], 8)[0], 8, 16)  # a chunk is a page: sorted, they are adjacent again
+    one_page = cut(table_of([32, 32], 8)[0], 8, 16)  # a chunk is a page, and sorted pages are adjacent
     assert [group.is_consecutive for group in one_page] == [True] * 4
     assert not any(group.is_consecutive for group in cut(table_of([32, 32], 4)[0], 8, 16))
     tail = cut(table_of([8, 3], 8, shuffled=False)[0], 8, 16)

@@ -15,7 +15,7 @@ from tests.support.cache_case import DEVICE, CacheCase, Setup, implementations
 
 CONTIGUOUS = "impls.caches.contiguous.Contiguous"
 PAGED = "impls.caches.paged_torch.PagedTorch"
-ON_CPU = pytest.mark.skipif(DEVICE != "cpu", reason="only a CPU works in chunks; this machine has a GPU")
+ON_CPU = pytest.mark.skipif(DEVICE != "cpu", reason="only a CPU works in chunks, and this machine has a GPU")
 
 
 def ragged(target: str, policy: str, **setup: Any) -> CacheCase:
@@ -52,7 +52,7 @@ def test_each_call_of_contiguous(
 
 
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the loop that torch's compiler receives, without the compiler, which takes seconds."""
+    """Run the loop of the compiled kernel without compiling it, because the compiler takes seconds."""
     monkeypatch.setattr("impls.cpu.fused_chunks.torch.compile", lambda function: function)
 
 
@@ -89,9 +89,9 @@ def test_compiling_is_tried_by_large_steps_only(monkeypatch: pytest.MonkeyPatch)
     assert details_after(case)["sdpa_backend"] == "flash"
     read_bytes = (150 + 1 + 200 + 64) * case.setup.model.token_bytes_per_layer
     for least_bytes in (read_bytes + 1, read_bytes):
-        monkeypatch.setattr("impls.caches.paged_torch.FUSED_FROM_BYTES", least_bytes)
-        assert details_after(ragged(PAGED, "paged"))["sdpa_backend"] == "flash"  # what else works is kept
-    monkeypatch.setattr("impls.caches.paged_torch.FUSED_FROM_BYTES", 1)
+        monkeypatch.setattr("impls.caches.paged_torch.FUSED_MIN_BYTES", least_bytes)
+        assert details_after(ragged(PAGED, "paged"))["sdpa_backend"] == "flash"  # the other choices still work
+    monkeypatch.setattr("impls.caches.paged_torch.FUSED_MIN_BYTES", 1)
     details_after(ragged(PAGED, "paged", options={"compile": False}))
     details_after(ragged(PAGED, "paged", options={"chunk_tokens": 64}))
     assert [sum("compiled" in choice for choice in choices) for choices in tried] == [0, 0, 1, 0, 0]  # type: ignore[operator]
@@ -101,7 +101,7 @@ def test_compiling_is_tried_by_large_steps_only(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns about its internals
 @pytest.mark.parametrize("heads", [(8, 2), (8, 8)], ids=["grouped", "single"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_compiled_loop_is_compiled_once_for_any_lengths(heads: tuple[int, int], dtype: str) -> None:
@@ -118,7 +118,7 @@ def test_the_compiled_loop_is_compiled_once_for_any_lengths(heads: tuple[int, in
             case.check(case.step(seq_ids), seq_ids)
 
 
-def test_contiguous_pads_only_what_lies_in_equal_regions_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contiguous_pads_only_adjacent_regions_of_equal_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("impls.caches.contiguous.fastest", lambda calls, device: list(calls)[-1])
     case = ragged(CONTIGUOUS, "reserved_max")
     assert details_after(case)["sdpa_call"] == "padded"
@@ -159,7 +159,7 @@ def test_whole_sequences_at_once_as_on_a_gpu(page_size: int, monkeypatch: pytest
 
 
 @ON_CPU
-def test_pages_that_lie_in_a_row_are_read_in_place() -> None:
+def test_adjacent_pages_are_read_in_place() -> None:
     for page_size, in_place_ratio in ((16, 0.0), (64, 1.0)):
         case = CacheCase(
             Setup(target=PAGED, policy="paged", page_size=page_size, max_seq_len=128, options={"chunk_tokens": 64})
@@ -177,7 +177,7 @@ def test_an_option_out_of_range_is_named(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(("target", "policy"), [(CONTIGUOUS, "paged"), (PAGED, "reserved_max")])
-def test_a_policy_that_cannot_be_stood_on_is_unsupported(target: str, policy: str) -> None:
+def test_a_policy_of_the_wrong_kind_is_unsupported(target: str, policy: str) -> None:
     with pytest.raises(Unsupported, match="requires"):
         CacheCase(Setup(target=target, policy=policy))
 

@@ -179,7 +179,7 @@ TWO = Case(seq_lens=(40, 33), page_size=16)
         (TWO, 20, "ValueError: shared_tokens=20 must be a multiple of page_size=16 from 16 to 33"),
         (TWO, 48, "ValueError: shared_tokens=48 must be a multiple of page_size=16 from 16 to 33"),
         (TWO, 32, "ValueError: shared_tokens=32: page 0 of the sequences is not shared by all"),
-        (replace(TWO, paged=False), 16, "Unsupported: triton_contiguous cannot share a prefix; use impl=paged_triton"),
+        (replace(TWO, paged=False), 16, "Unsupported: triton_contiguous cannot share a prefix. Use impl=paged_triton"),
     ],
 )
 def test_cascades_that_cannot_be(kernels: ProcessPoolExecutor, case: Case, shared_tokens: int, said: str) -> None:

@@ -52,9 +52,9 @@ def test_fewer_contenders_elsewhere(
 
 def test_a_program_reads_what_is_in_flight_by_the_latency() -> None:
     tile = Tile(block_group=16, block_dim=64, block_tokens=32, num_stages=2)
-    assert tile.bytes_per_us(2, 90) == 2 * 32 * 64 * 2 / 1.0
+    assert tile.bytes_per_us(2, 90) == pytest.approx(2 * 32 * 64 * 2 / 2.4)
     longer = Tile(block_group=16, block_dim=128, block_tokens=128, num_stages=3)
-    assert longer.bytes_per_us(2, 90) == 1.25 * 25_000  # not more than its multiprocessor draws
+    assert longer.bytes_per_us(2, 90) == 1.25 * 35_000  # not more than its multiprocessor draws
 
 
 @pytest.mark.parametrize(

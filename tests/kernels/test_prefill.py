@@ -60,9 +60,9 @@ def test_options(kernels: ProcessPoolExecutor, kv_layout: str, semantics: dict[s
 @pytest.mark.parametrize(
     ("num_queries", "said"),
     [
-        ((1,), "num_queries has 1 entries; the batch has 2 sequences"),
-        ((4, 1), "num_queries=4 must be from 1 to 3, the sequence's length"),
-        ((1, 0), "num_queries=0 must be from 1 to 5, the sequence's length"),
+        ((1,), "num_queries has 1 entries, but the batch has 2 sequences"),
+        ((4, 1), "num_queries=4 must be from 1 to 3, the length of the sequence"),
+        ((1, 0), "num_queries=0 must be from 1 to 5, the length of the sequence"),
     ],
 )
 def test_queries_that_cannot_be(kernels: ProcessPoolExecutor, num_queries: Sequence[int], said: str) -> None:
@@ -89,5 +89,5 @@ def test_a_sequence_comes_back_from_the_host_as_it_went(
 
 
 def test_pages_that_the_host_does_not_have(kernels: ProcessPoolExecutor) -> None:
-    said = "page 2 is not one of the policy's 2 pages on the host"
+    said = "page 2 is not one of the 2 pages that the policy has on the host"
     assert kernels.submit(swap_too_far).result() == said

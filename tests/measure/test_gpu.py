@@ -59,7 +59,7 @@ def test_rotated_copies_are_colder_than_one() -> None:
     assert statistics.median(cold.values_us) > statistics.median(hot.values_us)
 
 
-def test_a_closure_is_found_out_on_the_device() -> None:
+def test_a_closure_over_one_copy_is_refused_on_the_device() -> None:
     copies = [(torch.ones(1024, device="cuda"),) for _ in range(3)]
     with pytest.raises(RotationDefeated):
         check_rotation(Work(call=lambda index: copies[0][0].sum(), copies=copies, bytes_per_call=4096))
@@ -92,7 +92,7 @@ def test_a_watched_block_on_the_device() -> None:
     assert set(samples.telemetry) == {"before", "after"}
 
 
-def test_allocated_bytes_show_on_every_level_that_can_tell() -> None:
+def test_allocated_bytes_show_on_every_available_level() -> None:
     device = torch.device("cuda")
     known = pids_on_gpus()
     torch.ones(1, device=device)

@@ -11,9 +11,9 @@ import torch
 from bench.measure.machine.nvml import Quantity
 from bench.measure.memory import resident
 from bench.measure.memory.polling import Poller
-from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference, pids_on_gpus
+from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference
 from bench.rows.columns import BY_NAME
-from tests.support.nvml import TWO_GPUS, Ask
+from tests.support.nvml import TWO_GPUS, UnderNvml
 
 MIB = 2**20
 CPU = torch.device("cpu")
@@ -47,16 +47,16 @@ def measure(before, **during):
 """
 
 
-def measured(ask: Ask, call: str, script: dict[str, Any], *, poll_ms: float = 0, **options: Any) -> Any:
-    return ask(f"{CUDA.replace('POLL_MS', str(poll_ms))}answer = {call}", script, **options)
+def measured(under_nvml: UnderNvml, call: str, script: dict[str, Any], *, poll_ms: float = 0, **options: Any) -> Any:
+    return under_nvml(f"{CUDA.replace('POLL_MS', str(poll_ms))}answer = {call}", script, **options)
 
 
 IDLE = "dict(_1__processes='self:1500')"
 FULL = "_1__processes='self:3600', _1__used=5200"
 
 
-def test_all_levels_of_a_gpu(ask: Ask) -> None:
-    values, reasons = measured(ask, f"measure({IDLE}, {FULL})", TWO_GPUS | {"1.processes": "11:500"})
+def test_all_levels_of_a_gpu(under_nvml: UnderNvml) -> None:
+    values, reasons = measured(under_nvml, f"measure({IDLE}, {FULL})", TWO_GPUS | {"1.processes": "11:500"})
     assert values == {
         "torch_allocated_peak_bytes": 2200,
         "torch_reserved_peak_bytes": 2300,
@@ -73,15 +73,17 @@ def test_all_levels_of_a_gpu(ask: Ask) -> None:
     assert set(values) | set(reasons) <= set(BY_NAME)
 
 
-def test_host_pids_and_unified_memory(ask: Ask) -> None:
+def test_host_pids_and_unified_memory(under_nvml: UnderNvml) -> None:
     script = TWO_GPUS | {"1.processes": "70:5", "error.nvmlDeviceGetMemoryInfo_v2": 3}
-    values, _ = measured(ask, "measure(dict(_1__processes='70:5;4002:1500'), _1__processes='70:5;4002:3600')", script)
+    values, _ = measured(
+        under_nvml, "measure(dict(_1__processes='70:5;4002:1500'), _1__processes='70:5;4002:3600')", script
+    )
     assert (values["process_memory_rise_bytes"], values["process_memory_confidence"]) == (2100, "low")
     assert (values["device_memory_bytes"], values["device_memory_source"]) == (3000, "mem_get_info (not_supported)")
 
 
-def test_an_nvml_that_dies_leaves_reasons_and_torch(ask: Ask) -> None:
-    values, reasons = measured(ask, f"measure({IDLE}, die_after=0)", TWO_GPUS)
+def test_an_nvml_that_dies_leaves_reasons_and_torch(under_nvml: UnderNvml) -> None:
+    values, reasons = measured(under_nvml, f"measure({IDLE}, die_after=0)", TWO_GPUS)
     assert values["torch_allocated_peak_bytes"] == 2200
     assert reasons["process_memory_bytes"].startswith("lost: ")
     assert reasons["process_memory_rise_bytes"].startswith("lost: ")
@@ -90,15 +92,15 @@ def test_an_nvml_that_dies_leaves_reasons_and_torch(ask: Ask) -> None:
     )
 
 
-def test_no_nvml_leaves_the_drivers_free_memory(ask: Ask) -> None:
-    values, reasons = measured(ask, "measure({})", TWO_GPUS, driver=None)
+def test_no_nvml_leaves_the_drivers_free_memory(under_nvml: UnderNvml) -> None:
+    values, reasons = measured(under_nvml, "measure({})", TWO_GPUS, driver=None)
     assert (values["device_memory_bytes"], values["device_memory_source"]) == (3000, "mem_get_info (no_library)")
     assert reasons["process_memory_bytes"].startswith("no_library: ")
 
 
-def test_polling_a_gpu_sees_a_peak_that_is_gone_at_the_end(ask: Ask) -> None:
+def test_polling_a_gpu_sees_a_peak_that_is_gone_at_the_end(under_nvml: UnderNvml) -> None:
     call = "(lambda m: m)(measure({}, _1__used=4000))"
-    values, _ = measured(ask, call, TWO_GPUS, poll_ms=1)
+    values, _ = measured(under_nvml, call, TWO_GPUS, poll_ms=1)
     assert values["polled_peak_rise_bytes"] == values["device_memory_bytes"] == 1000
 
 
@@ -127,9 +129,10 @@ def test_a_poller_without_answers_has_no_readings() -> None:
     assert Poller(lambda: None, 1).stop() == []
 
 
-def test_without_an_nvml_nobody_is_known() -> None:
-    if pids_on_gpus() is not None:
-        pytest.skip("this machine has an NVML library of its own")
+def test_without_nvml_the_processes_on_gpus_are_unknown(under_nvml: UnderNvml) -> None:
+    code = "from bench.measure.memory.probe import pids_on_gpus\npids = pids_on_gpus()\nanswer = pids and sorted(pids)"
+    assert under_nvml(code, {}, driver=None) is None
+    assert under_nvml(code, TWO_GPUS | {"1.processes": "self:1;77:2"}) is not None
 
 
 def test_differences_need_one_source() -> None:

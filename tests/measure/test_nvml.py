@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.nvml import TWO_GPUS, Ask
+from tests.support.nvml import TWO_GPUS, UnderNvml
 
 """CUDA's device 0 has the UUID aaaa; NVML lists it second."""
 
@@ -17,36 +17,38 @@ OPEN = (
 )
 
 
-def quantity(ask: Ask, what: str, script: dict[str, Any], **options: Any) -> dict[str, Any]:
-    told: dict[str, Any] = ask(f"{OPEN}answer = asdict({what})", script, **options)
+def quantity(under_nvml: UnderNvml, what: str, script: dict[str, Any], **options: Any) -> dict[str, Any]:
+    told: dict[str, Any] = under_nvml(f"{OPEN}answer = asdict({what})", script, **options)
     return told
 
 
-def test_the_device_is_found_by_uuid_whatever_the_order(ask: Ask) -> None:
-    used = quantity(ask, "device_used(nvml, handle)", TWO_GPUS)
+def test_the_device_is_found_by_uuid_whatever_the_order(under_nvml: UnderNvml) -> None:
+    used = quantity(under_nvml, "device_used(nvml, handle)", TWO_GPUS)
     assert used == {"value": 3000, "source": "nvml_v2", "confidence": "high", "reason": None}
 
 
-def test_our_process_is_found_by_its_pid(ask: Ask) -> None:
-    used = quantity(ask, "process_used(nvml, handle, {11, 12})", TWO_GPUS)
+def test_our_process_is_found_by_its_pid(under_nvml: UnderNvml) -> None:
+    used = quantity(under_nvml, "process_used(nvml, handle, {11, 12})", TWO_GPUS)
     assert used == {"value": 1234, "source": "nvml_pid", "confidence": "high", "reason": None}
 
 
-def test_an_unknown_uuid_is_said(ask: Ask) -> None:
-    assert ask(f"{OPEN}answer = problem", {**TWO_GPUS, "1.uuid": "GPU-cccc"}).startswith("not_found: ")
+def test_an_unknown_uuid_is_reported(under_nvml: UnderNvml) -> None:
+    assert under_nvml(f"{OPEN}answer = problem", {**TWO_GPUS, "1.uuid": "GPU-cccc"}).startswith("not_found: ")
 
 
-def test_a_mig_slice_is_found_by_its_own_uuid(ask: Ask) -> None:
+def test_a_mig_slice_is_found_by_its_own_uuid(under_nvml: UnderNvml) -> None:
     script = {**TWO_GPUS, "1.uuid": "MIG-aaaa"}
-    assert quantity(ask, "device_used(nvml, handle)", script)["value"] == 3000
+    assert quantity(under_nvml, "device_used(nvml, handle)", script)["value"] == 3000
     named = {**TWO_GPUS, "devices": 3, "2.uuid": "MIG-slice", "2.used": 55}
     env = {"CUDA_VISIBLE_DEVICES": "MIG-slice"}
-    assert quantity(ask, "device_used(nvml, handle)", named, env=env)["value"] == 55, "the slice, not its whole card"
+    assert quantity(under_nvml, "device_used(nvml, handle)", named, env=env)["value"] == 55, (
+        "the slice, not its whole card"
+    )
 
 
-def test_one_new_process_among_host_pids_is_taken_with_low_confidence(ask: Ask) -> None:
+def test_one_new_process_among_host_pids_is_taken_with_low_confidence(under_nvml: UnderNvml) -> None:
     script = {**TWO_GPUS, "1.processes": "4001:100;4002:2222"}
-    used = quantity(ask, "process_used(nvml, handle, {4001})", script)
+    used = quantity(under_nvml, "process_used(nvml, handle, {4001})", script)
     assert used == {"value": 2222, "source": "nvml_only_new_process", "confidence": "low", "reason": None}
 
 
@@ -61,29 +63,29 @@ def test_one_new_process_among_host_pids_is_taken_with_low_confidence(ask: Ask) 
         ("4002:na", "set()", "not_available: "),
     ],
 )  # fmt: skip
-def test_a_process_that_cannot_be_told_is_null_with_its_reason(
-    ask: Ask, processes: str, known: str, reason: str
+def test_a_process_that_cannot_be_identified_is_null_with_a_reason(
+    under_nvml: UnderNvml, processes: str, known: str, reason: str
 ) -> None:
-    used = quantity(ask, f"process_used(nvml, handle, {known})", {**TWO_GPUS, "1.processes": processes})
+    used = quantity(under_nvml, f"process_used(nvml, handle, {known})", {**TWO_GPUS, "1.processes": processes})
     assert used["value"] is None
     assert reason in used["reason"]
 
 
-def test_a_host_pid_that_happens_to_be_ours_is_not_us(ask: Ask) -> None:
+def test_a_host_pid_equal_to_ours_is_another_process(under_nvml: UnderNvml) -> None:
     script = {**TWO_GPUS, "1.processes": "self:999;4002:2222"}
-    used = quantity(ask, "process_used(nvml, handle, {os.getpid()})", script)
+    used = quantity(under_nvml, "process_used(nvml, handle, {os.getpid()})", script)
     assert (used["value"], used["confidence"]) == (2222, "low")
 
 
-def test_all_pids_are_of_all_devices(ask: Ask) -> None:
-    answer = ask(f"{OPEN}answer = sorted(nvml.all_pids() - {{os.getpid()}})", TWO_GPUS)
+def test_all_pids_are_of_all_devices(under_nvml: UnderNvml) -> None:
+    answer = under_nvml(f"{OPEN}answer = sorted(nvml.all_pids() - {{os.getpid()}})", TWO_GPUS)
     assert answer == [11, 12]
 
 
-def test_an_old_driver_answers_in_its_own_way(ask: Ask) -> None:
-    used = quantity(ask, "process_used(nvml, handle, set())", TWO_GPUS, driver="old")
+def test_an_old_driver_answers_in_its_own_way(under_nvml: UnderNvml) -> None:
+    used = quantity(under_nvml, "process_used(nvml, handle, set())", TWO_GPUS, driver="old")
     assert (used["value"], used["source"]) == (1234, "nvml_pid")
-    device = quantity(ask, "device_used(nvml, handle)", TWO_GPUS, driver="old")
+    device = quantity(under_nvml, "device_used(nvml, handle)", TWO_GPUS, driver="old")
     assert (device["value"], device["source"]) == (3800, "nvml_v1"), "what the driver reserves is in it, and it says so"
 
 
@@ -97,17 +99,17 @@ def test_an_old_driver_answers_in_its_own_way(ask: Ask) -> None:
         ("nvmlDeviceGetMemoryInfo_v2", 999, "device_used(nvml, handle)", "nvml_error"),
     ],
 )
-def test_every_refusal_has_a_name(ask: Ask, function: str, code: int, what: str, reason: str) -> None:
-    used = quantity(ask, what, {**TWO_GPUS, f"error.{function}": code})
+def test_every_refusal_has_a_name(under_nvml: UnderNvml, function: str, code: int, what: str, reason: str) -> None:
+    used = quantity(under_nvml, what, {**TWO_GPUS, f"error.{function}": code})
     assert used["value"] is None
     assert used["reason"].startswith(f"{reason}: ")
     assert function.removesuffix("_v2") in used["reason"]
 
 
-def test_an_nvml_that_dies_between_two_calls(ask: Ask) -> None:
+def test_an_nvml_that_dies_between_two_calls(under_nvml: UnderNvml) -> None:
     code = f"{OPEN}before = device_used(nvml, handle).value\nscript(die_after=3)\n"
     code += "answer = [before, device_used(nvml, handle).reason, process_used(nvml, handle, set()).reason]"
-    before, device, process = ask(code, TWO_GPUS)
+    before, device, process = under_nvml(code, TWO_GPUS)
     assert before == 3000
     assert device.startswith("lost: ")
     assert process.startswith("lost: ")
@@ -121,14 +123,14 @@ def test_an_nvml_that_dies_between_two_calls(ask: Ask) -> None:
         ("new", {"die_after": 0}, "lost: "),
     ],
 )
-def test_no_nvml_at_all(ask: Ask, driver: str | None, script: dict[str, Any], reason: str) -> None:
-    assert ask(f"{OPEN}answer = problem", {**TWO_GPUS, **script}, driver=driver).startswith(reason)
+def test_no_nvml_at_all(under_nvml: UnderNvml, driver: str | None, script: dict[str, Any], reason: str) -> None:
+    assert under_nvml(f"{OPEN}answer = problem", {**TWO_GPUS, **script}, driver=driver).startswith(reason)
 
 
-def test_no_binding(ask: Ask) -> None:
+def test_no_binding(under_nvml: UnderNvml) -> None:
     code = f"import sys\nsys.modules['pynvml'] = None\n{OPEN}answer = problem"
-    assert ask(code, TWO_GPUS).startswith("no_binding: ")
+    assert under_nvml(code, TWO_GPUS).startswith("no_binding: ")
 
 
-def test_nvml_needs_no_torch(ask: Ask) -> None:
-    assert ask(f"import sys\n{OPEN}answer = 'torch' in sys.modules", TWO_GPUS) is False
+def test_nvml_needs_no_torch(under_nvml: UnderNvml) -> None:
+    assert under_nvml(f"import sys\n{OPEN}answer = 'torch' in sys.modules", TWO_GPUS) is False

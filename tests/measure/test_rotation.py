@@ -21,7 +21,7 @@ def work_of(call: object, copies: list[tuple[Tensor, Tensor]]) -> Work:
     return Work(call=call, copies=copies, bytes_per_call=192)  # type: ignore[arg-type]
 
 
-def test_calls_that_read_their_copy_pass_and_leave_it_whole() -> None:
+def test_calls_that_read_their_copy_pass_and_leave_it_unchanged() -> None:
     copies = copies_of(3)
     before = copies[0][0].clone()
     check_rotation(work_of(lambda index: copies[index][0] @ copies[index][1].T, copies))
@@ -38,7 +38,7 @@ def test_reading_a_few_rows_is_enough() -> None:
     check_rotation(work_of(lambda index: copies[index][1][5].sum(), copies))
 
 
-def test_a_closure_over_one_copy_is_found_out() -> None:
+def test_a_closure_over_one_copy_is_refused() -> None:
     copies = copies_of(3)
     keys, values = copies[0]
     with pytest.raises(RotationDefeated, match=r"call\(1\) neither reads nor writes copy 1 of 3"):
@@ -47,13 +47,13 @@ def test_a_closure_over_one_copy_is_found_out() -> None:
         check_rotation(work_of(lambda index: (keys.fill_(1.0), None)[1], copies))
 
 
-def test_a_call_that_is_one_copy_off_is_found_out() -> None:
+def test_a_call_that_is_one_copy_off_is_refused() -> None:
     copies = copies_of(3)
     with pytest.raises(RotationDefeated, match=r"call\(0\)"):
         check_rotation(work_of(lambda index: copies[(index + 1) % 3][0].sum(), copies))
 
 
-def test_copies_that_are_one_memory_are_found_out() -> None:
+def test_copies_that_share_memory_are_refused() -> None:
     (keys, values), _ = copies_of(2)
     with pytest.raises(RotationDefeated, match="copies 0 and 1 share memory"):
         check_rotation(work_of(lambda index: keys.sum(), [(keys, values), (keys, values)]))
@@ -65,7 +65,7 @@ def test_copies_keep_their_strides() -> None:
         check_rotation(work_of(lambda index: None, [(strided,), (packed,)]))  # type: ignore[list-item]
 
 
-def test_nothing_is_timed_when_the_rotation_is_defeated() -> None:
+def test_a_defeated_rotation_is_refused_before_timing() -> None:
     cuda, copies = FakeCuda(), copies_of(2)
     rule = StoppingRule(min_samples=5, max_s=0, rel_half_width=0.01)
     with pytest.raises(RotationDefeated):

@@ -48,7 +48,7 @@ def test_decode_and_append_follow_the_rotation(step: DecodeStep) -> None:
         assert torch.equal(step.cache.decode(layer, step.query, step.batch), before), "every copy is whole again"
 
 
-def test_a_cache_that_ignores_its_layer_is_found_out(step: DecodeStep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_ignores_its_layer_is_refused(step: DecodeStep, monkeypatch: pytest.MonkeyPatch) -> None:
     decode, write = step.cache.decode, step.cache.write
     monkeypatch.setattr(step.cache, "decode", lambda layer, *rest: decode(0, *rest))
     monkeypatch.setattr(step.cache, "write", lambda layer, *rest: write(0, *rest))

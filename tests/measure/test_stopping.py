@@ -56,7 +56,7 @@ def test_throttled_samples_are_discarded_up_to_a_limit() -> None:
     assert never.discarded_ratio == 0
 
 
-def test_what_is_discarded_is_what_was_taken_while_throttled() -> None:
+def test_samples_taken_while_throttled_are_discarded() -> None:
     takes = itertools.count()
     latest = [0]
 
@@ -80,7 +80,7 @@ def test_the_median_interval_against_the_binomial(count: int) -> None:
     assert median == np.median(values)
 
 
-def test_the_median_interval_covers_as_often_as_it_says() -> None:
+def test_the_median_interval_has_its_stated_coverage() -> None:
     generator = np.random.default_rng(1)
     intervals = [median_interval(generator.lognormal(0, 1, 41)) for _ in range(400)]
     covered = sum(low <= 1.0 <= high for low, _, high in intervals)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bench.measure.machine.fitness import ADVICE, doubts, fitness_columns, sample_doubts
-from bench.measure.machine.host_state import HeavyProcesses, cores_of_others, host_state, usable_cores
+from bench.measure.machine.host_state import (
+    HeavyProcesses,
+    _processor_seconds,
+    cores_of_others,
+    host_state,
+    usable_cores,
+)
 from bench.measure.machine.telemetry import Telemetry
-from tests.support.nvml import TWO_GPUS, Ask
+from tests.support.nvml import TWO_GPUS, UnderNvml
 
 CARD = TWO_GPUS | {
     "driver": "999.1",
@@ -25,8 +33,8 @@ CARD = TWO_GPUS | {
 READ = "from bench.measure.machine.telemetry import Telemetry\nwatch = Telemetry('aaaa')\n"
 
 
-def test_the_state_of_a_gpu(ask: Ask) -> None:
-    state, throttled = ask(f"{READ}answer = [watch.read(), watch.throttled()]", CARD)
+def test_the_state_of_a_gpu(under_nvml: UnderNvml) -> None:
+    state, throttled = under_nvml(f"{READ}answer = [watch.read(), watch.throttled()]", CARD)
     assert state["gpu"] == {
         "sm_clock_mhz": 1980, "memory_clock_mhz": 1980, "temperature_c": 41, "power_w": 350.5,
         "clock_events": ["sw_power_cap", "hw_thermal_slowdown"], "other_processes": 1, "ecc_uncorrected": 0,
@@ -34,31 +42,31 @@ def test_the_state_of_a_gpu(ask: Ask) -> None:
     assert throttled
 
 
-def test_an_old_driver_has_another_name_for_clock_events(ask: Ask) -> None:
+def test_an_old_driver_has_another_name_for_clock_events(under_nvml: UnderNvml) -> None:
     script = CARD | {"1.nvmlDeviceGetCurrentClocksThrottleReasons": 0x1}
-    state, throttled = ask(f"{READ}answer = [watch.read(), watch.throttled()]", script, driver="old")
+    state, throttled = under_nvml(f"{READ}answer = [watch.read(), watch.throttled()]", script, driver="old")
     assert state["gpu"]["clock_events"] == ["gpu_idle"]
     assert not throttled
 
 
-def test_a_device_that_tells_nothing_is_null_throughout(ask: Ask) -> None:
+def test_a_device_without_readings_is_null_throughout(under_nvml: UnderNvml) -> None:
     silent = TWO_GPUS | {"error.nvmlDeviceGetComputeRunningProcesses_v3": 3}
-    state = ask(f"{READ}answer = watch.read()", silent)
+    state = under_nvml(f"{READ}answer = watch.read()", silent)
     assert set(state["gpu"].values()) == {None}
 
 
-def test_no_nvml_is_a_problem_and_no_crash(ask: Ask) -> None:
-    state, throttled = ask(f"{READ}answer = [watch.read(), watch.throttled()]", {}, driver=None)
+def test_no_nvml_is_a_problem_and_no_crash(under_nvml: UnderNvml) -> None:
+    state, throttled = under_nvml(f"{READ}answer = [watch.read(), watch.throttled()]", {}, driver=None)
     assert state["gpu_problem"].startswith("no_library: ")
     assert not throttled
 
 
-def test_the_cards_settings(ask: Ask) -> None:
+def test_the_cards_settings(under_nvml: UnderNvml) -> None:
     code = (
         "from bench.measure.machine.nvml import Nvml\nfrom bench.measure.machine.gpu_state import gpu_facts\n"
         "nvml = Nvml()\nanswer = gpu_facts(nvml, nvml.device('aaaa'))\nanswer.pop('gpu_state')"
     )
-    assert ask(code, CARD) == {
+    assert under_nvml(code, CARD) == {
         "driver": "999.1", "gpu_ecc": True, "gpu_mig": False, "gpu_power_limit_w": 700.0,
         "gpu_max_sm_clock_mhz": 2000, "gpu_max_memory_clock_mhz": 2000, "gpu_persistence": 1,
     }  # fmt: skip
@@ -111,10 +119,10 @@ def test_each_doubt_about_a_host(host: dict[str, Any], heavy: int, code: str) ->
 )
 def test_each_doubt_about_a_gpu(gpu: dict[str, Any], code: str) -> None:
     assert judged(gpu=gpu, on_cuda=True) == [code]
-    assert judged(gpu=gpu) == [], "a CPU's times do not mind"
+    assert judged(gpu=gpu) == [], "the times of a CPU do not depend on it"
 
 
-def test_a_gpu_that_nobody_watches_is_doubted() -> None:
+def test_a_gpu_without_readings_is_doubted() -> None:
     block = {"before": {"host": HOST, "gpu_problem": "no_library: x"}, "after": {"host": HOST, "gpu_problem": "y"}}
     assert list(doubts([block], usable_cores=2, heavy_processes=0, on_cuda=True)) == ["unwatched"]
 
@@ -127,7 +135,7 @@ def test_noise_and_discards_are_doubted() -> None:
     assert columns["fitness_reasons"].startswith("noisy: ")
 
 
-def test_the_time_of_others_is_not_ours() -> None:
+def test_the_processor_time_of_others_is_counted_separately() -> None:
     before = host_state()
     until = time.process_time() + 0.3
     while time.process_time() < until:
@@ -141,17 +149,29 @@ def test_the_time_of_others_is_not_ours() -> None:
     assert usable_cores() >= 1
 
 
-def test_a_process_that_computes_is_heavy() -> None:
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        time.sleep(0.3)
-        heavy = HeavyProcesses()
-        time.sleep(1.0)
-        assert heavy.count() >= 1
-        assert heavy.count({busy.pid}) < heavy.count(), "one that is meant to compute is none"
-    finally:
-        busy.kill()
-        busy.wait()
+def test_a_process_that_computed_is_heavy_unless_it_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([{7: 5.0, 8: 1.0}, *[{7: 7.0, 8: 1.01, 9: 2.0}] * 3])
+    clock = iter([100.0, *[102.0] * 3])
+    module = "bench.measure.machine.host_state"
+    monkeypatch.setattr(f"{module}._processor_seconds", lambda: next(readings))
+    monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    heavy = HeavyProcesses()
+    assert heavy.count() == 2, "one that ran before, and one that began since"
+    assert heavy.count({7}) == 1
+    assert heavy.count({7, 9}) == 0
+
+
+def test_the_processor_time_of_another_process_is_read() -> None:
+    """The process reports when it has computed for long enough, so that busy neighbours only delay the test."""
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as busy:
+        assert busy.stdin is not None
+        assert busy.stdout is not None
+        busy.stdout.readline()
+        seconds = _processor_seconds()
+        busy.stdin.write(b"\n")
+    assert seconds[busy.pid] >= 0.25
+    assert os.getpid() not in seconds
 
 
 def test_a_cpu_needs_no_nvml() -> None:

@@ -83,13 +83,13 @@ def test_a_graph_divides_by_its_calls_and_takes_the_copies_in_turn() -> None:
     assert (samples.timer, samples.l2_mode, samples.calls_per_sample, samples.copies) == ("graph", "cold", 12, 4)
 
 
-def test_what_cannot_be_captured_is_said() -> None:
+def test_a_call_that_cannot_be_captured_is_reported() -> None:
     cuda = FakeCuda(refuse="operation not permitted when stream is capturing\nmore")
     with pytest.raises(NotCapturable, match=r"^operation not permitted when stream is capturing$"):
         capture(device_work(cuda, 1.0), 1, cuda)
 
 
-def test_auto_falls_back_to_events_in_words_and_a_named_graph_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_falls_back_to_events_with_a_reason_and_graph_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.measure.timers import graph
     from bench.measure.timers.choice import TimerChoice
 
@@ -151,7 +151,7 @@ def test_cupti_sees_the_span_of_the_kernels_without_flush_or_head_start() -> Non
     assert not binding.enabled, "nothing records after the end"
 
 
-def test_a_call_without_a_kernel_is_no_time_of_zero() -> None:
+def test_a_call_without_a_kernel_is_refused() -> None:
     with pytest.raises(RuntimeError, match="recorded no kernel"):
         spans_us([(0, 10)], [])
 

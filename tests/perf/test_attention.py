@@ -119,7 +119,7 @@ LENGTHS_OF_64 = (1024, 2048, 4096, 8192)
 @pytest.mark.skipif(DEVICE != "cpu", reason="the growth is a CPU's; this machine has a GPU")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_cost_grows_as_the_tokens(benchmark: Any, dtype: str) -> None:
+def benchmark_growth_with_tokens(benchmark: Any, dtype: str) -> None:
     """64 sequences of up to 8,192 tokens: prints least times per token, and asserts none of them."""
     calls = {}
     for length in LENGTHS_OF_64:

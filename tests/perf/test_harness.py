@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.perf, pytest.mark.timeout(600)]
 
@@ -34,25 +34,25 @@ def report(name: str, run_dir: Path, wall_s: float) -> None:
     )
 
 
-def test_composing_a_configuration() -> None:
+def benchmark_composing_a_configuration() -> None:
     took = [seconds("--cfg", "job") for _ in range(5)]
     print(f"\n--cfg job: {min(took):.2f} to {max(took):.2f} s")
 
 
-def test_two_thousand_points_without_tensors(tmp_path: Path) -> None:
+def benchmark_two_thousand_points_without_tensors(tmp_path: Path) -> None:
     lists = ("num_sequences_list=[2]", "page_sizes=[16]", "memory_sizes=[1e5]")  # little to compute: the harness shows
     small = ("scenario.num_sequences=2", *(f"scenario.{one}" for one in lists))
     wall_s = seconds("-m", "scenario=notebook", "seed=range(2000)", *small, f"run_dir={tmp_path / 'run'}")
     report("policy-only points", tmp_path / "run", wall_s)
 
 
-def test_points_with_tensors(tmp_path: Path) -> None:
+def benchmark_points_with_tensors(tmp_path: Path) -> None:
     small = ("impl=contiguous,paged_torch", "measure=quick", "num_seqs=2", "model.max_seq_len=128")
     uniform = ("workload.high=128", "page_size=4,8,16,32")
     wall_s = seconds("-m", *small, *uniform, f"run_dir={tmp_path / 'run'}")
     report("points with tensors", tmp_path / "run", wall_s)
 
 
-def test_the_default_sweep(tmp_path: Path) -> None:
+def benchmark_the_default_sweep(tmp_path: Path) -> None:
     wall_s = seconds("-m", "page_size=4,16,64", f"run_dir={tmp_path / 'run'}")
     report("the default sweep", tmp_path / "run", wall_s)

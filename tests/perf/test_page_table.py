@@ -1,4 +1,4 @@
-"""Host time of building the page table of a decode step, beside a table that is built from Python lists.
+"""Host time of page tables and slot mappings, beside simple code with Python lists.
 
 python -m pytest tests/perf/test_page_table.py -m perf -s -p no:xdist
 """
@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from impls.policies import PagePool
+from impls.storage.newest_tokens import newest_slots
 from impls.storage.page_table import build_page_table
 
 pytestmark = pytest.mark.perf
@@ -60,3 +61,19 @@ def _timed(call: Any) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("page_size", [16, 1])
+def test_slots_of_query_tokens(benchmark: Any, page_size: int) -> None:
+    pool = pool_with_shuffled_pages(page_size)
+    seq_ids, num_queries = range(NUM_SEQS), [SEQ_LEN] * NUM_SEQS
+
+    def slots_one_by_one() -> list[int]:
+        return [slot for seq_id in seq_ids for slot in pool.slots(seq_id, 0, SEQ_LEN)]
+
+    before_s = min(_timed(slots_one_by_one) for _ in range(3))
+    slots = benchmark.pedantic(lambda: newest_slots(pool, seq_ids, num_queries), rounds=20)
+    ratio = before_s / benchmark.stats.stats.min
+    print(f"\n{NUM_SEQS} prompts of {SEQ_LEN:,}, page {page_size}: one by one {ratio:.0f} x as long")
+    assert slots.tolist() == slots_one_by_one()
+    assert ratio >= 5

@@ -1,4 +1,4 @@
-"""Speed of the policies, as ratios to yardsticks in the same run. No absolute time is asserted.
+"""Speed of the policies, as ratios to simple code that runs beside them. No absolute time is asserted.
 
 python -m pytest tests/perf/test_policies.py -m perf -s -p no:xdist
 """
@@ -91,7 +91,7 @@ def test_no_page_is_scanned(benchmark: Any) -> None:
 
 
 @pytest.mark.parametrize("verb", ["admit", "free"])
-def test_one_admit_and_one_free(benchmark: Any, verb: str) -> None:
+def benchmark_one_admit_and_one_free(benchmark: Any, verb: str) -> None:
     lengths = [random.Random(0).randint(1, 1024) for _ in range(2_000)]
     pool = PagePool(NUM_PAGES, PAGE_SIZE, 1)
     enter = [(seq_id, num_tokens) for seq_id, num_tokens in enumerate(lengths)]
@@ -181,7 +181,7 @@ def test_the_azure_replay(benchmark: Any) -> None:
     assert counters["appends"] == 4_088_665
 
 
-def test_the_mooncake_replay(benchmark: Any) -> None:
+def benchmark_the_mooncake_replay(benchmark: Any) -> None:
     with gzip.open(trace_file("conversation_trace.jsonl.gz"), "rt") as lines:
         requests = [json.loads(line)["hash_ids"] for line in lines]
     occurrences = sum(map(len, requests))

@@ -62,7 +62,7 @@ def _beside_the_machine() -> Any:
 
 
 @pytest.mark.parametrize("policy", ["reserved_max", "reserved_oracle", "paged"])
-def test_an_hour_of_opt_13b_at_two_requests_per_second(policy: str) -> None:
+def benchmark_an_hour_of_opt_13b_at_two_requests_per_second(policy: str) -> None:
     path = trace_file("derived_sharegpt_papermatched5000.csv.gz")
     changes = {"workload": {"path": str(path)}, "policy": {"name": policy, "arena": "buddy", "watermark": 0.01}}
     scenario = {"duration_s": 3600.0, "rate": 2.0}
@@ -70,7 +70,7 @@ def test_an_hour_of_opt_13b_at_two_requests_per_second(policy: str) -> None:
     timed(f"an hour of OPT-13B, {policy}", asked, rounds=3)
 
 
-def test_the_azure_conversations() -> None:
+def benchmark_the_azure_conversations() -> None:
     path = trace_file("AzureLLMInferenceTrace_conv.csv.gz")
     changes = {"workload": {"path": str(path)}, "policy": {"name": "paged", "watermark": 0.01}}
     scenario, model = {"arrivals": "trace", "duration_s": 3600.0}, {"max_seq_len": 16384}

@@ -19,12 +19,12 @@ def test_the_contiguous_cache_runs_once_in_a_page_size_sweep() -> None:
         Composed(f"impl={impl}", page_size=size) for impl in ("contiguous", "paged_torch") for size in (4, 16, 64)
     ]
     plan = plan_of(*points)
-    asked = [(point.question["impl"]["name"], point.question["page_size"]) for point in plan.points]
-    assert asked == [("contiguous", None), ("paged_torch", 4), ("paged_torch", 16), ("paged_torch", 64)]
+    questions = [(point.question["impl"]["name"], point.question["page_size"]) for point in plan.points]
+    assert questions == [("contiguous", None), ("paged_torch", 4), ("paged_torch", 16), ("paged_torch", 64)]
     assert plan.merged == 2
 
 
-def test_the_key_is_the_question_not_the_run() -> None:
+def test_the_key_depends_on_the_question_and_not_on_the_run() -> None:
     def key(*overrides: str, **changes: object) -> str:
         return plan_of(Composed(*overrides, **changes)).points[0].key
 
@@ -74,7 +74,7 @@ def test_the_default_budget_admits_everything_everywhere() -> None:
         ),
     ],
 )
-def test_what_cannot_run_beside_what_can_is_unsupported(composed: Composed, reason: str) -> None:
+def test_a_point_that_cannot_run_is_unsupported_beside_others(composed: Composed, reason: str) -> None:
     plan = plan_of(Composed(), composed)
     assert plan.points[0].skip_status is None
     with pytest.raises(ValueError, match=f"no point of the plan can run: {reason}"):

@@ -55,7 +55,7 @@ def test_a_request_that_cannot_grow_is_bad_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("function", ["nowhere:predict", "bench.scenarios.filling:nothing", "no_function"])
-def test_a_function_that_is_not_there_is_one_sentence(function: str) -> None:
+def test_a_missing_function_is_one_sentence(function: str) -> None:
     composed = Composed("scenario=lengths", scenario={"predict": function})
     with pytest.raises(ValueError, match=f"scenario.predict={function} must be module:function"):
         plan_of(composed)

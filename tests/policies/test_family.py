@@ -1,4 +1,4 @@
-"""Beams that grow and cross together are worth what they are one by one."""
+"""Beams that grow and cross together have the same counters and memory as beams that do so one by one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from impls.policies import Family, PagePool
 
 
 def pool_of_beams(size: int, width: int, prompt: int, final_len: int, num_pages: int = 80) -> PagePool:
-    """A prompt shared by beams of which each has a token of its own."""
+    """Return a pool with beams that share a prompt, each with one token of its own."""
     pool = PagePool(num_pages, size, 1)
     pool.admit(0, prompt, final_len)
     for beam in range(1, width):
@@ -24,7 +24,7 @@ def pool_of_beams(size: int, width: int, prompt: int, final_len: int, num_pages:
 
 
 def sharing(pool: PagePool, width: int) -> list[list[int]]:
-    """Number pages by their first appearance, so that only the sharing between sequences matters."""
+    """Return page tables with pages renamed by first appearance, so that only the sharing is compared."""
     seen: dict[int, int] = {}
     return [[seen.setdefault(page, len(seen)) for page in pool.page_ids(beam)] for beam in range(width)]
 

@@ -1,4 +1,4 @@
-"""Sequences that share pages go to the host and come back together, and share there and afterwards."""
+"""Sequences that share pages are swapped out and in together, and still share them on the host and afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZE = 4
 
 
 def check(pool: PagePool, lengths: dict[int, int]) -> None:
-    """Every sum against one made anew from the page tables."""
+    """Compare every sum with one computed from the page tables."""
     tables = {seq_id: pool.page_ids(seq_id).tolist() for seq_id in lengths}
     held = {page for table in tables.values() for page in table}
     slots = {
@@ -98,7 +98,7 @@ def test_one_of_a_group_may_be_freed_on_the_host() -> None:
 
 
 def test_following_leaves_no_trace_of_how() -> None:
-    """The same as ``free`` and ``fork``, for later copies and for what is freed."""
+    """``follow`` equals ``free`` and ``fork``, also for later copies and later frees."""
     pools = [PagePool(40, SIZE, 1), PagePool(40, SIZE, 1)]
     for pool in pools:
         pool.admit(0, 6, 20)

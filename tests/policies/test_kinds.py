@@ -1,4 +1,4 @@
-"""The kind of a policy is declared once by name, and alone distinguishes policies."""
+"""The kind of a policy is declared once by name. It is the only way to distinguish policies."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_policy_is_of_the_kind_that_its_name_has(name: str) -> None:
         ("prefix", (True, False, True)),
     ],
 )
-def test_kinds_tell_what_a_policy_can_do(name: str, expected: tuple[bool, bool, bool]) -> None:
+def test_kinds_decide_what_a_policy_can_do(name: str, expected: tuple[bool, bool, bool]) -> None:
     policy = policy_of(name)
     assert (is_paged(policy), is_reserved(policy), finds_prefixes(policy)) == expected
 
@@ -64,18 +64,18 @@ def test_a_name_without_a_kind_is_one_sentence(name: str) -> None:
         _ = PolicyConfig(name=name).has_pages
 
 
-def test_no_code_tells_policies_apart_by_class_or_by_a_part_of_their_name() -> None:
+def test_no_code_distinguishes_policies_by_class_or_by_part_of_their_name() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for room in ("bench", "impls")
         for path in (ROOT / room).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_bytes()))
-        if isinstance(node, ast.Call) and _tells_by_class_or_name(node)
+        if isinstance(node, ast.Call) and _distinguishes_by_class_or_name(node)
     ]
     assert found == []
 
 
-def _tells_by_class_or_name(call: ast.Call) -> bool:
+def _distinguishes_by_class_or_name(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Name) and call.func.id == "isinstance":
         return bool(CLASSES & {name.id for name in ast.walk(call.args[1]) if isinstance(name, ast.Name)})
     return (

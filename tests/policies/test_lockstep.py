@@ -123,7 +123,7 @@ def batch_of_two() -> Lockstep:
     return batch
 
 
-def test_one_may_leave_and_join_again() -> None:
+def test_a_sequence_may_leave_and_join_again() -> None:
     batch = batch_of_two()
     batch.grow()
     batch.leave(5)
@@ -160,7 +160,7 @@ def test_what_a_batch_owns_cannot_be_changed_beside_it() -> None:
     refused(batch, ValueError, lambda: pool.fork(5, 9))
 
 
-def test_who_cannot_decode_in_lockstep_is_refused() -> None:
+def test_a_sequence_that_cannot_decode_in_lockstep_is_refused() -> None:
     batch = batch_of_two()
     pool = batch.policy
     assert isinstance(pool, PagePool)
@@ -169,7 +169,7 @@ def test_who_cannot_decode_in_lockstep_is_refused() -> None:
     pool.admit(1, 5)
     refused(batch, ValueError, lambda: batch.join(1))  # its final length is unknown
     pool.admit(2, 5, 5)
-    refused(batch, ValueError, lambda: batch.join(2))  # it has ended
+    refused(batch, ValueError, lambda: batch.join(2))  # it has reached its final length
     pool.admit(3, 5, 9)
     pool.fork(3, 4)
     refused(batch, ValueError, lambda: batch.join(3))  # it shares its last page

@@ -1,4 +1,4 @@
-"""State machines: whatever happens to a page pool, its books balance and no sequence loses a token."""
+"""State machines: after any operations on a page pool, its sums are exact and no sequence loses a token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROMPT = st.lists(st.integers(0, 1), min_size=1, max_size=14)
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Drives a pool beside a storage of tokens that makes its page copies."""
+    """Drives a pool together with a storage of tokens that makes the page copies of the pool."""
 
     pool: Any
     cls: type[PagePool] = PagePool
@@ -190,7 +190,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 class PrefixMachine(PoolMachine):
-    """The same, with prompts of two tokens only, so that many begin alike."""
+    """The state machine for a prefix pool. Prompts have only two different tokens, so that many share a prefix."""
 
     cls = PrefixPool
 

@@ -1,4 +1,4 @@
-"""The page pool, case by case. The state machine proves that its parts always sum to the pool."""
+"""The page pool, case by case. The state machine proves that its sums are always exact."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_parts_of_one_sequence() -> None:
     assert pool.split() == (5, 2, 1, 0, 0, 24)  # 7 of the 8 slots held will be used
     pool.append(0, 2)
     assert pool.split() == (7, 0, 1, 0, 0, 24)
-    pool.append(0, 1)  # longer than was foretold
+    pool.append(0, 1)  # longer than its final length
     assert pool.split() == (8, 0, 0, 0, 0, 24)
     pool.admit(1, 1)  # its final length is unknown
     assert pool.split() == (9, 0, 3, 0, 0, 20)
@@ -87,7 +87,7 @@ def test_a_fork_of_full_pages_copies_nothing() -> None:
     assert (pool.page_ids(0).tolist(), pool.page_ids(1).tolist()) == ([0, 1, 2], [0, 1, 3])
 
 
-def test_a_shared_last_page_is_reserved_for_whoever_fills_most_of_it() -> None:
+def test_a_shared_last_page_is_reserved_for_the_owner_that_fills_most_of_it() -> None:
     pool = pool_of()
     pool.admit(0, 5, 6)
     pool.fork(0, 1, 8)

@@ -1,4 +1,4 @@
-"""Prefix sharing: what is found again, what is evicted, and the hit rates of published traces."""
+"""Prefix sharing: pages that are found again, pages that are evicted, and the hit rates of published traces."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_full_pages_of_a_live_prompt_are_shared() -> None:
     assert pool.counters["pages_named"] == 2
 
 
-def test_a_page_is_named_by_all_that_stands_before_it() -> None:
+def test_the_key_of_a_page_covers_all_tokens_before_it() -> None:
     pool = pool_of()
     pool.admit(0, 4, keys=keys_of_tokens([1, 2, 3, 4], 2))
     pool.admit(1, 2, keys=keys_of_tokens([9, 9], 2))

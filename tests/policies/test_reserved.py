@@ -1,4 +1,4 @@
-"""Contiguous reservations: estimates, the paper's buddy arena, and what first fit leaves behind."""
+"""Contiguous reservations: estimates, the buddy arena of the paper, and fragmentation of first fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State machine: regions never overlap, and the parts of a reserved pool match their definitions."""
+"""State machine: regions never overlap, and the parts of a reserved pool agree with their definitions."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_few_false_discoveries_and_honest_intervals(name: str) -> None:
     assert kept.coverage >= 0.91
 
 
-def test_a_tenth_is_found_at_ten_pairs() -> None:
+def test_ten_percent_is_found_at_ten_pairs() -> None:
     kept = promises(NOISES["normal"], pairs=10, points=20, comparisons=3)
     assert kept.found >= 0.9
     assert kept.false_alarms <= 0.05
@@ -100,11 +100,11 @@ def test_rounds_become_one_run_folder(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "base" / "plan.json").read_text())["replicates"] == 3
     other = [[times(tmp_path / "rounds" / "odd", replicates=1)]]
     (tmp_path / "rounds" / "odd" / "plan.json").write_text('{"points": [{"key": "z"}], "replicates": 1}')
-    with pytest.raises(ValueError, match="its rounds asked different points"):
+    with pytest.raises(ValueError, match="its rounds have different points"):
         merge([*folders, *other], tmp_path / "again", {"pairs": "x"})
 
 
-def test_a_flagged_point_is_asked_again_alone(tmp_path: Path) -> None:
+def test_only_a_flagged_point_is_confirmed(tmp_path: Path) -> None:
     plan = plan_of(Composed("impl=contiguous"), Composed("impl=paged_torch", "page_size=4", "replicates=3"))
     write_json(tmp_path / "plan.json", {**plan.to_json(), "config_dirs": ["/elsewhere"]})
     asked = requests_of(tmp_path, [plan.points[1].key])
@@ -117,7 +117,7 @@ def made_of(values: dict[str, list[float]]) -> Side:
     return Side(name="made", table=made.table, planned=dict.fromkeys(values, 10), interleaved="made")
 
 
-def test_confirming_has_the_last_word_on_what_was_flagged() -> None:
+def test_the_confirmation_decides_flagged_points() -> None:
     def side(**scales: float) -> Side:
         return made_of({key: [scale * (100 + run % 2) for run in range(10)] for key, scale in scales.items()})
 

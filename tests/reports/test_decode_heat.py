@@ -42,11 +42,11 @@ def test_replicates_count_by_their_median_and_failures_not() -> None:
     assert selection.set_index(["num_seqs", "length_tokens"])["ceiling_ratio"][1, 512] == 0.5
 
 
-def test_one_batch_or_one_length_is_no_map() -> None:
+def test_one_batch_or_one_length_gives_no_map() -> None:
     assert DECODE_HEAT.select(table_of(row("a", 1, 512, 0.5), row("a", 4, 512, 0.5))).empty
     assert DECODE_HEAT.select(table_of(row("a", 1, 512, 0.5), row("a", 1, 1024, 0.5))).empty
 
 
-def test_it_draws(tmp_path: Path) -> None:
+def test_the_map_is_drawn(tmp_path: Path) -> None:
     table = table_of(*grid("contiguous", 0.8), *grid("paged_triton"))
     assert draw_figures(table, tmp_path, ["decode_heat"]) == [tmp_path / "decode_heat.png"]

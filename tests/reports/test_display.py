@@ -19,7 +19,7 @@ def printed(num_rows: int) -> str:
     return console.export_text()
 
 
-def test_a_long_table_is_cut_and_says_by_how_much() -> None:
+def test_a_long_table_is_cut_and_counts_the_hidden_rows() -> None:
     text = printed(MOST_ROWS + 1234)
     assert "… and 1,234 more rows in table.csv" in text
     assert sum(line.startswith("│") for line in text.splitlines()) == MOST_ROWS

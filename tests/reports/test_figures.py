@@ -23,7 +23,9 @@ from bench.runner.row import make_row
 from bench.scenarios.memory.capacity import fill_to_capacity
 from bench.scenarios.memory.churn import run_churn
 from bench.scenarios.notebook.scenario import run_notebook
+from scripts import make_figures
 from tests.conftest import ROOT
+from tests.support.commands import script_in_process
 from tests.support.points import Composed, plan_of
 
 SCENARIOS: dict[str, Callable[[dict[str, Any]], Answer]] = {
@@ -97,9 +99,9 @@ def test_a_table_without_rows_draws_nothing(tmp_path: Path) -> None:
     assert draw_figures(everything().head(0), tmp_path) == []
 
 
-def test_every_figure_names_a_command_that_is_there() -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "make_figures.py"), "--list"],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+def test_every_figure_names_an_existing_command() -> None:
+    done = script_in_process(make_figures, "--list")
+    assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(all_figures())
     for figure in all_figures():
         name = figure.command.rpartition("experiment=")[2].partition(" ")[0]

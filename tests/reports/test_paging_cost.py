@@ -76,7 +76,7 @@ def test_missing_arms_are_named() -> None:
     assert lines[0].startswith("paging_cost_indirection is null in 2 of 2 rows: it divides paged_triton with")
 
 
-def test_both_the_printed_table_and_the_report_show_them() -> None:
+def test_the_printed_table_and_the_report_show_the_cost_of_paging() -> None:
     table = table_of(*ARMS)
     console = Console(record=True, width=200, file=io.StringIO())
     show_tables(table, console)
@@ -88,7 +88,7 @@ def test_both_the_printed_table_and_the_report_show_them() -> None:
     assert "| m | 8/8 x 64 | 2 | shuffled | 4 | 1.2 | 1.25 | 1.25 | 1.875 |" in report
 
 
-def test_without_arms_nothing_is_shown() -> None:
+def test_without_arms_the_table_is_empty() -> None:
     table = table_of(SDPA, SLOWER)
     assert paging_costs(table).empty
     assert "What paging costs" not in markdown_report(table, {}, [])

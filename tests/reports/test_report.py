@@ -44,18 +44,18 @@ def test_the_steps_lead_from_the_policy_to_the_device() -> None:
     assert sum(mib[step] for step in steps) == mib["device_rise"]
 
 
-def test_without_a_gpu_the_process_stands_on_the_tensors() -> None:
+def test_without_a_gpu_the_process_step_follows_the_tensors() -> None:
     (row,) = reconciliation(table_of(CPU)).to_dict("records")
     assert row["rest_bytes"] == 12 * MIB
     for name in ("working_bytes", "slack_bytes", "device_rise_bytes", "others_bytes"):
         assert pd.isna(row[name])
 
 
-def test_rows_that_weighed_nothing_are_left_out() -> None:
+def test_rows_without_memory_readings_are_left_out() -> None:
     assert reconciliation(table_of(FAILED)).empty
 
 
-def test_the_report_says_everything() -> None:
+def test_the_report_has_every_part() -> None:
     environment = {"fingerprint": "f00", "cpu_model": "some processor", "git": {"commit": "c0ffee", "dirty": True}}
     text = markdown_report(table_of(GPU, CPU, FAILED), environment, ["figures/decode_latency.png"])
     for said in ("# Run of f00", "- commit: c0ffee (with changes)", "| rest_bytes |", "noisy: the median is known",
@@ -70,7 +70,7 @@ def test_an_empty_run_has_a_report() -> None:
 
 
 @pytest.mark.parametrize("missing", ["process_memory_rise_bytes", "device_memory_bytes", "torch_reserved_peak_bytes"])
-def test_a_missing_level_is_a_missing_step_and_no_zero(missing: str) -> None:
+def test_a_missing_level_is_a_missing_step_and_not_zero(missing: str) -> None:
     (row,) = reconciliation(table_of({**GPU, missing: None})).to_dict("records")
     nulls = {"process_memory_rise_bytes": "rest_bytes", "device_memory_bytes": "others_bytes",
              "torch_reserved_peak_bytes": "slack_bytes"}  # fmt: skip

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from bench.plan.question import effective, key_of
 from bench.reports.markdown import markdown_report
 from bench.rows.run_folder import read_environment
 from bench.rows.table import load_rows
-from tests.conftest import ROOT
+from scripts import make_figures
+from tests.support.commands import script_in_process
 from tests.support.points import Composed, plan_of, values
 
 OLD = Path(__file__).parent / "fixtures" / "old_run"
@@ -62,8 +61,7 @@ def test_an_old_run_is_compared(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_an_old_run_is_drawn(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "scripts/make_figures.py", str(OLD / name), "--only", "memory_split", "--out", tmp_path]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = script_in_process(make_figures, str(OLD / name), "--only", "memory_split", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "memory_split.png").exists()
 
@@ -76,7 +74,7 @@ def test_an_old_run_is_not_resumed(name: str) -> None:
         find_resumed_run(str(OLD / name), None)
 
 
-def test_a_plan_of_today_keeps_its_version(tmp_path: Path) -> None:
+def test_a_plan_keeps_its_version(tmp_path: Path) -> None:
     plan = plan_of(Composed("scenario=lengths"))
     assert plan.plan_version == PLAN_VERSION
     (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))

@@ -69,7 +69,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(run_dir: Path) -> None:
         ("[]", "is not a row: it has no schema_version"),
     ],
 )
-def test_what_is_no_row_is_said(run_dir: Path, text: str, sentence: str) -> None:
+def test_a_file_that_is_not_a_row_is_reported(run_dir: Path, text: str, sentence: str) -> None:
     (run_dir / "points" / "k-0.json").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         read_row(run_dir / "points" / "k-0.json")

@@ -15,7 +15,7 @@ from bench.rows import run_folder
 from bench.rows.record import read_row
 from tests.conftest import ROOT, Run
 
-LIGHT = ("scenario=notebook", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]")
+LIGHT = ("scenario=notebook", "scenario.num_sequences=10", "scenario.num_sequences_list=[5]", "draw=false")
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
-def test_two_runs_in_the_same_second_and_a_clock_that_goes_back(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_folders_differ_within_a_second_and_after_the_clock_goes_back(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000-")
     folders = [run_folder.create_run_folder(None) for _ in range(20)]
     assert len(set(folders)) == 20
@@ -90,7 +92,7 @@ def test_a_read_only_folder_is_bad_input(bench: Run, tmp_path: Path) -> None:
     assert "cannot be written: Permission denied" in done.stderr
 
 
-def test_quotes_and_foreign_letters_in_a_path(bench: Run, tmp_path: Path) -> None:
+def test_a_path_may_have_quotes_and_foreign_letters(bench: Run, tmp_path: Path) -> None:
     folder = tmp_path / "it's a «tést» 測"
     quoted = str(folder).replace("'", "\\'")
     done = bench("-m", *LIGHT, f"run_dir='{quoted}'")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.nvml import ask, libraries
+from tests.support.nvml import libraries, under_nvml
 
-__all__ = ["ask", "libraries"]
+__all__ = ["libraries", "under_nvml"]

@@ -42,11 +42,11 @@ def test_credentials_of_remotes_are_left_out(tmp_path: Path) -> None:
     assert doctest.testmod(redact).failed == 0
 
 
-def test_without_a_repository_nothing_is_known(tmp_path: Path) -> None:
+def test_without_a_repository_the_git_state_is_null(tmp_path: Path) -> None:
     assert git_state(tmp_path / "missing") == {"commit": None, "dirty": None, "patch_hash": None, "remotes": []}
 
 
-def test_allowed_variables_only() -> None:
+def test_only_allowed_variables_are_recorded() -> None:
     environ = {"PYTORCH_ALLOC_CONF": "x", "OMP_NUM_THREADS": "2", "PATH": "/bin", "PYTHONHASHSEED": "0", "CUDA": "y"}
     assert recorded_variables(environ) == {"OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "0", "PYTORCH_ALLOC_CONF": "x"}
 

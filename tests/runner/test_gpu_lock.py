@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.nvml import Ask
+from tests.support.nvml import UnderNvml
 
 ONE = {"devices": 1, "0.uuid": "GPU-aaaa"}
 TWO = {"devices": 2, "0.uuid": "GPU-bbbb", "1.uuid": "GPU-aaaa"}
@@ -44,23 +44,25 @@ def env(tmp_path: Path) -> dict[str, str]:
     return {"TMPDIR": str(tmp_path)}
 
 
-def answer(ask: Ask, code: str, script: dict[str, Any], env: dict[str, str]) -> Any:
-    return ask(f"{SWEEPS}\n{code}", script, env=env)
+def answer(under_nvml: UnderNvml, code: str, script: dict[str, Any], env: dict[str, str]) -> Any:
+    return under_nvml(f"{SWEEPS}\n{code}", script, env=env)
 
 
-def test_the_second_sweep_says_whom_it_waits_for_and_goes_on(ask: Ask, env: dict[str, str]) -> None:
+def test_the_second_sweep_prints_which_sweep_holds_the_gpu_and_continues(
+    under_nvml: UnderNvml, env: dict[str, str]
+) -> None:
     code = """
 waiting = second.stderr.readline().strip()
 end(first)
 answer = [held, first.pid, waiting, second.stdout.readline().strip()]
 end(second)
 """
-    held, pid, waiting, then = answer(ask, code, ONE, env)
+    held, pid, waiting, then = answer(under_nvml, code, ONE, env)
     assert held == then == "GPU-aaaa"
     assert waiting == f"waiting for the run in runs/first (process {pid}) on GPU-aaaa"
 
 
-def test_a_killed_sweep_holds_nothing(ask: Ask, env: dict[str, str]) -> None:
+def test_a_killed_sweep_releases_the_gpu(under_nvml: UnderNvml, env: dict[str, str]) -> None:
     code = """
 second.stderr.readline()
 first.send_signal(signal.SIGKILL)
@@ -68,34 +70,36 @@ answer = second.stdout.readline().strip()
 end(second)
 end(first)
 """
-    assert answer(ask, code, ONE, env) == "GPU-aaaa"
+    assert answer(under_nvml, code, ONE, env) == "GPU-aaaa"
 
 
-def test_two_sweeps_take_two_gpus(ask: Ask, env: dict[str, str]) -> None:
+def test_two_sweeps_take_two_gpus(under_nvml: UnderNvml, env: dict[str, str]) -> None:
     code = """
 answer = [held, second.stdout.readline().strip()]
 end(first)
 end(second)
 """
-    assert answer(ask, code, TWO, env) == ["GPU-bbbb", "GPU-aaaa"]
+    assert answer(under_nvml, code, TWO, env) == ["GPU-bbbb", "GPU-aaaa"]
 
 
-def test_only_a_visible_gpu_is_taken(ask: Ask, env: dict[str, str]) -> None:
+def test_only_a_visible_gpu_is_taken(under_nvml: UnderNvml, env: dict[str, str]) -> None:
     code = """
 answer = [held, second.stderr.readline().strip().rpartition(" ")[2]]
 end(first)
 end(second)
 """
-    assert answer(ask, code, TWO, {**env, "CUDA_VISIBLE_DEVICES": "1"}) == ["GPU-aaaa", "GPU-aaaa"]
+    assert answer(under_nvml, code, TWO, {**env, "CUDA_VISIBLE_DEVICES": "1"}) == ["GPU-aaaa", "GPU-aaaa"]
 
 
-def test_without_a_driver_nothing_is_locked(ask: Ask, env: dict[str, str]) -> None:
+def test_without_a_driver_no_lock_is_taken(under_nvml: UnderNvml, env: dict[str, str]) -> None:
     code = """
 from pathlib import Path
 with hold_gpu(visible_gpus(), Path("runs/first")) as uuid:
     answer = uuid
 """
     assert (
-        ask(f"from bench.runner.machine.gpu_lock import hold_gpu, visible_gpus\n{code}", ONE, env=env, driver=None)
+        under_nvml(
+            f"from bench.runner.machine.gpu_lock import hold_gpu, visible_gpus\n{code}", ONE, env=env, driver=None
+        )
         is None
     )

@@ -35,7 +35,7 @@ def test_a_job_runs_in_a_child_of_the_server_and_is_logged(server: Server, tmp_p
     assert second.wall_s >= second.measured_s
 
 
-def test_a_server_imports_what_its_own_checkout_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_imports_from_its_own_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller in the folder of another checkout, as in an A/B run, does not get that checkout's code."""
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "__init__.py").write_text("raise RuntimeError('another revision')")
@@ -66,14 +66,14 @@ def test_every_end_is_an_outcome(server: Server, tmp_path: Path, how: str, statu
     assert after.answer.status == "ok", "the sweep goes on"
 
 
-def test_a_server_that_cannot_start_says_so_every_time(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_is_reported_every_time(tmp_path: Path) -> None:
     with Server(preload=["no_such_module"]) as lost:
         for _ in range(2):
             with pytest.raises(ServerLost, match="no_such_module"):
                 lost.await_ready()
 
 
-def test_waiting_for_others_is_no_part_of_the_time_limit(server: Server, tmp_path: Path) -> None:
+def test_waiting_for_others_does_not_count_against_the_time_limit(server: Server, tmp_path: Path) -> None:
     began = time.perf_counter()
 
     def waited_s() -> float:
@@ -89,7 +89,7 @@ def test_a_traceback_is_in_the_log(server: Server, tmp_path: Path) -> None:
     assert "KeyError: 'planted'" in (tmp_path / "log").read_text()
 
 
-def test_a_lost_server_is_said(tmp_path: Path) -> None:
+def test_a_lost_server_is_reported(tmp_path: Path) -> None:
     with Server() as server:
         server.run(f"{JOBS}:behave", {"word": ""}, log=tmp_path / "log", timeout_s=60)
         os.kill(server._process.pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ from tests.support.points import Composed, plan_of
 
 
 class StandIn:
-    """A server whose children answer at once; notes what they were asked."""
+    """A server whose children answer at once. It records the calls."""
 
     server_id = "of the test"
 
@@ -65,7 +65,7 @@ def test_a_point_has_its_memory_process(tmp_path: Path) -> None:
     assert server.closed
 
 
-def test_without_weighing_the_memory_columns_say_why_they_are_null(tmp_path: Path) -> None:
+def test_without_the_memory_process_its_columns_are_null_with_a_reason(tmp_path: Path) -> None:
     point = plan("measure.weigh=false")
     server, _ = run(tmp_path, point)
     assert server.calls == ["measure_ceiling", "time_point"]

@@ -84,7 +84,7 @@ def test_a_trace_comes_again_when_it_ends(tmp_path: Path) -> None:
     assert row["admitted_seqs"] == admitted > 10
 
 
-def test_what_has_no_effect_is_not_in_the_key() -> None:
+def test_values_without_effect_are_not_in_the_key() -> None:
     same = [
         Composed("scenario=capacity", memory_budget="64MiB"),
         Composed("scenario=capacity", "impl=contiguous", memory_budget="64MiB", num_seqs=3, page_layout="aged"),
@@ -163,7 +163,7 @@ def test_a_pool_that_the_host_cannot_hold_is_a_row(monkeypatch: pytest.MonkeyPat
     )  # fmt: skip
 
 
-def test_every_level_is_reconciled_or_says_why_not() -> None:
+def test_every_level_is_reconciled_or_has_a_reason() -> None:
     reading = Reading(values={"torch_allocated_peak_bytes": 70, "device_memory_bytes": 90},
                       null_reasons={"process_memory_rise_bytes": "pid_namespace"})  # fmt: skip
     answer = reconcile(64, reading)
@@ -173,7 +173,7 @@ def test_every_level_is_reconciled_or_says_why_not() -> None:
 
 
 def test_the_command_prints_the_difference(bench: Any, tmp_path: Path) -> None:
-    done = bench("scenario=capacity", "scenario.real=true", "impl=paged_torch", "memory_budget=16MiB",
+    done = bench("scenario=capacity", "scenario.real=true", "impl=paged_torch", "memory_budget=16MiB", "draw=false",
                  "device=cpu", f"run_dir={tmp_path / 'run'}")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "process − pool" in done.stdout

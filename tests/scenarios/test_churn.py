@@ -40,7 +40,7 @@ def run(*overrides: str, **changes: Any) -> Answer:
 
 @pytest.mark.parametrize("policy", [*POLICIES, "reserved_pow2-buddy"])
 @pytest.mark.parametrize("scenario", [{"queue": "saturated"}, {"queue": "open", "rate": 0.3}], ids=str)
-def test_every_number_is_that_of_a_plain_replay(policy: str, scenario: dict[str, Any]) -> None:
+def test_every_number_equals_that_of_a_plain_replay(policy: str, scenario: dict[str, Any]) -> None:
     name, _, arena = policy.partition("-")
     changes = {**SMALL, "scenario": scenario, "policy": {"name": name, "arena": arena or "first_fit"},
                "model": {"max_seq_len": 256}}  # fmt: skip
@@ -80,7 +80,7 @@ def test_the_split_of_the_papers_figure_2() -> None:
     assert 95 < live["paged"] < 98.5
 
 
-def test_an_open_queue_where_all_come_at_once_is_a_saturated_one() -> None:
+def test_an_open_queue_with_simultaneous_arrivals_is_saturated() -> None:
     saturated, opened = (
         run("policy=paged", **SMALL, scenario=scenario).values
         for scenario in ({"queue": "saturated"}, {"queue": "open", "rate": 1e9})
@@ -92,7 +92,7 @@ def test_an_open_queue_where_all_come_at_once_is_a_saturated_one() -> None:
     assert opened["delayed_requests"] > 0
 
 
-def test_few_arrivals_wait_for_nobody() -> None:
+def test_few_arrivals_do_not_wait() -> None:
     row = run("policy=paged", **SMALL, scenario={"queue": "open", "rate": 1e-3}).values
     assert (row["delayed_requests"], row["preemptions"]) == (0, 0)
     assert row["free_bytes"] > 0.9 * row["pool_bytes"]
@@ -135,7 +135,7 @@ def test_the_curve_is_bounded_and_its_parts_make_the_pool() -> None:
         assert sum(shares) == pytest.approx(1, abs=1e-3)
 
 
-def test_the_key_holds_what_has_an_effect() -> None:
+def test_values_with_an_effect_are_in_the_key() -> None:
     def keys(*changes: dict[str, Any]) -> int:
         return len(plan_of(*[Composed("scenario=churn", **change) for change in changes]).points)
 
@@ -196,7 +196,7 @@ def test_a_bare_list_counts_the_same_on_the_azure_trace() -> None:
     assert replay_of_a_bare_list(requests, num_pages=7864, page_size=16) == AZURE_COUNTERS
 
 
-def test_a_row_says_why_a_column_is_null() -> None:
+def test_a_null_column_has_a_reason() -> None:
     rows = {}
     for policy in ("reserved_max", "paged"):
         point = plan_of(Composed("scenario=churn", f"policy={policy}", **SMALL)).points[0]

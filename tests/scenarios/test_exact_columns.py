@@ -57,7 +57,7 @@ def on_this_processor() -> list[dict[str, Any]]:
 
 def instructions() -> set[str]:
     """Return the features of this processor that NumPy reports."""
-    found = set(np.show_config(mode="dicts")["SIMD Extensions"]["found"])
+    found = set(np.show_config(mode="dicts")["SIMD Extensions"].get("found", []))
     found |= {"SSE3"} | ({"AVX", "AVX2"} if found & {"AVX2", "X86_V3"} else set())
     return found | ({"AVX512F"} if "X86_V4" in found else set())
 
@@ -74,7 +74,7 @@ def test_exact_columns_do_not_depend_on_the_blas_kernels(kernels: str) -> None:
 
 @pytest.mark.parametrize("families", [("AVX512", "X86_V4"), ("AVX", "FMA", "X86_V3", "X86_V4")], ids=["512", "256"])
 def test_exact_columns_do_not_depend_on_the_vector_width(families: tuple[str, ...]) -> None:
-    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     chosen = [name for name in found if name.startswith(families)]
     if not chosen:
         pytest.skip(f"NumPy uses none of {', '.join(families)} here")

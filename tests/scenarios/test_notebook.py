@@ -179,8 +179,10 @@ def test_the_legacy_generator_bounds_the_seed() -> None:
         build(values("scenario=notebook", seed=2**32))
 
 
-def test_the_command_writes_the_file_next_to_the_rows(bench: Any, tmp_path: Path) -> None:
-    done = bench("scenario=notebook", "seed=7", "scenario.page_sizes=[4,16]", f"run_dir={tmp_path / 'run'}")
+def test_the_command_writes_its_file_next_to_the_rows(bench: Any, tmp_path: Path) -> None:
+    done = bench(
+        "scenario=notebook", "seed=7", "scenario.page_sizes=[4,16]", "draw=false", f"run_dir={tmp_path / 'run'}"
+    )
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "run" / "notebook.json").read_text())
     assert same_with_types(written, expected(notebook_code, 7, {"page_sizes": [4, 16]}))

@@ -81,7 +81,7 @@ def test_a_wrong_answer_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "prefill_us" not in answer.values
 
 
-def test_an_implementation_without_prefill_says_so() -> None:
+def test_an_implementation_without_prefill_is_unsupported() -> None:
     class DecodesOnly:
         pass
 
@@ -89,16 +89,16 @@ def test_an_implementation_without_prefill_says_so() -> None:
         prefilling(DecodesOnly(), point("paged_flex"))  # type: ignore[arg-type]
 
 
-def test_what_a_key_asks() -> None:
-    asked = effective(point("paged_torch"))
-    assert asked["scenario"] == {"name": "prefill"}, "defaults are left out"
-    assert "num_parameters" not in asked["model"]
+def test_the_key_holds_the_prefill_parameters() -> None:
+    question = effective(point("paged_torch"))
+    assert question["scenario"] == {"name": "prefill"}, "defaults are left out"
+    assert "num_parameters" not in question["model"]
     with_weights = effective(point("paged_torch", scenario={"linear_layers": True}))
     assert with_weights["model"]["num_parameters"] == SHAPE["num_parameters"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "sentence"),
     [
         ({"page_layout": "shared_prefix", "scenario": {"cached_tokens": 255}},
          "scenario.cached_tokens=255 must be at least scenario.shared_prefix_tokens=256"),
@@ -107,33 +107,33 @@ def test_what_a_key_asks() -> None:
         ({"scenario": {"chunk_tokens": -1}}, "scenario.chunk_tokens=-1 must be at least 0"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_wrong_prefill_parameters_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
         point("paged_torch", **changes)
 
 
-def test_what_is_shared_is_cached() -> None:
+def test_shared_prompts_are_cached() -> None:
     config = point("paged_torch", page_layout="shared_prefix", page_size=4,
                    scenario={"cached_tokens": 16, "shared_prefix_tokens": 16})  # fmt: skip
     filled = fill(config, *draw(config))
     assert filled.prefix_tokens == 16
     assert answer_of(config).status == "ok"
-    assert all(seq_len - asks >= 16 for seq_len, asks in zip(filled.seq_lens, queries_of(config, filled), strict=True)
-               if seq_len > 16)  # fmt: skip
+    lengths = zip(filled.seq_lens, queries_of(config, filled), strict=True)
+    assert all(seq_len - num_queries >= 16 for seq_len, num_queries in lengths if seq_len > 16)
 
 
 def test_the_rotation_takes_other_queries_too(monkeypatch: pytest.MonkeyPatch) -> None:
     config = point("paged_torch")
     filled = fill(config, *draw(config))
-    asks = queries_of(config, filled)
+    num_queries = queries_of(config, filled)
     cache = make_cache(config, filled.policy, num_layers=2)
     assert isinstance(cache, PrefillKVCache)
-    batch = cache.prepare_prefill(range(len(asks)), asks)
+    batch = cache.prepare_prefill(range(len(num_queries)), num_queries)
     for tensor in cache.tensors:
         tensor.fill_(0.5)
-    queries = torch.randn((sum(asks), 4, 32), device=DEVICE).expand(2, -1, -1, -1).clone()
-    newest = torch.zeros((sum(asks), 2, 32)), torch.zeros((sum(asks), 2, 32))
-    step = PrefillStep(config=config, num_queries=asks, cache=cache, queries=queries, newest=newest, batch=batch,
+    queries = torch.randn((sum(num_queries), 4, 32), device=DEVICE).expand(2, -1, -1, -1).clone()
+    newest = torch.zeros((sum(num_queries), 2, 32)), torch.zeros((sum(num_queries), 2, 32))
+    step = PrefillStep(config=config, num_queries=num_queries, cache=cache, queries=queries, newest=newest, batch=batch,
                        kv_bytes=1)  # fmt: skip
     check_rotation(step.prefill(2))
     right = cache.prefill

@@ -155,7 +155,7 @@ def run(*overrides: str, **changes: Any) -> Answer:
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("samples", [1, 3])
-def test_a_row_is_whole_and_both_engines_fill_it_alike(policy: str, samples: int) -> None:
+def test_both_engines_give_the_same_complete_row(policy: str, samples: int) -> None:
     changes = {**TINY, "memory_budget": "8MiB", "policy": {"name": policy, "watermark": 0.01}}
     rows = []
     for engine in ("events", "steps"):
@@ -180,14 +180,14 @@ def test_equal_work_is_equal_arrivals_and_lengths() -> None:
     assert len({work("paged"), work("paged", rate=3.0), work("paged", num_samples=2)}) == 3
 
 
-def test_what_pages_save_is_latency() -> None:
+def test_pages_reduce_latency() -> None:
     changes = {**TINY, "num_seqs": 400, "memory_budget": "8MiB", "scenario": {"rate": 60.0}}
     latency = {policy: run(f"policy={policy}", **changes).values["normalized_latency_ms_per_token"]
                for policy in ("reserved_max", "reserved_pow2", "reserved_oracle", "paged")}  # fmt: skip
     assert latency["paged"] < latency["reserved_oracle"] < latency["reserved_pow2"] < latency["reserved_max"]
 
 
-def test_unfinished_requests_count_unless_asked_not_to() -> None:
+def test_unfinished_requests_count_unless_excluded() -> None:
     late = {"rate": 300.0, "stop_at": "trace_end", "duration_s": 1.0}
     rows = {only: run("policy=reserved_max", **TINY, scenario={**late, "record_finished_only": only}).values
             for only in (False, True)}  # fmt: skip
@@ -303,21 +303,21 @@ def test_bad_input_is_one_sentence(changes: dict[str, Any], sentence: str) -> No
         build(Composed("scenario=serving", **changes).values)
 
 
-def test_an_unknown_gpu_lists_the_known(bench: Any, tmp_path: Any) -> None:
+def test_an_unknown_gpu_is_refused_with_the_known_names(bench: Any, tmp_path: Any) -> None:
     done = bench("-m", "scenario=serving", "cost=a100", f"run_dir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert "a100-40gb" in done.stderr
     assert "h100-80gb" in done.stderr
 
 
-def test_other_scenarios_know_nothing_of_the_cost_model() -> None:
+def test_the_cost_model_is_in_the_key_of_serving_alone() -> None:
     point = plan_of(Composed("scenario=churn")).points[0]
     assert "cost" not in point.question
     assert "num_parameters" not in point.question["model"]
     assert "cost" in plan_of(Composed("scenario=serving")).points[0].question
 
 
-def test_what_has_no_effect_is_not_in_the_key() -> None:
+def test_values_without_effect_are_not_in_the_key() -> None:
     def key(**scenario: Any) -> str:
         return plan_of(Composed("scenario=serving", scenario=scenario)).points[0].key
 

@@ -49,7 +49,7 @@ def test_times_are_scaled_and_cut_to_the_duration(trace: str) -> None:
     assert load(trace).prompts == [5, 7, 6, 4], "without a duration: the first num_seqs"
 
 
-def test_a_run_tells_that_it_sorts(trace: str) -> None:
+def test_a_run_warns_when_it_sorts(trace: str) -> None:
     changes: dict[str, Any] = {"workload": {"path": trace}, "num_seqs": 4, "memory_budget": "64MiB"}
     plan = plan_of(Composed("scenario=serving", "workload=trace", **changes, scenario={"arrivals": "trace"}))
     assert warnings(plan.points, None) == (
@@ -72,7 +72,7 @@ def test_a_short_trace_comes_again_in_new_orders(trace: str) -> None:
     assert len({tuple(served.prompts[start : start + 4]) for start in range(0, 60, 4)}) > 3
 
 
-def test_a_prefix_stands_before_every_prompt(trace: str) -> None:
+def test_a_prefix_comes_before_every_prompt(trace: str) -> None:
     served = load(trace, duration_s=100.0, shared_prefix_tokens=100)
     assert served.prompts == [105, 107, 106, 104]
 
@@ -92,7 +92,7 @@ def test_requests_without_output_cannot_be_served() -> None:
         make_load(config)
 
 
-def test_a_trace_without_times_has_none_to_offer(tmp_path: Path) -> None:
+def test_a_trace_without_times_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "lengths.csv"
     path.write_text("num_prefill_tokens,num_decode_tokens,num_total_tokens,pd_ratio\n5,5,10,1.0\n")
     with pytest.raises(ValueError, match="has no arrival times"):

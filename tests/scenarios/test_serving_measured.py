@@ -20,8 +20,8 @@ from tests.support.points import Composed, plan_of
 
 def write(folder: Path, rows: list[tuple[int, float]], **columns: Any) -> str:
     (folder / "points").mkdir(parents=True, exist_ok=True)
-    asked = {"scenario": "decode", "model": "tiny", "page_size": 16, "implementation": "paged_torch"}
-    common = {"schema_version": 1, "key": "k", "replicate": 0, "status": "ok", **asked, **columns}
+    identity = {"scenario": "decode", "model": "tiny", "page_size": 16, "implementation": "paged_torch"}
+    common = {"schema_version": 1, "key": "k", "replicate": 0, "status": "ok", **identity, **columns}
     for place, (tokens, us) in enumerate(rows):
         name = f"{common['implementation']}-{place}.json"
         (folder / "points" / name).write_text(json.dumps({**common, "live_tokens": tokens, "decode_us": us}))
@@ -33,7 +33,7 @@ def point(rows: str | None, **cost: Any) -> Any:
     return plan_of(Composed("scenario=serving", "policy=paged", **changes)).points[0]
 
 
-def test_the_line_is_what_was_measured(tmp_path: Path) -> None:
+def test_the_line_passes_through_the_measured_rows(tmp_path: Path) -> None:
     config = point(write(tmp_path, [(1000, 30.0), (2000, 50.0), (4000, 90.0)])).config
     base = roofline(config.cost, config.model, 16)
     measured = with_measured_attention(base, config.cost, config.model, 16)
@@ -59,7 +59,7 @@ def test_the_line_has_the_least_squares_of_the_relative_errors(rows: list[tuple[
     assert tuple(terms > 0) == places.get(expected, (True, True))
 
 
-def test_the_key_knows_the_data(tmp_path: Path) -> None:
+def test_the_key_depends_on_the_measured_rows(tmp_path: Path) -> None:
     rows = [(1000, 30.0), (2000, 50.0)]
     here, there = write(tmp_path / "here", rows), write(tmp_path / "there", rows)
     other = write(tmp_path / "other", [(1000, 30.0), (2000, 51.0)])
@@ -70,7 +70,7 @@ def test_the_key_knows_the_data(tmp_path: Path) -> None:
     assert row["measured_rows"] == point(here).question["cost"]["rows"]
 
 
-def test_rows_of_several_implementations_must_be_told_apart(tmp_path: Path) -> None:
+def test_rows_of_several_implementations_need_a_name(tmp_path: Path) -> None:
     write(tmp_path, [(1000, 30.0), (2000, 50.0)])
     folder = write(tmp_path, [(1000, 20.0), (2000, 30.0)], implementation="contiguous", page_size=None)
     with pytest.raises(ValueError, match=r"rows of contiguous, paged_torch\. Name one with cost.implementation"):
@@ -95,11 +95,23 @@ def test_rows_that_do_not_fit_are_named(tmp_path: Path, rows: Any, columns: Any,
 
 def test_rows_of_a_real_run_are_taken(bench: Run, tmp_path: Path) -> None:
     timed = bench(
-        "-m", "scenario=decode", "impl=paged_torch", "num_seqs=2,4", "measure=quick", f"run_dir={tmp_path / 'decode'}"
+        "-m",
+        "scenario=decode",
+        "impl=paged_torch",
+        "num_seqs=2,4",
+        "measure=quick",
+        "measure.weigh=false",
+        "draw=false",
+        f"run_dir={tmp_path / 'decode'}",
     )
     assert timed.returncode == 0, timed.stderr
     served = bench(
-        "-m", "scenario=serving", "num_seqs=5", f"cost.rows={tmp_path / 'decode'}", f"run_dir={tmp_path / 'run'}"
+        "-m",
+        "scenario=serving",
+        "num_seqs=5",
+        "draw=false",
+        f"cost.rows={tmp_path / 'decode'}",
+        f"run_dir={tmp_path / 'run'}",
     )
     assert served.returncode == 0, served.stderr
     row = json.loads(next((tmp_path / "run" / "points").glob("*.json")).read_text())

@@ -52,7 +52,7 @@ def test_shared_pages_move_once() -> None:
     assert answer.values["moved_pages"] == 2 + 3 * 4
 
 
-def test_what_does_not_fit_is_not_copied() -> None:
+def test_pages_that_do_not_fit_are_not_copied() -> None:
     answer = answer_of("paged_torch", length=64)
     assert answer.status == "ok"
     assert "fewer pages are free" in answer.null_reasons["copy_pages_us"]
@@ -60,7 +60,7 @@ def test_what_does_not_fit_is_not_copied() -> None:
 
 
 @pytest.mark.parametrize("way", ["swap_out", "swap_in", "copy"])
-def test_a_byte_that_is_wrong_anywhere_is_seen(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_wrong_byte_is_found(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = getattr(PageMover, way)
 
     def without_the_last(self: PageMover, copies: Sequence[PageCopy]) -> None:
@@ -79,7 +79,7 @@ def test_a_byte_that_is_wrong_anywhere_is_seen(way: str, monkeypatch: pytest.Mon
         assert "swap_out_us" not in answer.values
 
 
-def test_who_cannot_move_says_so() -> None:
+def test_an_implementation_that_cannot_move_pages_is_unsupported() -> None:
     with pytest.raises(Unsupported, match="contiguous cannot move pages: it has no swap_out"):
         answer_of("contiguous")
     if DEVICE == "cpu":

@@ -11,7 +11,7 @@ import pytest
 
 from scripts.visit.steps import FAST, SMALL, STEPS, chosen
 from scripts.visit.sweeps import PRELOADED, preloadable
-from scripts.visit.tests import OTHERS, TIMERS
+from scripts.visit.tests import OTHERS, TIMERS, command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +41,18 @@ def test_a_step_is_a_sweep_or_a_command_of_a_module_that_exists() -> None:
 def test_all_of_a_visits_paths_and_modules_exist() -> None:
     assert all((ROOT / test).exists() for test in (*TIMERS, *OTHERS))
     assert all(importlib.util.find_spec(module) for module in PRELOADED)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pytest_starts_with_workers_and_without_pytest_benchmark(workers: int, tmp_path: Path) -> None:
+    # Some versions of that plugin end a parallel run whose warnings are errors.
+    (test := tmp_path / "test_tiny.py").write_text(
+        "def test_one(pytestconfig):\n    assert not pytestconfig.pluginmanager.has_plugin('benchmark')\n"
+    )
+    words = command(tmp_path / "out.xml", (str(test),), workers=workers)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'tests="1"' in (tmp_path / "out.xml").read_text()
 
 
 def test_a_module_that_is_not_there_is_not_preloaded(capsys: pytest.CaptureFixture[str]) -> None:

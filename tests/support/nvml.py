@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from bench import ROOT
+
 SOURCE = Path(__file__).parent / "fake_nvml" / "nvml.c"
 VARIANTS = {"new": [], "old": ["-DNO_V3", "-DNO_MEMORY_V2", "-DNO_EVENT_REASONS"]}
 
-Ask = Callable[..., Any]
+UnderNvml = Callable[..., Any]
 
 TWO_GPUS = {
     "devices": 2,
@@ -40,7 +41,7 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def ask(libraries: dict[str, Path], tmp_path: Path) -> Ask:
+def under_nvml(libraries: dict[str, Path], tmp_path: Path) -> UnderNvml:
     """Run a piece of Python under a scripted NVML, and return its ``answer`` through JSON.
 
     In the code, ``script(**changes)`` changes the script. Dots in keys are written as ``__``.

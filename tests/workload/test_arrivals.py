@@ -15,7 +15,7 @@ def times(kind: str, *, rate: float = 2.0, cv: float = 1.0, number: int = MANY, 
 
 
 @pytest.mark.parametrize(("kind", "cv"), [("poisson", 1.0), ("gamma", 0.5), ("gamma", 1.0), ("gamma", 3.0)])
-def test_rate_and_variation_are_those_asked_for(kind: str, cv: float) -> None:
+def test_rate_and_variation_are_those_requested(kind: str, cv: float) -> None:
     """A gap capped at three means, as elsewhere, would make the rate 5 % too high: 11 standard errors here."""
     gaps = np.diff(times(kind, rate=2.0, cv=cv))
     assert gaps.mean() == pytest.approx(0.5, abs=4 * 0.5 * cv / np.sqrt(MANY))
@@ -41,10 +41,10 @@ def test_the_first_arrivals_do_not_depend_on_how_many_follow(kind: str) -> None:
     assert np.array_equal(lasting, many[many < 500.0])
 
 
-def test_a_saturated_queue_is_there_at_once() -> None:
+def test_requests_of_a_saturated_queue_arrive_at_once() -> None:
     assert times("saturated", number=3).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_a_duration_in_which_nobody_comes_is_refused() -> None:
+def test_a_duration_without_arrivals_is_refused() -> None:
     with pytest.raises(ValueError, match=r"scenario.duration_s=0.001 ends before the first arrival"):
         times("poisson", rate=0.01, duration_s=0.001)

@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import http.server
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,8 @@ from bench.workload.published.catalogue import TRACES, PublishedTrace
 from bench.workload.published.fetch import FetchError, fetch
 from bench.workload.published.matched import first_turns, match_paper, matching_weights
 from bench.workload.request_columns import Requests
-from tests.conftest import ROOT
+from scripts import fetch_traces
+from tests.support.commands import script_in_process
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -46,9 +45,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/absent":
             return self.send_error(404)
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and self.server.honours_ranges else 0
+        wanted = self.headers.get("Range")
+        self.server.ranges.append(wanted)
+        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.server.honours_ranges else 0
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(self.server.content) - start))
         self.end_headers()
@@ -85,7 +84,7 @@ def test_a_trace_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     assert names(tmp_path / "new") == ["trace.csv"]
 
 
-def test_a_packed_copy_counts_as_there(server: Server, tmp_path: Path) -> None:
+def test_a_compressed_copy_counts_as_present(server: Server, tmp_path: Path) -> None:
     (tmp_path / "trace.csv.gz").write_bytes(gzip.compress(CONTENT))
     assert fetch(trace(server), tmp_path) == "there already"
 
@@ -111,7 +110,7 @@ def test_a_part_of_something_else_is_fetched_again(server: Server, tmp_path: Pat
 
 
 @pytest.mark.parametrize("served", [CONTENT[:-1] + b"?", CONTENT + b"more"])
-def test_another_content_is_not_kept(server: Server, tmp_path: Path, served: bytes) -> None:
+def test_different_content_is_not_kept(server: Server, tmp_path: Path, served: bytes) -> None:
     server.content = served
     with pytest.raises(FetchError, match=r"were published\. Nothing was kept"):
         fetch(trace(server), tmp_path)
@@ -128,7 +127,7 @@ def test_a_file_is_replaced_on_request_only(server: Server, tmp_path: Path) -> N
     assert (tmp_path / "trace.csv").read_bytes() == CONTENT
 
 
-def test_what_the_server_does_not_have(server: Server, tmp_path: Path) -> None:
+def test_a_missing_file_or_server_is_an_error(server: Server, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match="404"):
         fetch(trace(server, "absent"), tmp_path)
     server.shutdown()
@@ -139,12 +138,11 @@ def test_what_the_server_does_not_have(server: Server, tmp_path: Path) -> None:
 
 def test_the_command_fetches_from_a_mirror_and_verifies(server: Server, tmp_path: Path) -> None:
     server.content = bytes(TRACES[0].size_bytes)
-    command = [sys.executable, str(ROOT / "scripts" / "fetch_traces.py"), "--dir", str(tmp_path)]
-    done = subprocess.run([*command, "--mirror", server.address, "--only", TRACES[0].name],
-                          capture_output=True, text=True, check=False)  # fmt: skip
+    into = ("--dir", str(tmp_path))
+    done = script_in_process(fetch_traces, *into, "--mirror", server.address, "--only", TRACES[0].name)
     assert done.returncode == 4, "the mirror's content is another"
     assert "were published" in done.stderr
-    unknown = subprocess.run([*command, "--only", "no.csv"], capture_output=True, text=True, check=False)
+    unknown = script_in_process(fetch_traces, *into, "--only", "no.csv")
     assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "AzureLLMInferenceTrace_conv.csv" in unknown.stderr
 
@@ -167,7 +165,7 @@ def test_first_turns_open_conversations() -> None:
     assert first_turns(requests).tolist() == [0, 3]
 
 
-def test_weights_give_the_means_asked_for() -> None:
+def test_weights_give_the_requested_means() -> None:
     lens = np.random.default_rng(1).integers(1, 900, size=(4000, 2))
     weights = matching_weights(lens, (300.0, 600.0))
     assert weights.sum() == pytest.approx(1)

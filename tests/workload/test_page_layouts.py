@@ -68,7 +68,7 @@ def test_shuffled_is_seeded_and_scatters() -> None:
 
 
 @pytest.mark.parametrize("layout", ["aged", "shared_prefix", "nope"])
-def test_what_is_no_order_is_refused(layout: str) -> None:
+def test_an_order_that_is_not_a_permutation_is_refused(layout: str) -> None:
     with pytest.raises(ValueError, match=f"layout={layout} must be contiguous, interleaved or shuffled"):
         page_order(layout, pages_per_seq=[1], num_pages=1, seed=0)
 
@@ -115,7 +115,7 @@ def test_age_scatters_pages_but_not_into_a_random_permutation() -> None:
 
 
 @pytest.mark.parametrize("turnovers", [1, 2, 3, 4])
-def test_age_moves_the_runs_of_equal_sequences_and_not_what_is_in_them(turnovers: int) -> None:
+def test_age_moves_runs_of_equal_sequences_and_keeps_their_order(turnovers: int) -> None:
     # Every sequence takes and gives back the same run of pages, so only their order can change.
     requests = requests_of(FixedWorkload(length=64))
     order = aged_order(requests, num_pages=40, page_size=16, turnovers=turnovers, seed=1)

@@ -48,9 +48,7 @@ def test_the_first_requests_do_not_depend_on_their_number(workload: Workload, se
 
 @settings(deadline=None, max_examples=60)
 @given(workload=SYNTHETIC, seed=SEEDS, num_seqs=st.integers(1, 200))
-def test_every_request_fits_and_is_caught_between_its_prompt_and_its_end(
-    workload: Workload, seed: int, num_seqs: int
-) -> None:
+def test_every_request_fits_and_is_between_prompt_and_end(workload: Workload, seed: int, num_seqs: int) -> None:
     requests = draw_requests(workload, num_seqs=num_seqs, max_seq_len=1024, seed=seed)
     assert len(requests) == num_seqs
     assert requests.prompt_lens.dtype == requests.output_lens.dtype == np.int64
@@ -126,7 +124,7 @@ def test_uniform_has_the_mean_of_the_notebook() -> None:
     assert requests.final_lens.mean() == pytest.approx((10 + 1024) / 2, abs=5)  # four standard errors
 
 
-def test_lognormal_has_its_arithmetic_means_where_nothing_is_rejected() -> None:
+def test_lognormal_has_its_means_without_rejections() -> None:
     workload = LognormalWorkload(prompt_sigma=0.8, output_sigma=0.5)
     requests = draw_requests(workload, num_seqs=200_000, max_seq_len=10**9, seed=2)
     assert requests.skipped == 0
@@ -135,7 +133,7 @@ def test_lognormal_has_its_arithmetic_means_where_nothing_is_rejected() -> None:
     assert np.log(requests.output_lens).std() == pytest.approx(0.5, rel=0.02)
 
 
-def test_lognormal_counts_what_it_rejects() -> None:
+def test_lognormal_counts_its_rejections() -> None:
     free = draw_requests(LognormalWorkload(), num_seqs=4000, max_seq_len=10**9, seed=3)
     kept = draw_requests(LognormalWorkload(), num_seqs=3000, max_seq_len=800, seed=3)
     drawn = len(kept) + kept.skipped
@@ -190,7 +188,7 @@ def test_a_trace_sample_keeps_file_order_and_everything_of_a_request(fixture_tra
     assert requests.hash_block_tokens == 512
 
 
-def test_a_trace_that_is_too_short_says_how_many_fit(fixture_trace: Callable[[str], str]) -> None:
+def test_a_trace_that_is_too_short_names_how_many_fit(fixture_trace: Callable[[str], str]) -> None:
     workload = TraceWorkload(path=fixture_trace("mooncake.jsonl"))
     with pytest.raises(ValueError, match=r"num_seqs=3 .* 2 requests .* model.max_seq_len=1000 \(1 are longer\)"):
         draw_requests(workload, num_seqs=3, max_seq_len=1000, seed=0)

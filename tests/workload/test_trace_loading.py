@@ -56,7 +56,7 @@ def test_failed_requests_are_dropped_and_counted(fixture_trace: Callable[[str], 
     assert load_trace(fixture_trace("azure_2023.csv")).failed == 0
 
 
-def test_gzip_is_told_by_content_not_by_name(fixture_trace: Callable[[str], str], tmp_path: Path) -> None:
+def test_gzip_is_detected_by_content(fixture_trace: Callable[[str], str], tmp_path: Path) -> None:
     plain = Path(fixture_trace("azure_2023.csv"))
     packed = tmp_path / "packed.csv"
     packed.write_bytes(gzip.compress(plain.read_bytes()))
@@ -151,7 +151,7 @@ def test_a_missing_file_a_folder_and_a_torn_archive_are_named(
         load_trace(str(torn))
 
 
-def test_a_binary_file_is_no_known_trace(tmp_path: Path) -> None:
+def test_a_binary_file_is_refused(tmp_path: Path) -> None:
     binary = tmp_path / "trace.parquet"
     binary.write_bytes(b"PAR1" + bytes(range(256)))
     with pytest.raises(TraceError, match="no known format"):

@@ -24,7 +24,7 @@ def test_there_is_one_file_for_each_workload() -> None:
 
 
 @pytest.mark.parametrize("name", MEMBERS)
-def test_an_option_is_its_dataclass_written_out(name: str) -> None:
+def test_every_option_has_the_fields_of_its_dataclass(name: str) -> None:
     text = (CONF / f"{name}.yaml").read_text()
     assert text.startswith(f"# python bench/run.py -m workload={name}")
     values = yaml.safe_load(text)

@@ -128,12 +128,11 @@ class Timer:
 
             copies = len(work.copies)
             cold = is_cold(copies, work.bytes_per_call, _l2_bytes(self.device))
-            calls = max(1, self.choice.graph_calls // copies) * copies
             return time_with_graph(
                 work,
                 self.rule,
                 warmup_ms=self.warmup_ms,
-                calls=calls,
+                calls=self.choice.graph_calls_of(work.bytes_per_call, copies),
                 l2_mode="cold" if cold else "hot",
                 throttled=throttled,
             )

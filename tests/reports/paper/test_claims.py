@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from bench.reports.paper.judge import CLAIM_VERDICTS, judge, judge_all
 from bench.reports.paper.registry import CLAIMS, STAND_IN, AnswerCells, Claim, Tolerance, load_claims
 from bench.reports.paper.render import as_json, as_markdown, difference, summary
 from bench.rows.columns import COLUMNS, NAMES
-from tests.conftest import ROOT
+from scripts import check_claims
+from tests.conftest import ROOT, Run
+from tests.support.commands import script_in_process
 
 EMPTY = pd.DataFrame(columns=list(NAMES)).astype({column.name: column.dtype for column in COLUMNS})
 HALF = Tolerance(within=0.5, of="absolute", why="half a digit")
@@ -39,7 +40,7 @@ def frame(*values: float | None, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame({"v": pd.Series(values, dtype=float), **columns})
 
 
-def test_the_file_is_sound_and_every_answer_is_a_figures() -> None:
+def test_the_claims_are_valid_and_every_answer_is_in_a_figure() -> None:
     claims = load_claims()
     assert len(claims) > 30
     known = {figure.name for figure in all_figures()}
@@ -52,7 +53,7 @@ def test_the_file_is_sound_and_every_answer_is_a_figures() -> None:
             assert (ROOT / "conf" / "experiment" / f"{name}.yaml").is_file(), one.id
 
 
-def test_without_rows_nothing_was_run_and_each_claim_says_what_to_run() -> None:
+def test_without_rows_each_claim_is_not_run_and_names_its_command() -> None:
     verdicts = judge_all(load_claims(), EMPTY, all_figures())
     assert {verdict.verdict for verdict in verdicts} == {"not run"}
     assert all(verdict.reason for verdict in verdicts)
@@ -82,7 +83,7 @@ def test_a_verdict_follows_from_number_and_tolerance(change: dict[str, Any], our
     assert found.verdict in CLAIM_VERDICTS
 
 
-def test_a_range_must_lie_within_the_printed_one() -> None:
+def test_a_range_must_be_within_the_printed_one() -> None:
     spread = claim(printed=(2.0, 3.0), tolerance=None, answer=AnswerCells(figure="f", value="v", over="range"))
     assert judge(spread, frame(2.1, 2.9)).ours == (2.1, 2.9)
     assert judge(spread, frame(2.1, 2.9)).verdict == "reproduced"
@@ -94,13 +95,13 @@ def test_a_range_must_lie_within_the_printed_one() -> None:
     assert judge(share, frame(1, 1, 0, 1)).ours == 0.75
 
 
-def test_real_lengths_come_before_the_stand_in_and_the_basis_is_told() -> None:
+def test_real_lengths_come_before_the_stand_in_and_the_basis_is_named() -> None:
     both = frame(30, 10, lengths=[STAND_IN, "trace"])
     assert (judge(claim(), both).ours, judge(claim(), both).basis) == (10, "trace")
     assert judge(claim(), both.head(1)).basis == STAND_IN
 
 
-def test_what_cannot_be_answered_is_an_error_not_a_verdict() -> None:
+def test_an_unanswerable_claim_is_an_error() -> None:
     with pytest.raises(ValueError, match="2 rows of f answer it, and they do not agree"):
         judge(claim(), frame(1, 2))
     with pytest.raises(ValueError, match="figure f has no column who"):
@@ -154,13 +155,12 @@ def test_json_markdown_and_differences() -> None:
     assert "- F, A sentence. *differs*" in text
 
 
-def test_the_command_prints_one_list_and_exits_as_asked(bench, tmp_path: Path) -> None:
+def test_the_command_prints_one_list_and_its_exit_code_depends_on_fail(bench: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert bench("-m", "experiment=paper_fig03", f"run_dir={run}").returncode == 0
+    assert bench("-m", "experiment=paper_fig03", "draw=false", f"run_dir={run}").returncode == 0
 
     def check(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, str(ROOT / "scripts" / "check_claims.py"), *words],
-                              capture_output=True, text=True, check=False)  # fmt: skip
+        return script_in_process(check_claims, *words)
 
     done = check(str(run), "--json")
     listed = {one["id"]: one for one in json.loads(done.stdout)}
@@ -171,6 +171,7 @@ def test_the_command_prints_one_list_and_exits_as_asked(bench, tmp_path: Path) -
     mine = [item for item in yaml.safe_load(CLAIMS.read_text()) if item["id"] == "fig3-a"]
     only.write_text(yaml.safe_dump(mine))
     assert check(str(run), "--fail", "--claims", str(only)).returncode == 0
-    only.write_text(yaml.safe_dump([mine[0] | {"printed": 3}]))
-    assert check(str(run), "--fail", "--claims", str(only)).returncode == 3
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump([mine[0] | {"printed": 3}]))
+    assert check(str(run), "--fail", "--claims", str(wrong)).returncode == 3
     assert check(str(tmp_path / "nowhere")).returncode == 2

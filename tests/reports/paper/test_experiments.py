@@ -61,7 +61,7 @@ def by_hand(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("experiment", WITHOUT_TRACE)
-def test_the_rows_of_an_experiment_are_found_without_its_name(experiment: str) -> None:
+def test_rows_of_an_experiment_are_found_without_its_name(experiment: str) -> None:
     rows = by_hand(rows_of(experiment))
     assert len(rows)
     pd.testing.assert_frame_equal(asked_for(rows, experiment), asked_for(rows_of(experiment), experiment).assign(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,9 @@ from bench.scenarios.memory.capacity import fill_to_capacity
 from bench.scenarios.memory.churn import run_churn
 from bench.scenarios.memory.lengths import describe_lengths
 from bench.scenarios.serving.scenario import run_serving
+from scripts import paper as paper_script
 from tests.conftest import ROOT
+from tests.support.commands import script_in_process
 from tests.support.points import Composed, plan_of
 
 RUN = {"capacity": fill_to_capacity, "churn": run_churn, "lengths": describe_lengths, "serving": run_serving}
@@ -94,7 +95,7 @@ def frame(name: str) -> pd.DataFrame:
     return figure.select(everything())
 
 
-def test_nothing_is_drawn_from_nothing_and_every_figure_names_a_command(tmp_path: Path) -> None:
+def test_no_rows_give_no_figure_and_every_figure_names_a_command(tmp_path: Path) -> None:
     assert draw_figures(everything().head(0), tmp_path) == []
     for figure in PAPERS:
         name = re.search(r"experiment=(\w+)", figure.command)[1]
@@ -131,7 +132,7 @@ def test_figure_2_splits_the_whole_pool_as_the_paper_does() -> None:
     assert set(split["lengths"]) == {STAND_IN}
 
 
-def test_every_printed_number_of_the_claims_finds_its_place_in_a_full_figure() -> None:
+def test_every_printed_number_of_the_claims_is_in_a_figure() -> None:
     claims = [claim for claim in load_claims() if claim.answer and claim.answer.figure == "paper_fig02"
               and claim.answer.value == "share"]  # fmt: skip
     drawn = frame("paper_fig02")["printed"].dropna()
@@ -139,7 +140,7 @@ def test_every_printed_number_of_the_claims_finds_its_place_in_a_full_figure() -
     assert set(drawn) == mine
 
 
-def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
+def test_rows_belong_to_the_experiment_that_ran_them() -> None:
     rows = everything()
     renamed = rows.assign(experiment=rows["experiment"] + "_mine")
     assert asked_for(renamed, "paper_fig02").empty, "no prefix of a name is a name"
@@ -148,7 +149,7 @@ def test_rows_belong_to_the_experiment_that_asked_for_them() -> None:
     assert len(asked_for(twice, "paper_fig02")) == len(asked_for(rows, "paper_fig02"))
 
 
-def test_figure_18a_waits_for_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:
+def test_figure_18a_needs_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig18a"]
     common = {"status": "ok", "scenario": "decode", "experiment": "paper_fig18a", "num_seqs": 8,
               "admitted_seqs": 8, "live_tokens": 512, "replicate": 0}  # fmt: skip
@@ -181,7 +182,7 @@ def test_small_pages_are_judged_where_a_gpu_has_timed_them(tmp_path: Path) -> No
     assert judge(claim, figure.select(rows)).ours == 0.5
 
 
-def test_swapping_is_set_against_computing_the_same_tokens_again(tmp_path: Path) -> None:
+def test_swapping_is_compared_with_recomputing_the_same_tokens(tmp_path: Path) -> None:
     (figure,) = [figure for figure in all_figures() if figure.name == "paper_fig19a"]
     common = {"status": "ok", "replicate": 0, "implementation": "paged_triton", "device": "cuda", "live_tokens": 512}
     swaps = common | {"scenario": "swap", "experiment": "paper_fig19a", "page_moves": "each"}
@@ -204,7 +205,7 @@ def test_swapping_is_set_against_computing_the_same_tokens_again(tmp_path: Path)
 
 
 @given(st.floats(0.05, 0.9), st.lists(st.floats(0.01, 3), min_size=2, max_size=6))
-def test_the_sustained_rate_lies_where_the_latency_crosses(threshold: float, latencies: list[float]) -> None:
+def test_the_sustained_rate_is_where_the_latency_crosses_its_limit(threshold: float, latencies: list[float]) -> None:
     rates = pd.Series(np.arange(1.0, len(latencies) + 1))
     found = sustained_rate(rates, pd.Series(latencies), threshold)
     above = [latency > threshold for latency in latencies]
@@ -215,7 +216,7 @@ def test_the_sustained_rate_lies_where_the_latency_crosses(threshold: float, lat
         assert rates[first - 1] <= found <= rates[first]
 
 
-def test_ratios_are_vllms_over_the_others() -> None:
+def test_ratios_are_vllm_over_the_others() -> None:
     curves = pd.DataFrame(
         {"panel": 1, "system": ["vLLM"] * 3 + ["Orca (Max)"] * 3, "rate": [1.0, 2, 4, 1, 2, 4],
          "latency": [0.1, 0.1, 0.4, 0.1, 0.4, 9]}
@@ -225,7 +226,7 @@ def test_ratios_are_vllms_over_the_others() -> None:
     assert np.isnan(rates.loc[1.0, "ratio"]), "vLLM never got there"
 
 
-def test_the_newest_paper_is_found_and_what_is_none_is_refused(tmp_path: Path, monkeypatch) -> None:
+def test_the_newest_paper_run_is_found_and_other_folders_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("bench.reports.paper.runs.RUNS", tmp_path)
     with pytest.raises(ValueError, match="Run make paper"):
         newest_paper()
@@ -242,7 +243,7 @@ def test_the_newest_paper_is_found_and_what_is_none_is_refused(tmp_path: Path, m
     assert [folder.name for folder in run_folders(newest_paper())] == ["c", "a", "b"]
 
 
-def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
+def test_the_steps_depend_on_the_traces_present(tmp_path: Path) -> None:
     found, said = steps(None)
     assert {step.name for step in found} == {part.experiment for part in EXPERIMENTS if part.trace is None}
     assert sum("is left out" in sentence for sentence in said) == sum(part.trace is not None for part in EXPERIMENTS)
@@ -261,8 +262,7 @@ def test_what_is_run_depends_on_which_traces_are_there(tmp_path: Path) -> None:
 
 
 def paper(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scripts/paper.py", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return script_in_process(paper_script, *arguments)
 
 
 def test_an_assumption_is_overridden_behind_dashes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Caches around kernels of other projects: missing packages and unsupported cases give one sentence."""
+"""Caches that call kernels of other projects: a missing package or an unsupported case gives one clear sentence."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch.nn.attention import varlen
 from impls.caches.paged_flash_attn import PagedFlashAttn
 from impls.caches.paged_flashinfer import PagedFlashInfer
 from impls.caches.paged_torch_varlen import PagedTorchVarlen
-from impls.external.borrowed import BorrowedPaged
+from impls.external.paged import ExternalPaged
 from impls.interface import Unsupported
 from tests.support import stand_ins
 from tests.support.cache_case import DEVICE, CacheCase, Setup, implementations
 
 BY_NAME = {impl["name"]: impl for impl in implementations()}
 REQUIRING = [impl for impl in BY_NAME.values() if impl.get("requires")]
-ON_CPU = pytest.mark.skipif(DEVICE != "cpu", reason="what a CPU is refused; this machine has a GPU")
+ON_CPU = pytest.mark.skipif(DEVICE != "cpu", reason="tests refusals on a CPU, and this machine has a GPU")
 
 
 def refusal(name: str, **setup: Any) -> str:
@@ -42,19 +42,19 @@ def test_an_absent_package_is_named(impl: dict[str, Any]) -> None:
 
 
 @ON_CPU
-def test_a_device_that_is_not_served_is_named() -> None:
-    assert refusal("paged_torch_varlen", dtype="float16") == "paged_torch_varlen needs device=cuda, not cpu"
+def test_an_unsupported_device_is_named() -> None:
+    assert refusal("paged_torch_varlen", dtype="float16") == "paged_torch_varlen needs device=cuda (got cpu)"
 
 
 @pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex", "contiguous", "paged_torch"])
 @pytest.mark.parametrize(("field", "value"), [("kv_dtype", "float8_e4m3fn"), ("sliding_window", 8), ("soft_cap", 3.0)])
 def test_attention_that_is_not_plain_is_refused(name: str, field: str, value: Any) -> None:
     impl = BY_NAME[name]
-    with pytest.raises(Unsupported, match=rf"{name} does not support model\.{field}={value}"):
+    with pytest.raises(Unsupported, match=rf"{name} supports only model\.{field}=null \(got {value}\)"):
         CacheCase(Setup(target=impl["target"], policy=impl["policies"][0], semantics={field: value}))
 
 
-def test_what_a_kernel_refuses_is_said_in_its_own_words() -> None:
+def test_a_refusal_contains_the_message_of_the_kernel() -> None:
     setup = Setup(target="impls.caches.paged_flex.PagedFlex", policy="paged", options={"compile": False}, dead=5.0)
     case = CacheCase(setup)
     case.admit(0, 20)
@@ -64,8 +64,8 @@ def test_what_a_kernel_refuses_is_said_in_its_own_words() -> None:
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The field's kernels are installed, and run here."""
-    monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
+    """Stand-ins for the packages of the kernels, so that their caches run here."""
+    monkeypatch.setattr(ExternalPaged, "_require", lambda self, model, device: "a stand-in")
     for name in ("flashinfer", "flash_attn"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setattr(
@@ -80,14 +80,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", stand_ins.varlen_attn)
 
 
-CALLED = [(PagedFlashInfer, 4), (PagedFlashAttn, 256), (PagedTorchVarlen, 256)]  # with a page size that it takes
+CALLED = [(PagedFlashInfer, 4), (PagedFlashAttn, 256), (PagedTorchVarlen, 256)]  # with a supported page size
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.parametrize("heads", [(4, 4), (6, 2), (7, 1)], ids=lambda heads: f"{heads[0]}on{heads[1]}")
 @pytest.mark.parametrize(("implementation", "page_size"), CALLED)
-def test_a_kernel_is_handed_what_it_asks_for(
-    implementation: type[BorrowedPaged], page_size: int, heads: tuple[int, int]
+def test_a_kernel_gets_the_arguments_that_it_requires(
+    implementation: type[ExternalPaged], page_size: int, heads: tuple[int, int]
 ) -> None:
     target = f"{implementation.__module__}.{implementation.__name__}"
     setup = Setup(target=target, policy="paged", page_size=page_size, heads=heads, dtype="float16", num_layers=2,
@@ -106,22 +106,22 @@ def test_a_kernel_is_handed_what_it_asks_for(
 
 @pytest.mark.usefixtures("stand_in")
 def test_pages_that_flash_attention_refuses() -> None:
-    assert refusal("paged_flash_attn", dtype="float16").endswith("pages of a multiple of 256 tokens, not page_size=16")
+    assert refusal("paged_flash_attn", dtype="float16").endswith("a page_size that is a multiple of 256 (got 16)")
     case = CacheCase(Setup(target=BY_NAME["paged_torch_varlen"]["target"], policy="paged", dtype="float16"))
     case.admit(0, 20)
     with pytest.raises(Unsupported, match=r"does not support page_size=16 here: .+ must be divisible by 256"):
         case.cache.decode(0, case.query(1), case.cache.prepare([0]))
 
 
-def test_torch_has_the_arguments_that_are_handed_over() -> None:
+def test_torch_has_the_arguments_that_are_passed() -> None:
     ours, real = inspect.signature(stand_ins.varlen_attn).parameters, inspect.signature(varlen.varlen_attn).parameters
     assert [name for name in real if name in ours] == list(ours)
     assert all(real[name].kind is ours[name].kind for name in ours)
 
 
 def test_a_package_that_cannot_be_imported_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Built for another torch, for example."""
-    monkeypatch.setattr(BorrowedPaged, "_require", lambda self, model, device: "a stand-in")
+    """For example because it was built for another torch."""
+    monkeypatch.setattr(ExternalPaged, "_require", lambda self, model, device: "a stand-in")
     monkeypatch.setitem(sys.modules, "flashinfer", None)
     assert refusal("paged_flashinfer", dtype="float16").startswith("paged_flashinfer cannot import its package: ")
 
@@ -135,11 +135,11 @@ def test_compile_is_true_or_false(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns about its internals
 @pytest.mark.parametrize("name", ["paged_flex", "contiguous_flex"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_compiled_flex_attention(name: str, dtype: str) -> None:
-    """The contract's tests run it eagerly: compiling takes a minute per shape."""
+    """The contract tests run it eagerly, because compiling takes a minute per shape."""
     impl = BY_NAME[name]
     torch._dynamo.reset()
     case = CacheCase(
