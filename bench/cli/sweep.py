@@ -20,7 +20,7 @@ from bench.plan.expand import expand
 from bench.plan.points import Plan, make_plan
 from bench.plan.predict import extend_import_path
 from bench.plan.warnings import last_level_cache_bytes, warnings
-from bench.rows.json_file import remove_leftovers, write_json
+from bench.rows.json_file import remove_leftovers, write_json, write_text
 from bench.rows.run_folder import FOLDERS, create_run_folder, point_latest_at, write_environment
 from bench.runner.execute import Job, pending_jobs
 from bench.runner.job import LauncherJob, resume_command
@@ -161,7 +161,7 @@ def _write_plan(folder: Path, plan: Plan, request: SweepRequest, facts: Mapping[
     write_environment(folder, record_environment(facts, sys.argv))
     axes = {"axes": dict(request.params), "overrides": list(request.arguments)}
     text = OmegaConf.to_yaml(OmegaConf.create({**to_plain(request.master), "sweep": axes}))
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    write_text(folder / "config.yaml", text)
     write_json(folder / "plan.json", plan.to_json())
 
 

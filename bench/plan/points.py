@@ -14,6 +14,7 @@ from bench.plan.declared import check_declared
 from bench.plan.predict import predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
 from bench.rows.json_input import NAME, check_shape, read_json
+from bench.rows.redact import restored
 
 PLAN_VERSION = 2
 """Incremented when older stored plans can no longer be run, because they name modules that have moved.
@@ -147,6 +148,7 @@ def read_plan(run_dir: Path, config_dirs: Sequence[str] = (), given: Mapping[str
             f"required is {PLAN_VERSION}). Its rows can still be compared, drawn and reported. Start a new run for the "
             "jobs that have no row"
         )
+    content = restored(content)
     check_shape(content, _WHOLE_PLAN, path)
     points = content["points"]
     for point in points:

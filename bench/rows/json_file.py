@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows.owner import is_dead, owner_token
+from bench.rows.redact import redacted
 
 _LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8}-\d+-\d+)-[0-9a-f]{8}\.tmp")
 OLD_S = 3600.0
@@ -20,14 +21,22 @@ OLD_S = 3600.0
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all. The folder must exist.
+    """Write JSON whole or not at all, without private data. The folder must exist.
 
     Raises:
         OSError: the file cannot be written, for example on a full disk. The old file remains.
     """
-    data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole or not at all, without private data. The folder must exist.
+
+    Raises:
+        OSError: the file cannot be written. The old file remains.
+    """
     with replacing(path) as fresh:
-        fresh.write_bytes(data)
+        fresh.write_bytes(redacted(text).encode("utf-8", "backslashreplace"))
 
 
 @contextlib.contextmanager

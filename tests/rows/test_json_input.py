@@ -136,8 +136,8 @@ def test_a_truncated_row_names_the_file_to_delete(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_kept(tmp_path: Path) -> None:
-    code = ("import os, sys; from pathlib import Path; from bench.rows.json_file import replacing\n"
-            "with replacing(Path(sys.argv[1])) as fresh:\n fresh.write_text('a')\n os.kill(os.getpid(), 9)")  # fmt: skip
+    code = ("import sys, os; from pathlib import Path; from bench.rows.json_file import replacing\n"
+            "with replacing(Path(sys.argv[1])) as fresh:\n fresh.write_text('a')\n os.abort()")  # fmt: skip
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "table.csv")], cwd=ROOT, check=False)
     (left,) = tmp_path.iterdir()
     other = tmp_path / f".mine.{owner_token()}.tmp"
