@@ -19,7 +19,7 @@ test: lint types check
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python scripts/lint_prose.py
+	$(BIN)/python scripts/lint_prose.py --strict
 
 types: $(STAMP)
 	$(BIN)/mypy

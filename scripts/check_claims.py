@@ -1,4 +1,8 @@
-"""Check claims of papers against our rows: ``python scripts/check_claims.py`` reads the newest ``make paper``."""
+"""Check claims of papers against our rows: ``python scripts/check_claims.py`` reads the newest ``make paper``.
+
+``python scripts/check_claims.py results/reference/nvidia-h200 --gpu yes`` judges the claims that need a GPU by
+committed rows.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,10 @@ def main() -> int:
     from bench.cli.command import run_command
     from bench.reports.paper.registry import CLAIMS
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, nargs="?", help="run folder, or folder of run folders (default: newest)")
     parser.add_argument("--claims", type=Path, default=CLAIMS, help="file of claims (default: those of this project)")
+    parser.add_argument("--gpu", choices=("yes", "no"), help="only claims that need a GPU, or only the others")
     parser.add_argument("--json", action="store_true", help="print one JSON list and nothing else")
     parser.add_argument("--markdown", action="store_true", help="print a table for a README")
     parser.add_argument("--reasons", action="store_true", help="also print the reason of every verdict")
@@ -37,7 +42,8 @@ def _check(arguments: argparse.Namespace) -> int:
     from bench.reports.paper.runs import load_tables, newest_paper
     from bench.rows.run_folder import display_path
 
-    claims = load_claims(arguments.claims)
+    claims = [claim for claim in load_claims(arguments.claims)
+              if arguments.gpu is None or claim.gpu == (arguments.gpu == "yes")]  # fmt: skip
     folder = arguments.run_dir or newest_paper()
     verdicts = judge_all(claims, load_tables(folder), all_figures())
     if arguments.json:

@@ -22,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
+from bench.cli.exits import EXIT_OK, EXIT_REHEARSAL_FAILED, EXIT_VISIT_INCOMPLETE  # noqa: E402
 from scripts.visit import wheels  # noqa: E402
 from scripts.visit.unpack import read_archive  # noqa: E402
 
@@ -171,7 +172,7 @@ def rehearse(asked: str | None, out: Path) -> int:
         cwd=ROOT, check=False,
     ).returncode  # fmt: skip
     found_problems = problems(first, second)
-    if merged not in (0, 4):
+    if merged not in (EXIT_OK, EXIT_VISIT_INCOMPLETE):
         found_problems.append(f"visit_to_reference.py ended with exit code {merged}")
     for readme in sorted((out / "reference").glob("*/README.md")):
         print(readme.read_text(encoding="utf-8"))
@@ -179,7 +180,7 @@ def rehearse(asked: str | None, out: Path) -> int:
     print(f"rehearsal: {time.monotonic() - began:.0f} s; archives: {sizes}")
     for problem in found_problems:
         print(f"problem: {problem}")
-    return 1 if found_problems else 0
+    return EXIT_REHEARSAL_FAILED if found_problems else EXIT_OK
 
 
 if __name__ == "__main__":

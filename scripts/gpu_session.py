@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
+from bench.cli.exits import EXIT_BAD_INPUT, EXIT_OK, EXIT_VISIT_INCOMPLETE  # noqa: E402
 from scripts.visit import wheels  # noqa: E402
 from scripts.visit.session import Session, State  # noqa: E402
 from scripts.visit.steps import FAST, SMALL, Step, chosen  # noqa: E402
@@ -79,7 +80,8 @@ def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
     for outcome in outcomes.values():
         print(f"{outcome.status:12} {outcome.wall_s:7.1f} s  {outcome.name}")
     print(f"{session.packed}")
-    return 0 if all(outcome.status in ("ok", "absent", "done earlier") for outcome in outcomes.values()) else 4
+    good = all(outcome.status in ("ok", "absent", "done earlier") for outcome in outcomes.values())
+    return EXIT_OK if good else EXIT_VISIT_INCOMPLETE
 
 
 def dry_run(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
@@ -124,7 +126,7 @@ def main() -> int:
     try:
         if arguments.prepare:
             wheels.collect(arguments.prepare, ROOT)
-            return 0
+            return EXIT_OK
         steps = chosen(arguments.only, arguments.after)
         if arguments.dry_run:
             return dry_run(arguments, steps)
@@ -133,7 +135,7 @@ def main() -> int:
         return visit(arguments, steps)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
 
 
 if __name__ == "__main__":

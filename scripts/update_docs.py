@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+H200 = ROOT / "results" / "reference" / "nvidia-h200"
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
 
@@ -47,9 +50,51 @@ def implementations_table() -> str:
     return markdown_table(["implementation", "policies", "devices", "what it is"], rows)
 
 
+def measured_on_a_gpu() -> str:
+    """Return a table of decode times of the flagship batch, and what paging and ragged lengths cost."""
+    from scripts.visit.reference import read_reference
+    from scripts.visit.table import flagship_lines
+
+    sweeps = read_reference(H200)
+    rows = [(name, row) for name, sweep in sweeps.items() for row in sweep.rows.values()]
+    table = markdown_table(["implementation", "page", "µs", "GB/s", "of the read ceiling"],
+                           [list(line) for line in flagship_lines(rows)])  # fmt: skip
+    ours = {name: _decode_us(rows, name) for name in ("paged_triton", "triton_contiguous", "contiguous")}
+    costs = {batch: us / ours["triton_contiguous"][batch] for batch, us in ours["paged_triton"].items()
+             if batch in ours["triton_contiguous"]}  # fmt: skip
+    flagship = costs[("flagship", 32, 262_144)]
+    others = [cost for (sweep, *_), cost in costs.items() if sweep == "batch_length"]
+    ragged = ("ragged", 256, 71_456)
+    return (f"{table}\n\nPaging costs {flagship - 1:.0%} here (`paged_triton` against its kernel without pages, "
+            f"`triton_contiguous`), and {min(others) - 1:.0%} to {max(others) - 1:.0%} on {len(others)} batches of "
+            f"1 to 64\nsequences. A ragged batch (256 sequences, {ragged[2]:,} tokens) takes "
+            f"{ours['paged_triton'][ragged]:.0f} µs on pages and {ours['contiguous'][ragged]:.0f} µs in padded regions "
+            "(`contiguous`).")  # fmt: skip
+
+
+def _decode_us(rows: Sequence[tuple[str, Mapping[str, Any]]], implementation: str) -> dict[tuple[str, int, int], float]:
+    """Return times by sweep, sequences and tokens: no pages, or shuffled pages of 16."""
+    from scripts.visit.table import options_of
+
+    return {
+        (sweep, row["num_seqs"], row["live_tokens"]): row["decode_us"]
+        for sweep, row in rows
+        if row["implementation"] == implementation and row["status"] == "ok" and row.get("decode_us")
+        and (row["page_size"], row["page_layout"]) in ((None, None), (16, "shuffled")) and not options_of(row)
+    }  # fmt: skip
+
+
+def claims_on_a_gpu() -> str:
+    """Return the claims that need a GPU, judged by the rows of an H200."""
+    from scripts.visit_to_reference import claims_of
+
+    return claims_of(H200).rstrip("\n")
+
+
 GENERATED = {
     Path("docs/columns.md"): {"columns": columns_by_topic},
-    Path("README.md"): {"implementations": implementations_table},
+    Path("README.md"): {"measured on a GPU": measured_on_a_gpu, "implementations": implementations_table},
+    Path("results/paper_claims.md"): {"claims on a GPU": claims_on_a_gpu},
 }
 
 

@@ -145,16 +145,18 @@ FIRST_METRIC = (ROOT / "docs" / "first_metric.md").read_text(encoding="utf-8")
 
 def shown(mark: str) -> str:
     """Return the code block of ``docs/first_metric.md`` behind a mark."""
-    found = re.search(rf"<!-- {re.escape(mark)} -->\n```python\n(.*?)^```", FIRST_METRIC, re.S | re.M)
+    found = re.search(rf"<!-- {re.escape(mark)} -->\n```\w+\n(.*?)^```", FIRST_METRIC, re.S | re.M)
     assert found, mark
     return found[1]
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    """Replace a text that occurs once in a file."""
+def apply(diff: str, path: Path) -> None:
+    """Apply a diff whose unchanged lines occur once in the file."""
+    lines = diff.splitlines(keepends=True)
+    old = "".join(line[1:] for line in lines if not line.startswith("+"))
     text = path.read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{path}: {old}"
-    path.write_text(text.replace(old, new), encoding="utf-8")
+    path.write_text(text.replace(old, "".join(line[1:] for line in lines)), encoding="utf-8")
 
 
 def test_the_first_metric_is_recorded_and_documented(tmp_path: Path) -> None:
@@ -166,8 +168,9 @@ def test_the_first_metric_is_recorded_and_documented(tmp_path: Path) -> None:
     text = (copy / topic).read_text(encoding="utf-8")
     end = "    ),\n)\n"
     assert text.endswith(end)
-    (copy / topic).write_text(text.removesuffix(end) + shown(f"insert: {topic}") + end, encoding="utf-8")
-    edit(copy / scenario, shown(f"replace: {scenario}"), shown("with"))
+    entry = shown(f"entry: {topic}").rstrip()
+    (copy / topic).write_text(f"{text.removesuffix(end)}{entry},\n{end}", encoding="utf-8")
+    apply(shown(f"diff: {scenario}"), copy / scenario)
     command = [
         "bench/run.py",
         "-m",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import pytest
 import yaml
 
 from bench.config import build
-from bench.plan.points import make_plan
-from tests.support.points import expanded, row_of, values
+from bench.plan.points import Composed, make_plan
+from tests.support.points import planned, row_of, values
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 TRACE = Path(__file__).resolve().parent / "workload" / "fixtures" / "mooncake.jsonl"
@@ -80,10 +79,9 @@ def _smallest(name: str, first: dict[str, Any]) -> dict[str, Any]:
 def test_every_experiment_plans_and_runs_in_its_smallest_form(name: str) -> None:
     """In this process: a sweep around each experiment would take most of its time to start."""
     trace = _trace_of(name)
-    points = expanded(f"experiment={name}", *trace, *(["num_seqs=2"] if trace else []))  # the small trace has few
-    plan = make_plan(points, [build(point.values) for point in points], "cpu")
-    assert 1 <= len(plan.points) <= len(points)
-    small = dataclasses.replace(points[0], values=_smallest(name, points[0].values))
+    plan = planned(f"experiment={name}", *trace, *(["num_seqs=2"] if trace else []))  # the small trace has few
+    first = plan.points[0]
+    small = Composed(overrides=first.overrides, values=_smallest(name, first.config.to_json()))
     (point,) = make_plan([small], [build(small.values)], "cpu").points
     row = row_of(point)
     assert row["status"] == "ok", row["status_reason"]

@@ -37,5 +37,14 @@ EXIT_CLAIM_NOT_RUN: Final = 4
 # scripts/fetch_traces.py
 EXIT_TRACES_MISSING: Final = 4
 
+# scripts/gpu_session.py, visit_to_reference.py and the steps of a visit in scripts/visit/
+EXIT_TOOL_ABSENT: Final = 3
+"""A step needs a tool or a package that this machine lacks. Nothing was run."""
+EXIT_VISIT_INCOMPLETE: Final = 4
+"""A step failed, was cut or was not run, or a row was refused."""
+
+# scripts/gpu_rehearsal.py
+EXIT_REHEARSAL_FAILED: Final = 1
+
 # scripts/update_docs.py --check
 EXIT_STALE: Final = 1

@@ -19,7 +19,7 @@ from bench.config import Config, build
 from bench.plan.expand import expand
 from bench.plan.points import Plan, make_plan
 from bench.plan.predict import extend_import_path
-from bench.plan.warnings import last_level_cache_bytes, warnings
+from bench.plan.warnings import idle_options, last_level_cache_bytes, warnings
 from bench.rows.json_file import remove_leftovers, write_json, write_text
 from bench.rows.run_folder import FOLDERS, create_run_folder, point_latest_at, write_environment
 from bench.runner.execute import Job, pending_jobs
@@ -47,7 +47,7 @@ def sweep(request: SweepRequest) -> int:
     configs = [build(point.values) for point in composed]
     with _LocalDevice(request, configs) as local:
         plan = make_plan(composed, configs, local.device, local.memory_bytes(configs[0]))
-        notes = warnings(plan.points, last_level_cache_bytes(local.facts))
+        notes = idle_options(configs) + warnings(plan.points, last_level_cache_bytes(local.facts))
         plan = dataclasses.replace(plan, config_dirs=request.config_dirs, warnings=notes)
         for sentence in notes:
             print(f"note: {sentence}", file=sys.stderr)

@@ -12,6 +12,9 @@ from impls.spec import ModelSpec
 
 HELD_LENGTHS = ("final", "mid_decode")
 QUEUES = ("saturated", "open")
+IDLE_WITHOUT_CACHE = ("num_layers", "num_query_heads", "num_kv_heads", "head_dim", "dtype", "kv_dtype",
+                      "sliding_window", "soft_cap")  # fmt: skip
+"""Fields of the model without effect if there is no cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,11 @@ class CapacityScenario(AnyScenario):
             raise ValueError(
                 f"scenario.tensors={self.tensors} must equal scenario.real={self.real}. Set only scenario.real"
             )
+
+    @property
+    def idle_model_fields(self) -> tuple[str, ...]:
+        """Nothing is computed: the policies free no page that a window leaves, and ``real`` only writes."""
+        return ("num_query_heads", "sliding_window", "soft_cap")
 
     def layers_of(self, model: ModelSpec) -> int:
         """Return the number of layers that get storage: all of them if ``real``, else none."""
@@ -47,6 +55,11 @@ class ChurnScenario(AnyScenario):
         if not 0 < self.rate < math.inf:
             raise ValueError(f"scenario.rate={self.rate} must be above 0 and finite")
 
+    @property
+    def idle_model_fields(self) -> tuple[str, ...]:
+        """Nothing is computed, and the policies free no page that a window leaves."""
+        return ("num_query_heads", "sliding_window", "soft_cap")
+
     def without_effect(self, config: Config) -> tuple[str, ...]:
         """Return ``rate`` for a saturated queue, which has no arrivals."""
         return ("rate",) if self.queue == "saturated" else ()
@@ -57,6 +70,11 @@ class LengthsScenario(AnyScenario):
     """Summarize the lengths of a workload: means and distributions. There is no cache."""
 
     name: typing.Literal["lengths"] = "lengths"
+
+    @property
+    def idle_model_fields(self) -> tuple[str, ...]:
+        """All but the longest length: there is no cache."""
+        return IDLE_WITHOUT_CACHE
 
 
 @dataclass(frozen=True, kw_only=True)

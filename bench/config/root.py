@@ -54,6 +54,11 @@ class AnyScenario:
         """Whether a float32 reference is computed from the K and V of all sequences."""
         return False
 
+    @property
+    def idle_model_fields(self) -> tuple[str, ...]:
+        """Fields of the model without effect on this scenario. Those that may be null are null in its key."""
+        return () if self.tensors else ("sliding_window", "soft_cap")
+
     def layers_of(self, model: ModelSpec) -> int:
         """Return the number of layers that get storage."""
         return 0

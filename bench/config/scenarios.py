@@ -104,3 +104,8 @@ class SwapScenario(CacheScenario):
     """Move the pages of sequences in mid-decode to the host and back. Check them bit for bit, then time the moves."""
 
     name: typing.Literal["swap"] = "swap"
+
+    @property
+    def idle_model_fields(self) -> tuple[str, ...]:
+        """Pages are moved, and nothing is computed."""
+        return ("num_query_heads", "sliding_window", "soft_cap")

@@ -14,7 +14,7 @@ from bench.config.units import parse_bytes
 from bench.scenarios.serving.measured import rows_digest
 from bench.workload.traces.reader import file_sha256
 from impls.interface import POLICY_KINDS
-from impls.spec import ceil_div
+from impls.spec import ModelSpec, ceil_div
 
 KEY_VERSION = 1
 """Incremented when a default changes, because equal keys must always mean equal questions."""
@@ -38,7 +38,17 @@ def resolve(config: Config, device: str | None) -> Config:
         policy = PolicyConfig(name=name, watermark=policy.watermark, arena=policy.arena)
     device = (device or "cpu") if config.device == "auto" else config.device
     budget = str(_budget_bytes(config, policy))
-    return dataclasses.replace(config, device=device, policy=policy, memory_budget=budget)
+    return dataclasses.replace(config, device=device, policy=policy, memory_budget=budget, model=_model(config))
+
+
+def _model(config: Config) -> ModelSpec:
+    """Return the model without options that the scenario ignores, so that no key and no label contains them."""
+    idle = [
+        f.name
+        for f in dataclasses.fields(ModelSpec)
+        if f.default is None and f.name in config.scenario.idle_model_fields
+    ]
+    return dataclasses.replace(config.model, **dict.fromkeys(idle)) if idle else config.model
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.config.numbers import size_text
 from bench.config.serving import ServingScenario
+from bench.measure.machine.caches import last_level_cache_bytes as host_cache_bytes
 from bench.scenarios.filling import draw
 from bench.scenarios.serving.load import make_load
 
+OPTIONS = ("kv_dtype", "sliding_window", "soft_cap")
+"""Fields of a model that are null unless it has the option."""
+
 if TYPE_CHECKING:
+    from bench.config import Config
     from bench.plan.points import Point
 
 
@@ -30,6 +34,7 @@ def warnings(points: Sequence[Point], cache_bytes: int | None) -> tuple[str, ...
         _batches_differ_by_page_size(sized),
         _fits_in_cache(sized, cache_bytes),
         _arrivals_are_sorted(points),
+        *_axes_without_effect(points),
     ]
     return tuple(sentence for sentence in found if sentence)
 
@@ -87,20 +92,42 @@ def _arrivals_are_sorted(points: Iterable[Point]) -> str | None:
     return f"{listed} requests of the trace are out of order: requests are sorted by their time of arrival"
 
 
-def _groups(points: Iterable[Point], axis: str) -> list[list[Point]]:
-    """Return groups of points that differ only along one axis."""
+def _axes_without_effect(points: Sequence[Point]) -> Iterable[str]:
+    """Warn of axes that make several keys and equal rows."""
+    for name in sorted({name for point in points for name in point.config.scenario.idle_model_fields}):
+        idle = [point for point in points if name in point.config.scenario.idle_model_fields]
+        if any(len(group) > 1 for group in _groups(idle, name, within="model")):
+            scenarios = " and ".join(sorted({point.config.scenario.name for point in idle}))
+            yield f"model.{name} has no effect on scenario={scenarios}, so these points have equal rows"
+
+
+def idle_options(configs: Iterable[Config]) -> tuple[str, ...]:
+    """Return a sentence for each option of a model that a scenario ignores. The plan has no trace of them.
+
+    Args:
+        configs: configurations as composed, not resolved.
+    """
+    found = {
+        f"model.{name} has no effect on scenario={config.scenario.name}: it is null in the key and in the row"
+        for config in configs
+        for name in config.scenario.idle_model_fields
+        if name in OPTIONS and getattr(config.model, name) is not None
+    }
+    return tuple(sorted(found))
+
+
+def _groups(points: Iterable[Point], axis: str, within: str | None = None) -> list[list[Point]]:
+    """Return groups of points that differ only along one axis, a root name or a field of the group ``within``."""
     groups: dict[str, list[Point]] = {}
     for point in points:
-        rest = {name: value for name, value in point.question.items() if name != axis}
+        question = point.question
+        if within is not None:
+            question = {**question, within: {k: v for k, v in (question[within] or {}).items() if k != axis}}
+        rest = {name: value for name, value in question.items() if name != axis}
         groups.setdefault(json.dumps(rest, sort_keys=True), []).append(point)
     return list(groups.values())
 
 
 def last_level_cache_bytes(facts: Mapping[str, Any]) -> int | None:
-    """Return the size of the GPU's L2 cache, or of the processor's L3 cache if the system reports one."""
-    if facts.get("gpu"):
-        return int(facts["l2_cache_bytes"])
-    try:
-        return os.sysconf("SC_LEVEL3_CACHE_SIZE") or None
-    except (ValueError, OSError):
-        return None
+    """Return the size of the GPU's L2 cache, or of the processor's largest cache if the system reports one."""
+    return int(facts["l2_cache_bytes"]) if facts.get("gpu") else host_cache_bytes()

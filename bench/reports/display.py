@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.config.numbers import number_text
 from bench.measure.machine.fitness import ADVICE
@@ -17,6 +18,8 @@ from bench.reports.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_co
 from bench.rows.columns import BY_NAME
 from bench.rows.columns.column import PrintedTable
 from bench.rows.columns.printing import printed_in, value_text
+from bench.rows.invariants import CEILING_MARGIN
+from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED
 from bench.rows.run_folder import display_path
 from bench.runner.progress import PLAIN_WIDTH
@@ -37,6 +40,7 @@ COST_HEADINGS = {
 }
 """Headings of the columns of ``bench.reports.paging_cost``."""
 
+UNKNOWN_CODE = "a newer version of this project wrote this reason"
 MOST_ROWS = 200
 """Most rows of one printed table. Printing thousands takes longer than measuring them."""
 
@@ -47,7 +51,7 @@ def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Seque
     if len(table):
         show_tables(table, console)
     for line in [*problems(table, planned), *doubts(table), _time_line(table)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
     places = {"rows": "points", "table": "table.csv", "logs": "logs", **({"figures": "figures"} if figures else {})}
     for name, place in places.items():
         print(f"{name:8}{display_path(run_dir / place)}")
@@ -62,7 +66,7 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
     varying = [name for name in question if table[name].nunique(dropna=True) > 1]
     constant = [name for name in question if name not in (*varying, "replicate") and table[name].notna().any()]
     facts = [f"{BY_NAME[name].printed} {value_text(name, table[name].dropna().iloc[0])}" for name in constant]
-    console.print(" · ".join(facts), markup=False, highlight=False, soft_wrap=True)
+    console.print(for_terminal(" · ".join(facts)), markup=False, highlight=False, soft_wrap=True)
     for printed_table, needed in TABLES.items():
         rows = table[table[needed].notna()]
         shown = [column.name for column in printed_in(printed_table) if rows[column.name].notna().any()]
@@ -82,7 +86,7 @@ def _show_costs(table: pd.DataFrame, console: Console) -> None:
         varying = [name for name in EQUAL_WORK if name in question and costs[name].nunique(dropna=False) > 1]
         console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS))
         for line in missing_arms(costs):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _headings(names: Iterable[str]) -> dict[str, str]:
@@ -102,8 +106,14 @@ def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
 
 
 def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
-    """Return index labels of the best value within each group of equal work. A single row is not marked."""
+    """Return index labels of the best value within each group of equal work.
+
+    A single row is not marked. Neither is one whose fitness is doubtful, or whose time is that of a cache.
+    """
     ok = table[table["status"].eq("ok") & table[name].notna()]
+    if BY_NAME[name].kind == "timing":
+        doubtful = ok["fitness"].eq("doubtful").fillna(value=False)
+        ok = ok[~doubtful & ~ok["ceiling_ratio"].gt(CEILING_MARGIN).fillna(value=False)]
     best: set[Any] = set()
     for _, group in ok.groupby("batch_digest"):
         if group["key"].nunique() < 2 or group[name].nunique() < 2:
@@ -113,9 +123,9 @@ def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
     return best
 
 
-def _cell(name: str, value: Any, is_best: bool) -> str:
-    text = value_text(name, value)
-    return f"[bold green]{text}*[/]" if is_best else text
+def _cell(name: str, value: Any, is_best: bool) -> Text:
+    text = for_terminal(value_text(name, value))
+    return Text(f"{text}*", style="bold green") if is_best else Text(text)
 
 
 def problems(table: pd.DataFrame, planned: int) -> list[str]:
@@ -139,7 +149,8 @@ def doubts(table: pd.DataFrame) -> list[str]:
     by_code: dict[str, list[str]] = {}
     for reason in reasons:
         by_code.setdefault(reason.partition(":")[0], []).append(reason)
-    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE[code]}" for code, said in by_code.items()]
+    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
+            for code, said in by_code.items()]
 
 
 def _time_line(table: pd.DataFrame) -> str:

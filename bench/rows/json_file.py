@@ -20,13 +20,19 @@ OLD_S = 3600.0
 """A temporary file of a process that cannot be seen from here is removed after this many seconds."""
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, allow_nan: bool = False) -> None:
     """Write JSON whole or not at all, without private data. The folder must exist.
 
+    Args:
+        path: path of the file.
+        content: plain containers.
+        allow_nan: whether NaN and infinities are written by their Python names, which only Python reads.
+
     Raises:
+        ValueError: the content contains NaN or an infinity, and ``allow_nan`` is false.
         OSError: the file cannot be written, for example on a full disk. The old file remains.
     """
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False))
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=allow_nan))
 
 
 def write_text(path: Path, text: str) -> None:

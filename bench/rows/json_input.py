@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -125,8 +126,15 @@ def check_shape(content: Any, shape: Any, path: Path | str, field: str = "") -> 
 def _require(holds: bool, value: Any, required: str, path: Path | str, field: str) -> None:
     if holds:
         return
-    shown = shorten(repr(value), MAX_SHOWN)
+    shown = shorten(_repr(value), MAX_SHOWN)
     raise ValueError(f"{path}: {field}={shown} must be {required}" if field else f"{path} must hold {required}")
+
+
+def _repr(value: Any) -> str:
+    """Return the beginning of a value. A YAML file of a few lines can be a value whose full text has no end."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxlong, short.maxother = 3, MAX_SHOWN, MAX_DIGITS, MAX_SHOWN
+    return short.repr(value)
 
 
 def shorten(text: str, most: int = MAX_SHOWN) -> str:
@@ -149,7 +157,14 @@ def _is(value: Any, kind: Any) -> bool:
 def _noun(kind: Any) -> str:
     if kind is None:
         return "null"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "an object"}[kind]
+    return {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        dict: "an object",
+        list: "a list",
+    }[kind]
 
 
 class _Refused(Exception):

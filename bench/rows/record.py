@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows.columns import MAY_BE_NULL, NAMES
+from bench.rows.invariants import checked
 from bench.rows.json_file import write_json
 from bench.rows.json_input import NAME, check_shape, read_json
 
@@ -45,17 +46,23 @@ def row_path(run_dir: Path, key: str, replicate: int) -> Path:
     return run_dir / "points" / f"{key}-{replicate}.json"
 
 
-def write_row(run_dir: Path, row: Mapping[str, Any], samples: Mapping[str, Any]) -> None:
+def write_row(run_dir: Path, row: Mapping[str, Any], samples: Mapping[str, Any]) -> str:
     """Store one row and its raw samples. The row is written last, so that its file means that both are whole.
+
+    A row of status ``ok`` that breaks an invariant is stored as ``incorrect`` (see ``bench.rows.invariants``).
+
+    Returns:
+        The stored status.
 
     Raises:
         ValueError: an unknown column or status, or a null without a reason in ``null_reasons``.
     """
-    row = complete(row)
+    row = complete(checked(row))
     name = f"{row['key']}-{row['replicate']}.json"
     if samples:
-        write_json(run_dir / "samples" / name, samples)
+        write_json(run_dir / "samples" / name, _all_finite(samples))
     write_json(row_path(run_dir, row["key"], row["replicate"]), {"schema_version": SCHEMA_VERSION, **row})
+    return str(row["status"])
 
 
 def complete(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,8 +93,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _all_finite(content: Any) -> Any:
+    """Return containers with ``None`` for every NaN and infinity."""
+    if isinstance(content, Mapping):
+        return {name: _all_finite(value) for name, value in content.items()}
+    return [_all_finite(value) for value in content] if isinstance(content, (list, tuple)) else _finite(content)
+
+
 def read_row(path: Path) -> dict[str, Any]:
     """Return one row of this or an older schema version.
+
+    A row of status ``ok`` that breaks an invariant is returned as ``incorrect`` (see ``bench.rows.invariants``).
 
     Raises:
         ValueError: the file is no JSON, contains a name twice, or has a newer schema version.
@@ -104,7 +120,7 @@ def read_row(path: Path) -> dict[str, Any]:
     check_shape(row, _EVERY_ROW, path)
     for older in range(version, SCHEMA_VERSION):
         row = MIGRATIONS[older](row)
-    return row if "experiment" in row else {**row, "experiment": _named_experiment(row)}
+    return checked(row if "experiment" in row else {**row, "experiment": _named_experiment(row)})
 
 
 _EVERY_ROW = {"key": NAME, "replicate": int, "status": str, "null_reasons?": (dict, None)}

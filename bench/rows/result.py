@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+class WrongOutput(Exception):
+    """The result of an implementation is wrong. The row becomes ``incorrect`` with this message."""
+
+    def __init__(self, message: str, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.values = dict(values or {})  # columns that are known already
 
 
 @dataclass(kw_only=True)

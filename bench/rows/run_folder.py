@@ -88,8 +88,11 @@ def read_environment(run_dir: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"{run_dir} is no whole run folder: it has no {path.name}. Start a new run")
     facts: dict[str, Any] = read_json(path, "environment")
-    check_shape(facts, {"fingerprint": str}, path)
+    check_shape(facts, _ENVIRONMENT, path)
     return facts
+
+
+_ENVIRONMENT = {"fingerprint": str, "git?": (dict, None), "calibration?": (dict, None)}
 
 
 def earlier_seconds(keys: Iterable[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
 from bench.rows.columns import COLUMNS
 from bench.rows.json_file import write_json, write_text
-from bench.rows.record import is_pending, write_row
+from bench.rows.record import is_pending, read_row, row_path, write_row
 from bench.rows.redact import redacted
 from bench.rows.result import Answer
 from bench.runner.dominance import Dominance
@@ -95,11 +95,11 @@ class Round:
         if answer is None:
             answer, facts = self._run_point(point, log)
             _redact_log(self.session.run_dir / log)
-        self.dominance.record(point, answer.status)
         for name, content in answer.artifacts.items():
             write_json(self.session.run_dir / self._artifact_name(name, point), content)
-        self._store(point, replicate, answer, facts)
-        return answer.status
+        status = self._store(point, replicate, answer, facts)
+        self.dominance.record(point, status)
+        return status
 
     def _run_point(self, point: Point, log: Path) -> tuple[Answer, dict[str, Any]]:
         """Run the processes of a point during its A/B turn. Return the result and the facts about the run."""
@@ -136,8 +136,8 @@ class Round:
         answer = Answer(status="crashed", status_reason=reason)
         self._store(point, replicate, answer, {"harness_s": 0.0, "measured_s": 0.0})
 
-    def _store(self, point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> None:
-        """Write the row from the result, these facts, and the facts that all rows of the session share."""
+    def _store(self, point: Point, replicate: int, answer: Answer, facts: Mapping[str, Any]) -> str:
+        """Write the row from the result, these facts, and the facts that all rows share. Return its status."""
         facts = {
             **facts,
             "code_hash": point.code_hash,
@@ -145,8 +145,9 @@ class Round:
             "mixed": self.session.mixed,
             "repro_command": repro_command(point, self.plan.config_dirs),
         }
-        if is_pending(self.session.run_dir, f"{point.key}-{replicate}"):  # a finished row is never overwritten
-            write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
+        if not is_pending(self.session.run_dir, f"{point.key}-{replicate}"):  # a finished row is never overwritten
+            return str(read_row(row_path(self.session.run_dir, point.key, replicate))["status"])
+        return write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
 
     def _skipped(self, point: Point) -> Answer | None:
         """Return the result of a point that is skipped by the plan or after an out-of-memory error, else ``None``."""

@@ -178,6 +178,8 @@ def register_limit(tile: Tile, *, head_dim: int, element_bytes: int, stored_byte
         stored_bytes: bytes of one element of K and V.
     """
     in_pairs = element_bytes == 2 and stored_bytes == 1 and head_dim % 2 == 0
+    if in_pairs and tile.num_warps == 1:  # shared memory leaves room for fewer programs than these registers do
+        return _MAX_REGISTERS
     is_usual = tile.block_group == 16 and tile.block_tokens <= 64 and tile.num_warps == 4
     is_short = element_bytes == 2 and tile.block_dim == 128 and tile.block_tokens <= 32
     return 128 if is_usual and (in_pairs or is_short) else None

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bench.cli.exits import EXIT_OK, EXIT_VISIT_INCOMPLETE
 from bench.rows.json_file import write_json
 from bench.rows.result import Answer
 from impls.interface import KVCache, QuantisedKVCache
@@ -238,7 +239,7 @@ def main() -> int:
     report.save()
     right = len(report.shapes) - len(report.bad)
     print(f"{right} of {len(report.shapes)} shapes are right; {len(report.compiled)} points compiled", flush=True)
-    return 4 if report.bad else 0
+    return EXIT_VISIT_INCOMPLETE if report.bad else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.cli.exits import EXIT_OK, EXIT_VISIT_INCOMPLETE
+
 PACKAGES = ("torch", "triton", "numpy", "pandas", "scipy", "pyarrow", "hydra", "omegaconf", "antlr4", "pynvml",
             "filelock", "psutil", "rich", "yaml", "flashinfer", "tvm_ffi", "vllm", "flash_attn", "cupti")  # fmt: skip
 GIB = 2**30
@@ -130,7 +132,7 @@ def main() -> int:
         facts.setdefault("seconds", {})[name] = round(time.monotonic() - began, 2)
         (arguments.out / "facts.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     print(json.dumps(facts, indent=1)[:6000])
-    return 4 if failed else 0
+    return EXIT_VISIT_INCOMPLETE if failed else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import sys
 import time
 from typing import Any
 
+from bench.cli.exits import EXIT_OK, EXIT_TOOL_ABSENT, EXIT_VISIT_INCOMPLETE
+
 os.environ.setdefault("MAX_JOBS", "8")
 os.environ.setdefault("FLASHINFER_CUDA_ARCH_LIST", "9.0a")
 
@@ -21,7 +23,7 @@ def main() -> int:
         from flashinfer.jit import gen_batch_decode_module, gen_batch_prefill_module
     except ImportError as error:
         print(f"flashinfer cannot be imported: {error}")
-        return 3
+        return EXIT_TOOL_ABSENT
     half, index = torch.float16, torch.int32
     builds: dict[str, Any] = {
         "decode": lambda: gen_batch_decode_module(half, half, half, index, 128, 128, 0, False, False),
@@ -36,7 +38,7 @@ def main() -> int:
         except Exception as error:
             failed += 1
             print(f"{name}: {type(error).__name__}: {str(error)[-3000:]}", flush=True)
-    return 4 if failed else 0
+    return EXIT_VISIT_INCOMPLETE if failed else EXIT_OK
 
 
 if __name__ == "__main__":

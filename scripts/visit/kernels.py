@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from bench.cli.exits import EXIT_OK, EXIT_VISIT_INCOMPLETE
 from bench.rows.json_file import write_json
 from bench.rows.result import Answer
 from scripts.visit.cases import Shape, draw, make_cache
@@ -205,7 +206,7 @@ def main() -> int:
         path = arguments.out / "timings.json"
         time_all(arguments.device, deadline, lambda results: write_json(path, {"timings": results}))
     print(f"wrong: {json.dumps(report.bad)}", flush=True)
-    return 4 if report.bad else 0
+    return EXIT_VISIT_INCOMPLETE if report.bad else EXIT_OK
 
 
 if __name__ == "__main__":

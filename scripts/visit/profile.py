@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.cli.exits import EXIT_OK, EXIT_TOOL_ABSENT, EXIT_VISIT_INCOMPLETE
+
 SECTIONS = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "LaunchStats", "WarpStateStats", "SchedulerStats")
 
 
@@ -48,10 +50,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.target:
         target(arguments.target, arguments.device)
-        return 0
+        return EXIT_OK
     if shutil.which("ncu") is None or arguments.device == "cpu":
         print("ncu is not here, or there is no GPU to look at")
-        return 3
+        return EXIT_TOOL_ABSENT
     good = 0
     for arm in ("paged_triton", "triton_contiguous"):
         try:
@@ -64,7 +66,7 @@ def main() -> int:
         (arguments.out / f"ncu-{arm}.txt").write_text(text, encoding="utf-8")
         print(text[-5000:])
         good += done.returncode == 0 and "DRAM" in text
-    return 0 if good else 4
+    return EXIT_OK if good else EXIT_VISIT_INCOMPLETE
 
 
 if __name__ == "__main__":

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows.json_file import write_json
-from bench.rows.record import RETRYABLE, complete
+from bench.rows.record import RETRYABLE, complete, read_row
 from bench.runner.job import RUN_CONTROL
 from scripts.visit.table import as_markdown, compared
 
 KEPT = ("facts/facts.json", "check/check.json", "kernels/checks.json", "kernels/timings.json", "tiles/tiles.json",
         "calibration/calibration.json")  # fmt: skip
 """Files beside the sweeps that a reference keeps."""
+REFUSED = "refused.json"
+"""Reasons of the rows that were left out, by sweep and job."""
+FIGURE = "decode_latency.png"
 
 
 @dataclass(kw_only=True)
@@ -146,14 +149,20 @@ def slug(environment: Mapping[str, Any]) -> str:
 
 
 def write_reference(folder: Path, sweeps: Mapping[str, Sweep], archives: Sequence[Mapping[str, bytes]]) -> None:
-    """Write a run folder per sweep and the README, in the place of what is there.
+    """Write a run folder per sweep and what was refused, in the place of what is there.
+
+    A subfolder with a README of its own stays.
 
     Raises:
         ValueError: the folder holds something else or a reference of another card, or a row is not whole.
     """
     _check_place(folder, sweeps)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_file():
+            path.unlink()
+        elif path.name not in kept_folders(folder):
+            shutil.rmtree(path)
     for name, sweep in sweeps.items():
         (folder / name / "points").mkdir(parents=True)
         write_json(folder / name / "plan.json", {**sweep.plan, "points": [_lasting(p) for p in sweep.plan["points"]]})
@@ -163,10 +172,40 @@ def write_reference(folder: Path, sweeps: Mapping[str, Sweep], archives: Sequenc
             version = row["schema_version"]
             whole = complete({key: value for key, value in row.items() if key != "schema_version"} | {"log": None})
             write_json(folder / name / "points" / f"{job}.json", {"schema_version": version, **whole})
+    write_json(folder / REFUSED, {name: sweep.refused for name, sweep in sweeps.items() if sweep.refused})
     for path in KEPT:
         found = [files[path] for files in archives if path in files]
         if found:
             write_json(folder / Path(path).name, json.loads(found[-1]))
+
+
+def kept_folders(folder: Path) -> list[str]:
+    """Return the subfolders of a reference that were written by hand: those with a README."""
+    return sorted(path.parent.name for path in folder.glob("*/README.md"))
+
+
+def read_reference(folder: Path) -> dict[str, Sweep]:
+    """Return the sweeps of a reference by name.
+
+    Args:
+        folder: what ``write_reference`` wrote.
+
+    Raises:
+        ValueError: it holds no sweep.
+    """
+    refused = json.loads((folder / REFUSED).read_text(encoding="utf-8")) if (folder / REFUSED).exists() else {}
+    sweeps = {}
+    for plan in sorted(folder.glob("*/plan.json")):
+        run = plan.parent
+        sweeps[run.name] = Sweep(
+            plan=json.loads(plan.read_text(encoding="utf-8")),
+            environment=json.loads((run / "environment.json").read_text(encoding="utf-8")),
+            rows={path.stem: read_row(path) for path in sorted((run / "points").glob("*.json"))},
+            refused=refused.get(run.name, {}),
+        )
+    if not sweeps:
+        raise ValueError(f"{folder} holds no sweep of a visit")
+    return sweeps
 
 
 def _check_place(folder: Path, sweeps: Mapping[str, Sweep]) -> None:
@@ -186,13 +225,17 @@ def _lasting(point: dict[str, Any]) -> dict[str, Any]:
     return {**point, "overrides": kept, "values": {**point["values"], "run_dir": None}}
 
 
-def readme(sweeps: Mapping[str, Sweep], facts: Mapping[str, Any], claims: str) -> str:
+def readme(
+    sweeps: Mapping[str, Sweep], facts: Mapping[str, Any], claims: str, *, figure: str = "", others: Sequence[str] = ()
+) -> str:
     """Return the README: the machine, one table of decode rows, counts of rows, claims that need a GPU.
 
     Args:
         sweeps: by name.
         facts: ``facts.json``. Empty if there is none.
         claims: a Markdown table.
+        figure: file name of a figure. Empty without one.
+        others: names of subfolders with a README of their own.
     """
     environment = next(iter(sweeps.values())).environment
     bandwidth = facts.get("bandwidth") or {}
@@ -200,6 +243,8 @@ def readme(sweeps: Mapping[str, Sweep], facts: Mapping[str, Any], claims: str) -
                if environment.get(name) is not None]  # fmt: skip
     machine += [f"- {name}: {value:.0f}" for name, value in bandwidth.items() if name.endswith("_gbps")]
     rows = [(name, row) for name, sweep in sweeps.items() for row in sweep.rows.values()]
+    ceilings = sorted({f"{row['ceiling_gbps']:.0f}" for _, row in rows if row.get("ceiling_gbps")})
+    machine += [f"- read ceiling of the rows: {', '.join(ceilings)} GB/s"] if ceilings else []
     counts = ["| sweep | ok | other | refused |\n", "| --- | --- | --- | --- |\n"]
     for name, sweep in sweeps.items():
         good = sum(row["status"] == "ok" for row in sweep.rows.values())
@@ -210,7 +255,9 @@ def readme(sweeps: Mapping[str, Sweep], facts: Mapping[str, Any], claims: str) -
         f"# {environment.get('gpu') or environment.get('cpu_model')}\n",
         "Rows of a visit (docs/gpu_visit.md), merged by `scripts/visit_to_reference.py`.\n",
         "\n".join(machine) + "\n",
+        *(f"[`{name}/`]({name}/README.md) holds more.\n" for name in others),
         "## Decode\n",
+        *([f"![Decode latency by page size]({figure})\n"] if figure else []),
         "`to fastest other`: time divided by that of the fastest other implementation on the same batch.\n",
         as_markdown(compared(rows)),
         "## Rows\n",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.cli.exits import EXIT_OK, EXIT_TOOL_ABSENT, EXIT_VISIT_INCOMPLETE
 from scripts.visit.cases import Shape
 
 SHAPE = Shape(name="small", lens=(1, 17, 64, 300))
@@ -38,10 +39,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.target:
         target(arguments.target, arguments.device)
-        return 0
+        return EXIT_OK
     if shutil.which("compute-sanitizer") is None or arguments.device == "cpu":
         print("compute-sanitizer is not here, or there is no GPU to look at")
-        return 3
+        return EXIT_TOOL_ABSENT
     bad = 0
     for arm in ("paged_triton", "triton_contiguous"):
         command = ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", sys.executable, "-m",
@@ -56,7 +57,7 @@ def main() -> int:
         (arguments.out / f"sanitizer-{arm}.txt").write_text(text, encoding="utf-8")
         print(f"{arm}: exit code {done.returncode}\n{text[-3000:]}")
         bad += done.returncode != 0
-    return 4 if bad else 0
+    return EXIT_VISIT_INCOMPLETE if bad else EXIT_OK
 
 
 if __name__ == "__main__":

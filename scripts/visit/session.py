@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.cli.exits import EXIT_OK, EXIT_TOOL_ABSENT
 from scripts.visit.archive import pack, write_session
 from scripts.visit.steps import Step
 from scripts.visit.sweep_process import GRACE_S, ROOT, SweepProcess, kill_group
@@ -33,7 +34,7 @@ LOG_END = 3000
 class Outcome:
     """What became of a step.
 
-    ``ok``, ``failed``, ``cut`` (its time was up, and what it wrote is whole), ``absent`` (what it needs is not
+    ``ok``, ``failed``, ``cut`` (it was stopped, and what it wrote is whole. A sweep's answer gives the reason), ``absent`` (what it needs is not
     installed), ``done earlier`` or ``not run`` (no time was left).
     """
 
@@ -41,7 +42,7 @@ class Outcome:
     status: str = "not run"
     wall_s: float = 0.0
     exit_code: int | None = None
-    answer: Mapping[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
     log_end: str = ""
 
 
@@ -209,9 +210,12 @@ class Session:
         request = {**self.request(step), "budget_s": budget_s}
         before = self._size(self.logs / "sweeps.log")
         answer = self.sweeps.run(request, min(budget_s + HANG_S, self.left_s), self._meanwhile)
-        outcome.answer = {name: value for name, value in answer.items() if name != "done"}
         finished = set(self.state.done.get(step.name, [])) | set(answer.get("done", self._rows(step.name)))
         self.state.done[step.name] = sorted(finished)
+        outcome.answer = {name: value for name, value in answer.items() if name != "done"}
+        if answer.get("cut"):
+            why = "the visit's time is up" if self.left_s < 1 else "a point hangs"
+            outcome.answer |= {"error": f"{answer['error']}: {why}. Finished points: {len(finished)}"}
         if "error" in answer:
             outcome.status = "cut" if answer.get("cut") else "failed"
         else:
@@ -241,7 +245,7 @@ class Session:
         kill_group(process)
         outcome.exit_code = process.returncode
         if outcome.status != "cut":
-            outcome.status = {0: "ok", 3: "absent"}.get(process.returncode or 0, "failed")
+            outcome.status = {EXIT_OK: "ok", EXIT_TOOL_ABSENT: "absent"}.get(process.returncode or 0, "failed")
         outcome.log_end = self._log_end(log, 0) if outcome.status != "ok" else ""
 
     def _meanwhile(self) -> None:

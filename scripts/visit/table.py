@@ -19,10 +19,13 @@ HEADINGS = (
     "of ceiling",
     "to fastest other",
 )
+SHOWN = (("triton_contiguous", None), ("contiguous", None), ("paged_flashinfer", 16), ("paged_triton", 16),
+         ("paged_triton", 1), ("paged_torch", 16))  # fmt: skip
+"""Implementations and page sizes in the table of the main README."""
 
 
 def compared(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, ...]]:
-    """Return a line per decode row that is ok, fastest first within a batch.
+    """Return a line per decode row that is ok: by sweep, batch and tokens, the fastest of a batch first.
 
     Args:
         rows: sweep and row.
@@ -32,10 +35,15 @@ def compared(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, .
         if row["status"] == "ok" and row.get("decode_us"):
             batches[(sweep, row["attention_shape"], row["num_seqs"], row["batch_digest"])].append(row)
     lines = []
-    for (sweep, *_), batch in batches.items():
+    for (sweep, *_), batch in sorted(batches.items(), key=_batch_order):
         for row in sorted(batch, key=lambda row: row["decode_us"]):
             lines.append(_line(sweep, row, _fastest_other(row, batch)))
     return lines
+
+
+def _batch_order(item: tuple[tuple[Any, ...], list[Mapping[str, Any]]]) -> tuple[Any, ...]:
+    (sweep, shape, num_seqs, _), batch = item
+    return sweep, shape, num_seqs, batch[0].get("live_tokens") or 0
 
 
 def _fastest_other(row: Mapping[str, Any], batch: Iterable[Mapping[str, Any]]) -> float | None:
@@ -81,6 +89,23 @@ def as_markdown(lines: Iterable[tuple[str, ...]]) -> str:
         return "None.\n"
     table = [HEADINGS, ("---",) * len(HEADINGS), *lines]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
+def flagship_lines(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, ...]]:
+    """Return the lines that the main README shows, of ``SHOWN`` with shuffled pages and no options, fastest first.
+
+    Args:
+        rows: sweep and row. Where two sweeps measured the same, the row of ``flagship`` counts.
+    """
+    found: dict[tuple[str, int | None], Mapping[str, Any]] = {}
+    for sweep in ("flagship", "flashinfer"):
+        for name, row in rows:
+            which = (row["implementation"], row["page_size"])
+            shuffled = row["page_layout"] in (None, "shuffled") and not options_of(row)
+            if name == sweep and row["status"] == "ok" and shuffled and which in SHOWN:
+                found.setdefault(which, row)
+    fastest = sorted(found.values(), key=lambda row: row["decode_us"])
+    return [(f"`{row['implementation']}`", *_line("", row, None)[2:3], *_line("", row, None)[6:9]) for row in fastest]
 
 
 def as_text(lines: Iterable[tuple[str, ...]]) -> str:

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from bench.cli.exits import EXIT_OK, EXIT_VISIT_INCOMPLETE
+
 TIMERS = ("tests/measure/test_gpu.py",)
 OTHERS = ("tests/kernels/test_decode_results.py", "tests/kernels/test_paged_triton.py",
           "tests/kernels/test_extended.py", "tests/kernels/test_prefill.py", "tests/scenarios/test_prefill.py",
@@ -42,7 +44,7 @@ def run(words: list[str], left_s: float) -> int:
         process.kill()
         process.wait()
     print(f"interrupted after {left_s:.0f} s", flush=True)
-    return 4
+    return EXIT_VISIT_INCOMPLETE
 
 
 def main() -> int:
@@ -58,7 +60,7 @@ def main() -> int:
     if not arguments.small:
         runs.append(command(arguments.out / "others.xml", OTHERS, workers=WORKERS))
     codes = [run(words, deadline - time.monotonic()) for words in runs]
-    return 4 if any(codes) else 0
+    return EXIT_VISIT_INCOMPLETE if any(codes) else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,18 @@ import pytest
 from bench.ab.reference import BOOKKEEPING, SMALL_DECODE, SWEEPS, make_reference
 from bench.compare import Comparison, Rules, Side, compare
 from bench.compare.load import load_side
-from bench.config import build
-from bench.plan.points import Plan, make_plan
 from bench.rows.table import typed
 from impls.policies import PagePool
 from tests.conftest import ROOT
-from tests.support.points import expanded, row_of
+from tests.support.points import planned, row_of
 
 REFERENCES = sorted(path.parent for path in (ROOT / "results" / "reference").glob("*/plan.json"))
 RENEW = "did this change on purpose? then: python scripts/reference.py FOLDER --renew, and commit it"
 
 
-@cache
-def planned(overrides: tuple[str, ...]) -> Plan:
-    points = expanded(*overrides)
-    return make_plan(points, [build(point.values) for point in points], "cpu")
-
-
 def against(reference: Path, sweeps: Sequence[tuple[str, ...]]) -> Comparison:
     """The reference's rows of these sweeps against what this checkout answers in this process."""
-    rows = [row_of(point) for overrides in sweeps for point in planned(overrides).points]
+    rows = [row_of(point) for overrides in sweeps for point in planned(*overrides).points]
     whole, keys = load_side(reference), [row["key"] for row in rows]
     kept = dataclasses.replace(whole, table=whole.table[whole.table["key"].isin(keys)], planned=dict.fromkeys(keys, 1))
     candidate = Side(name="this checkout", table=typed(rows, Path("this checkout")), planned=dict.fromkeys(keys, 1))
@@ -39,7 +30,7 @@ def against(reference: Path, sweeps: Sequence[tuple[str, ...]]) -> Comparison:
 
 
 def test_every_reference_has_the_keys_of_its_sweeps() -> None:
-    keys = {point.key for overrides in SWEEPS for point in planned(overrides).points}
+    keys = {point.key for overrides in SWEEPS for point in planned(*overrides).points}
     assert REFERENCES
     for reference in REFERENCES:
         assert set(load_side(reference).planned) == keys, RENEW

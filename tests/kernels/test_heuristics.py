@@ -68,6 +68,12 @@ def test_only_pairs_and_16_rows_are_held_to_registers(
     assert register_limit(tile, head_dim=head_dim, element_bytes=2, stored_bytes=stored_bytes) == expected
 
 
+def test_a_warp_alone_that_reads_pairs_has_all_registers() -> None:
+    tile = Tile(block_group=16, block_dim=128, block_tokens=32, num_warps=1, num_stages=4)
+    limits = [register_limit(tile, head_dim=128, element_bytes=2, stored_bytes=stored) for stored in (1, 2)]
+    assert limits == [255, None]
+
+
 def test_shared_memory_is_buffers_query_and_weights() -> None:
     tile = Tile(block_group=16, block_dim=128, block_tokens=64, num_stages=3)
     keys_and_values_in_flight = 2 * 2 * 64 * 128

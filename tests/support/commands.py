@@ -6,17 +6,18 @@ import contextlib
 import io
 import logging
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 from hydra.core.global_hydra import GlobalHydra
 
 from bench import ROOT
 from bench import run as bench_run
+from bench.cli import main as cli_main
 
 Main = Callable[[], int | None]
 
@@ -44,7 +45,8 @@ def bench_in_process(
     *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``bench/run.py`` in this process. The processes of its points are real ones."""
-    return run_in_process(bench_run.main, *arguments, script=ROOT / "bench" / "run.py", cwd=cwd, env=env)
+    with mock.patch.object(cli_main, "signal"):  # SIGTERM still ends the tests
+        return run_in_process(bench_run.main, *arguments, script=ROOT / "bench" / "run.py", cwd=cwd, env=env)
 
 
 def script_in_process(script: ModuleType, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -65,10 +67,9 @@ def _exit_code(main: Main) -> int:
 
 @contextlib.contextmanager
 def _own_state(argv: list[str], env: Mapping[str, str]) -> Iterator[None]:
-    """Restore what a command changes for its whole process: arguments, paths, variables, signals, Hydra, logging."""
+    """Restore what a command changes for its whole process: arguments, paths, variables, Hydra, logging."""
     root_log = logging.getLogger()
-    saved = (sys.argv, list(sys.path), dict(os.environ), signal.getsignal(signal.SIGTERM), list(root_log.handlers),
-             root_log.level)  # fmt: skip
+    saved = (sys.argv, list(sys.path), dict(os.environ), list(root_log.handlers), root_log.level)
     sys.argv = argv
     os.environ.update(env)
     GlobalHydra.instance().clear()
@@ -76,8 +77,7 @@ def _own_state(argv: list[str], env: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         GlobalHydra.instance().clear()
-        sys.argv, sys.path[:], variables, on_term, root_log.handlers[:], level = saved
+        sys.argv, sys.path[:], variables, root_log.handlers[:], level = saved
         root_log.setLevel(level)
-        signal.signal(signal.SIGTERM, on_term)
         os.environ.clear()
         os.environ.update(variables)

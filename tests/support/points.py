@@ -62,6 +62,13 @@ def expanded(*overrides: str) -> list[expand.Composed]:
         return expand.expand(GlobalHydra.instance().config_loader(), master, params, overrides)
 
 
+@lru_cache
+def planned(*overrides: str) -> Plan:
+    """Return the plan of a command line for a CPU. Test modules of one process share it."""
+    points = expanded(*overrides)
+    return make_plan(points, [build(point.values) for point in points], "cpu")
+
+
 def row_of(point: Point) -> dict[str, Any]:
     """The row of a point whose processes ran in this one: a sweep around each would take most of its time to start."""
     argument = {"config": point.config.to_json(), "ceiling_gbps": None}

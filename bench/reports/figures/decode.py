@@ -12,6 +12,8 @@ from bench.reports.figures.style import MARKERS, FigureSpec, page_size_axis, var
 
 AXES = ("model", "workload", "num_seqs", "memory_budget_bytes", "page_layout")
 """Other axes of a sweep. Those that vary become panels."""
+HEADROOM = 1.05
+"""Height of the y axis by the largest value."""
 
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
@@ -35,6 +37,8 @@ def _draw(selection: pd.DataFrame) -> Figure:
         axes.set_title(", ".join(f"{name}={value}" for name, value in zip(axes_that_vary, values, strict=True)))
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
+    # The panels share their y axis, and a limit stops it from growing: it is set when every panel is drawn.
+    grid[0, 0].set_ylim(0, HEADROOM * max(axes.dataLim.ymax for axes in grid.flat[: len(panels)]))
     first = selection.iloc[0]
     figure.suptitle(
         f"One decode step of one layer ({first['device']}, {first['dtype']})\n"
@@ -66,7 +70,6 @@ def _panel(axes: Axes, rows: pd.DataFrame, references: pd.DataFrame) -> None:
         axes.axhline(median, linestyle="--", label=f"{name} (no pages)", color=colours[name])
     if len(paged):
         page_size_axis(axes, paged["page_size"])
-    axes.set_ylim(bottom=0)
     axes.set_ylabel("decode step (µs)")
     axes.legend()
 

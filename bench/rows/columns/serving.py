@@ -88,7 +88,8 @@ SERVING = Topic(
         _exact(name="output_tokens", meaning="tokens generated, over all sequences"),
         _exact(
             name="prefix_hit_tokens",
-            meaning="tokens of admitted prompts that were found in the pool and not computed",
+            meaning="tokens of prompts that were in the pool when their request was first admitted. What a preempted request "
+            "finds again does not count",
         ),
         _fewer(name="recomputed_tokens", meaning="tokens computed again after a preemption"),
         _fewer(name="swapped_out_pages", meaning="pages moved to the host"),

@@ -115,7 +115,8 @@ TIMING = Topic(
             place=18,
             derived_from=("achieved_gbps", "ceiling_gbps"),
             scenarios=("decode", "prefill"),
-            meaning="achieved_gbps / ceiling_gbps. Above 1 the batch fits a cache",
+            meaning="achieved_gbps / ceiling_gbps. A step that reads more than 4 last-level caches, or finds "
+            "L2 cold, is incorrect above 1.25. Another row above 1.25 measures a cache and is never marked as best",
         ),
         _decode_time(
             name="policy_ns_per_op",
@@ -214,6 +215,10 @@ TIMING = Topic(
             scenarios=("decode", "prefill"),
             meaning="best bandwidth of several kernels that only read, in the same run, with the same timer. A "
             "property of the machine, so that neither direction is better",
+        ),
+        _cache_record(
+            name="last_level_cache_bytes",
+            meaning="size of the GPU's L2 cache, or of the processor's largest cache. Decides the check of ceiling_ratio",
         ),
         _cache_record(
             name="max_rel_error",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows.json_file import write_json
-from bench.rows.result import Answer
+from bench.rows.result import Answer, WrongOutput
 from impls.interface import Unsupported
 
 
@@ -25,11 +25,13 @@ def run(job: dict[str, Any]) -> None:
         answer: Answer = getattr(importlib.import_module(module), function)(job["argument"])
     except Unsupported as error:
         answer = Answer(status="unsupported", status_reason=str(error))
+    except WrongOutput as error:
+        answer = Answer(status="incorrect", status_reason=str(error), values=error.values)
     except Exception as error:
         traceback.print_exc()
         status = "oom" if _is_out_of_memory(error) else "crashed"
         answer = Answer(status=status, status_reason=f"{type(error).__name__}: {_first_line(error)}")
-    write_json(Path(job["result"]), {**answer.to_json(), "measured_s": time.perf_counter() - started})
+    write_json(Path(job["result"]), {**answer.to_json(), "measured_s": time.perf_counter() - started}, allow_nan=True)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from bench.measure.memory.available import available_host_bytes
 from bench.measure.memory.probe import MemoryProbe, Reading, pids_on_gpus
 from bench.rows.result import Answer
 from bench.scenarios.filling import Filled
-from bench.scenarios.tensors.weighing import allocate_touched, rehearsal, write_ones
+from bench.scenarios.tensors.weighing import allocate_touched, check_storage, rehearsal, write_ones
 
 DIFFERENCES = {
     "torch_difference_bytes": "torch_allocated_peak_bytes",
@@ -42,6 +42,7 @@ def weigh(config: Config, filled: Filled) -> Answer:
     probe = MemoryProbe(torch.device(config.device), known_pids=known_pids, poll_ms=config.measure.poll_ms)
     cache = allocate_touched(config, filled)
     write_ones(config, filled, cache)
+    check_storage(cache)
     answer = reconcile(pool_bytes, probe.read())
     answer.values["logical_bytes"] = pool_bytes
     answer.values |= {"storage_bytes": cache.storage_bytes, "layers_allocated": len(cache.tensors) // 2}

@@ -150,8 +150,8 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
         "curves": curves(record, memory.policy.pool_bytes // config.model.token_bytes),
         "replay_s": replay_s,
     }
-    asked = values["prompt_tokens"] + values["recomputed_tokens"]
-    values["prefix_hit_ratio"] = values["prefix_hit_tokens"] / asked if finds_prefixes(memory.policy) else None
+    found, prompts = values["prefix_hit_tokens"], values["prompt_tokens"]
+    values["prefix_hit_ratio"] = found / prompts if prompts and finds_prefixes(memory.policy) else None
     if is_paged(memory.policy):
         values |= {column: memory.policy.counters[name] for column, name in PAGE_COUNTS.items()}
     samples: dict[str, Any] = {"refused_requests": record.refused}

@@ -64,7 +64,8 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
             copies.keys.clear()
             copies.values.clear()
         time_step(answer, step, choice)
-        compare_with_ceiling(answer, moved_bytes(step), answer.values["decode_us"], argument["ceiling_gbps"])
+        ceiling = argument["ceiling_gbps"]
+        compare_with_ceiling(answer, moved_bytes(step), answer.values["decode_us"], ceiling, step.query.device)
     return answer
 
 

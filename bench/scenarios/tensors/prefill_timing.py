@@ -127,4 +127,4 @@ def time_prefill(
     }
     add_fitness(answer, samples, watch, "prefill", config.device)
     moved_bytes = step.kv_bytes + 2 * step.queries[0].nbytes + step.batch.metadata_bytes
-    compare_with_ceiling(answer, moved_bytes, prefill_us, ceiling_gbps)
+    compare_with_ceiling(answer, moved_bytes, prefill_us, ceiling_gbps, step.queries[0].device)

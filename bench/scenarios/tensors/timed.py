@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.measure.intervals import median_interval, rel_spread
+from bench.measure.machine.caches import last_level_cache_bytes
 from bench.measure.machine.fitness import doubts, fitness_columns, sample_doubts
 from bench.measure.machine.host_state import usable_cores
 from bench.measure.machine.telemetry import Telemetry
@@ -119,11 +120,23 @@ def add_fitness(answer: Answer, samples: Mapping[str, Samples], watch: Telemetry
         answer.leave_null("no reason for doubt was found", "fitness_reasons")
 
 
-def compare_with_ceiling(answer: Answer, moved_bytes: int, us: float, ceiling_gbps: float | None) -> None:
+def compare_with_ceiling(
+    answer: Answer, moved_bytes: int, us: float, ceiling_gbps: float | None, device: torch.device
+) -> None:
     """Add the achieved bandwidth, from the bytes that any implementation must move, not those that this one moves."""
     values = answer.values
     values["achieved_gbps"] = moved_bytes / us / 1000
+    values["last_level_cache_bytes"] = cache_bytes(device)
+    if values["last_level_cache_bytes"] is None:
+        answer.leave_null("the system does not report it", "last_level_cache_bytes")
     if ceiling_gbps is None:
         answer.leave_null("the ceiling could not be measured. See the log", "ceiling_gbps", "ceiling_ratio")
     else:
         values |= {"ceiling_gbps": ceiling_gbps, "ceiling_ratio": values["achieved_gbps"] / ceiling_gbps}
+
+
+def cache_bytes(device: torch.device) -> int | None:
+    """Return the size of the GPU's L2 cache, or of the processor's largest cache. ``None`` if unknown."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    return last_level_cache_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ import torch
 from bench.config import Config
 from bench.measure.memory.probe import MemoryProbe, pids_on_gpus
 from bench.measure.memory.resident import give_back_freed
-from bench.rows.result import Answer
+from bench.rows.result import Answer, WrongOutput
 from bench.scenarios.filling import Filled, draw, fill, new_policy
 from bench.scenarios.tensors.filled import make_cache
 from impls.interface import KVCache
@@ -60,12 +61,30 @@ def weigh(config: Config, compute: Callable[[Config, Filled, KVCache], None]) ->
     cache = allocate_touched(config, filled)
     _write_and_compute(config, filled, cache, compute)
     reading = probe.read()
+    check_storage(cache)
     logical_bytes = filled.policy.pool_bytes // config.model.num_layers * config.layers_allocated
     return Answer(
         values={**reading.values, "storage_bytes": cache.storage_bytes, "logical_bytes": logical_bytes},
         null_reasons=reading.null_reasons,
         samples={"memory_poll": reading.poll} if reading.poll else {},
     )
+
+
+def check_storage(cache: KVCache) -> None:
+    """Check that the cache reports at least the bytes that its tensors hold.
+
+    Raises:
+        WrongOutput: it reports less.
+    """
+    held: Counter[int] = Counter()
+    limit: dict[int, int] = {}
+    for tensor in cache.tensors:  # K and V can be views of one storage
+        storage = tensor.untyped_storage()
+        held[storage.data_ptr()] += tensor.nbytes
+        limit[storage.data_ptr()] = storage.nbytes()
+    least = sum(min(count, limit[address]) for address, count in held.items())
+    if cache.storage_bytes < least:
+        raise WrongOutput(f"storage_bytes={cache.storage_bytes} must be at least the {least} bytes that tensors hold")
 
 
 def _write_and_compute(

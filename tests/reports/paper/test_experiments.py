@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.config import build
-from bench.plan.points import Plan, make_plan
 from bench.reports.catalogue import all_figures
 from bench.reports.paper.experiments import definition, sweeps_over
 from bench.reports.paper.figures.rows import asked_for
@@ -21,7 +19,7 @@ from bench.rows.columns import COLUMNS, NAMES
 from bench.rows.record import read_row
 from bench.runner.row import identity
 from bench.scenarios.serving.metrics import asked_columns
-from tests.support.points import Composed, expanded, plan_of, row_of
+from tests.support.points import Composed, plan_of, planned, row_of
 
 WITHOUT_TRACE = sorted({part.experiment for part in EXPERIMENTS if part.trace is None})
 OTHER_DURATION = {
@@ -38,8 +36,7 @@ OTHER_DURATION = {
 @cache
 def rows_of(experiment: str) -> pd.DataFrame:
     """The rows of an experiment as the sweep would record them, with made-up numbers."""
-    composed = expanded(f"experiment={experiment}")
-    plan: Plan = make_plan(composed, [build(point.values) for point in composed], "cpu")
+    plan = planned(f"experiment={experiment}")
     draw = np.random.default_rng(0)
     rows = []
     for point in plan.points:

@@ -124,7 +124,10 @@ def test_a_sweep_process_that_hangs_is_killed_and_its_rows_count(
     (points / "aa-0.json").write_text('{"status": "unsupported"}')
     session = make([Step(name="sweep", sweeps=(("seed=0",),), min_s=0.0, max_s=1.0)], tmp_path)
     monkeypatch.setattr(session.sweeps, "command", [sys.executable, "-c", "import time; time.sleep(60)"])
-    assert session.run()["sweep"].status == "cut"
+    outcome = session.run()["sweep"]
+    assert outcome.status == "cut"
+    assert outcome.answer["error"].startswith("killed after ")
+    assert outcome.answer["error"].endswith(": a point hangs. Finished points: 1")
     assert told(tmp_path)["state"] == {"finished": [], "done": {"sweep": ["aa-0"]}}
 
 

@@ -174,10 +174,10 @@ class EventReplay(Engine):
         if record.admitted_fs[group.index] < 0:
             record.admitted_fs[group.index] = self.now_fs
             record.count["prompt_tokens"] += group.prompt
+            record.count["prefix_hit_tokens"] += entry.context
             self._unadmitted -= 1
-        else:
+        else:  # a preempted request can find its own pages again, which is no hit
             record.count["recomputed_tokens"] += entry.tokens
-        record.count["prefix_hit_tokens"] += entry.context
 
     def _give_tokens(self, step: EngineStep) -> None:
         """Record a token for every sequence in the step."""

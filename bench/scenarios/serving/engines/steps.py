@@ -160,9 +160,9 @@ class PlainReplay(Engine):
         if record.admitted_fs[group.index] < 0:
             record.admitted_fs[group.index] = self.now_fs
             record.count["prompt_tokens"] += group.prompt
-        else:
+            record.count["prefix_hit_tokens"] += entry.context
+        else:  # a preempted request can find its own pages again, which is no hit
             record.count["recomputed_tokens"] += entry.tokens
-        record.count["prefix_hit_tokens"] += entry.context
         self._join(group)
 
     def _join(self, group: Group) -> None:
