@@ -54,7 +54,7 @@ class ServingScenario(AnyScenario):
     preemption: str = "auto"  # recompute, swap, or auto (the paper: swap if a request has several sequences)
     swap_pool_ratio: float = 1.0  # pages of the host divided by pages of the pool
     max_batch_seqs: int = 256  # maximum number of sequences in a step
-    max_batch_tokens: int = 2560  # maximum number of tokens computed in a step; the first prompt may exceed it
+    max_batch_tokens: int = 2560  # maximum number of tokens computed in a step; a longer prompt is the first of one
     prefill: str = "mixed"  # mixed (prompts and decodes in one step, the paper) or first (prompts in own steps)
     keep_latencies: bool = False  # whether the latencies of every request are stored as samples
 

@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from bench.config.numbers import number_text
-from bench.measure.machine.fitness import advice
+from bench.config.numbers import counted, number_text
+from bench.measure.machine.fitness import ADVICE
 from bench.reports.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
 from bench.rows.columns.column import PrintedTable
 from bench.rows.columns.printing import printed_in, value_text
 from bench.rows.invariants import CEILING_MARGIN
+from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED
 from bench.rows.run_folder import display_path
 from bench.runner.progress import PLAIN_WIDTH
@@ -38,6 +40,7 @@ COST_HEADINGS = {
 }
 """Headings of the columns of ``bench.reports.paging_cost``."""
 
+UNKNOWN_CODE = "a newer version of this project wrote this reason"
 MOST_ROWS = 200
 """Most rows of one printed table. Printing thousands takes longer than measuring them."""
 
@@ -48,7 +51,7 @@ def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Seque
     if len(table):
         show_tables(table, console)
     for line in [*problems(table, planned), *doubts(table), _time_line(table)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
     places = {"rows": "points", "table": "table.csv", "logs": "logs", **({"figures": "figures"} if figures else {})}
     for name, place in places.items():
         print(f"{name:8}{display_path(run_dir / place)}")
@@ -63,15 +66,19 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
     varying = [name for name in question if table[name].nunique(dropna=True) > 1]
     constant = [name for name in question if name not in (*varying, "replicate") and table[name].notna().any()]
     facts = [f"{BY_NAME[name].printed} {value_text(name, table[name].dropna().iloc[0])}" for name in constant]
-    console.print(" · ".join(facts), markup=False, highlight=False, soft_wrap=True)
+    console.print(for_terminal(" · ".join(facts)), markup=False, highlight=False, soft_wrap=True)
+    marked = False
     for printed_table, needed in TABLES.items():
         rows = table[table[needed].notna()]
         shown = [column.name for column in printed_in(printed_table) if rows[column.name].notna().any()]
         if shown:
-            console.print(_rich_table(rows, _headings(varying + shown)))
+            best = {name: _best_rows(rows, name) for name in shown if BY_NAME[name].marks_best}
+            marked |= any(best.values())
+            console.print(_rich_table(rows, _headings(varying + shown), best))
             if len(rows) > MOST_ROWS:
                 console.print(f"… and {number_text(len(rows) - MOST_ROWS)} more rows in table.csv", highlight=False)
-    console.print("* best of its column among rows that did equal work", highlight=False)
+    if marked:
+        console.print("* best of its column among rows that did equal work, without doubtful times", highlight=False)
     _show_costs(table, console)
 
 
@@ -81,17 +88,17 @@ def _show_costs(table: pd.DataFrame, console: Console) -> None:
     if costs[list(COSTS)].notna().any(axis=None):
         question = {column.name for column in printed_in("question")}
         varying = [name for name in EQUAL_WORK if name in question and costs[name].nunique(dropna=False) > 1]
-        console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS))
+        console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS, {}))
         for line in missing_arms(costs):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _headings(names: Iterable[str]) -> dict[str, str]:
     return {name: BY_NAME[name].printed for name in names}
 
 
-def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
-    best = {name: _best_rows(table, name) for name in headings if name in BY_NAME and BY_NAME[name].marks_best}
+def _rich_table(table: pd.DataFrame, headings: Mapping[str, str], best: Mapping[str, set[Any]]) -> Table:
+    """Return the columns of ``headings``, with a mark at the index labels ``best`` of a column."""
     out = Table()
     for name, heading in headings.items():
         out.add_column(
@@ -120,19 +127,19 @@ def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
     return best
 
 
-def _cell(name: str, value: Any, is_best: bool) -> str:
-    text = value_text(name, value)
-    return f"[bold green]{text}*[/]" if is_best else text
+def _cell(name: str, value: Any, is_best: bool) -> Text:
+    text = for_terminal(value_text(name, value))
+    return Text(f"{text}*", style="bold green") if is_best else Text(text)
 
 
 def problems(table: pd.DataFrame, planned: int) -> list[str]:
     """Return one line per row that is not ok, and one for missing rows."""
     lines = []
     for _, row in table[table["status"] != "ok"].iterrows():
-        who = row["implementation"] if pd.notna(row["implementation"]) else row["policy"]
+        subject = row["implementation"] if pd.notna(row["implementation"]) else row["policy"]
         page = f" page_size={row['page_size']}" if pd.notna(row["page_size"]) else ""
         log = f" (log: {row['log']})" if row["status"] in FAILED and pd.notna(row["log"]) else ""
-        lines.append(f"{row['status']}: {who}{page}: {row['status_reason']}{log}")
+        lines.append(f"{row['status']}: {subject}{page}: {row['status_reason']}{log}")
     if len(table) < planned:
         lines.append(f"{planned - len(table)} of {planned} planned rows are missing")
     if not table["status"].eq("ok").any():
@@ -146,12 +153,15 @@ def doubts(table: pd.DataFrame) -> list[str]:
     by_code: dict[str, list[str]] = {}
     for reason in reasons:
         by_code.setdefault(reason.partition(":")[0], []).append(reason)
-    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {advice(code)}" for code, said in by_code.items()]
+    return [
+        f"doubtful: {len(found)} of {counted(len(table), 'row')}: {found[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
+        for code, found in by_code.items()
+    ]
 
 
 def _time_line(table: pd.DataFrame) -> str:
     ran = table[table["measured_s"].fillna(0) > 0]
     if ran.empty:
-        return "no point was run"
-    return (f"{len(ran)} points run: {ran['measured_s'].sum():.1f} s measuring, "
-            f"{ran['harness_s'].mean():.2f} s of harness per point")  # fmt: skip
+        return "no row was measured"
+    return (f"{counted(len(ran), 'row')} measured in {ran['measured_s'].sum():.1f} s, "
+            f"{ran['harness_s'].mean():.2f} s of harness per row")  # fmt: skip

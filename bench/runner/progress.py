@@ -10,9 +10,11 @@ from typing import Any
 import rich.progress
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from bench.config.numbers import NO_VALUE, size_text
+from bench.config.numbers import NO_VALUE, counted, size_text
 from bench.plan.points import Plan, Point
+from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED, is_pending
 from bench.rows.run_folder import earlier_seconds
 
@@ -64,7 +66,11 @@ class Progress:
         self.skipped += status not in FAILED and status != "ok"
         self._bar.advance(self._task)
         if not self.console.is_terminal:
-            print(f"[{self.done}/{self.total}] {label(point.question)}: {status}", file=sys.stderr, flush=True)
+            print(
+                f"[{self.done}/{self.total}] {for_terminal(label(point.question))}: {status}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _counts(self) -> str:
         return f"{self.failed} failed, {self.skipped} not run · " if self.failed or self.skipped else ""
@@ -84,8 +90,9 @@ def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
     known = [seconds[point.key] for point in runs if point.key in seconds]
     total = f"{sum(known) * plan.replicates:.0f} s (from earlier runs)" if len(known) == len(runs) else "time unknown"
     console.print(
-        f"{len(plan.points)} points × {plan.replicates} replicates, {plan.merged} duplicates merged, "
-        f"{len(plan.points) - len(runs)} points will not run, {total}",
+        f"{counted(len(plan.points), 'point')} × {counted(plan.replicates, 'replicate')}, "
+        f"{counted(plan.merged, 'duplicate')} merged, "
+        f"{counted(len(plan.points) - len(runs), 'point')} will not run, {total}",
         highlight=False,
     )
 
@@ -98,10 +105,10 @@ def _plan_table(plan: Plan, seconds: Mapping[str, float], run_dir: Path | None) 
         size, earlier = point.predicted.get("storage_bytes"), seconds.get(point.key)
         table.add_row(
             point.key,
-            label(point.question),
+            Text(for_terminal(label(point.question))),
             size_text(size) if size is not None else NO_VALUE,
             f"{earlier:.1f}" if earlier is not None else "unknown",
-            _planned_status(point, plan.replicates, run_dir),
+            Text(for_terminal(_planned_status(point, plan.replicates, run_dir))),
         )
     return table
 

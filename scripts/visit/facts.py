@@ -1,4 +1,4 @@
-"""What the machine is, and its bandwidths: ``facts.json``. Each part that fails is a fact, too."""
+"""Facts about the machine, and its bandwidths: ``facts.json``. A part that fails is recorded with its error."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench.measure.machine.fitness import advice, with_memory_doubt
+from bench.measure.machine.fitness import ADVICE, with_memory_doubt
 from bench.measure.machine.nvml import Quantity
 from bench.measure.memory import resident
 from bench.measure.memory.available import available_host_bytes, host_memory_bytes
@@ -166,7 +166,7 @@ def test_memory_that_a_neighbour_releases_is_no_rise(under_nvml: UnderNvml, duri
     assert reasons["device_memory_bytes"].endswith(less)
     doubtful = with_memory_doubt(Answer(values={"fitness": "ok", "fitness_reasons": None}, null_reasons=reasons))
     assert doubtful.values["fitness"] == "doubtful"
-    assert advice("changed_by_others").startswith("stop the other processes")
+    assert ADVICE["changed_by_others"].startswith("stop the other processes")
 
 
 def test_an_old_binding_is_a_reason_and_not_a_traceback(under_nvml: UnderNvml) -> None:

@@ -51,11 +51,6 @@ ADVICE = {
 """Advice for each reason."""
 
 
-def advice(code: str) -> str:
-    """Return the advice for a reason. A newer version's reason has none here."""
-    return ADVICE.get(code, "this version has no advice for it")
-
-
 def doubts(
     blocks: Iterable[Mapping[str, Any]], *, usable_cores: int, heavy_processes: int, on_cuda: bool
 ) -> dict[str, str]:
