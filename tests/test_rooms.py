@@ -39,8 +39,8 @@ FORBIDDEN = {
 }
 """What a folder must not import, in whatever module and function."""
 
-OTHER_TESTS = {"kernels", "policies", "proofs", "perf", "cluster", "support"}
-"""Folders of tests that are no room: parts of ``impls/``, proofs and benchmarks, launchers, and helpers."""
+OTHER_TESTS = {"kernels", "policies", "proofs", "perf", "cluster", "golden", "support"}
+"""Folders of tests that are no room: parts of ``impls/``, proofs and benchmarks, launchers, schedules, and helpers."""
 
 MOST_ENTRIES = 12
 """Entries of a folder; ``__init__.py`` and ``ruff.toml`` are not counted."""

@@ -63,6 +63,10 @@ class AnyScenario:
         """Return the number of layers that get storage."""
         return 0
 
+    def draws(self, config: Config) -> bool:
+        """Return whether the seed has an effect on this point."""
+        return True
+
     def without_effect(self, config: Config) -> tuple[str, ...]:
         """Return the scenario's parameters that have no effect on this point. Its key does not contain them."""
         return ()

@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 from bench.config import Config, PolicyConfig, TraceWorkload
+from bench.config.memory import PrefixCacheScenario
+from bench.config.serving import ServingScenario
 from bench.config.units import parse_bytes
 from bench.scenarios.serving.measured import rows_digest
 from bench.workload.traces.reader import file_sha256
@@ -109,7 +111,18 @@ def _workload(config: Config) -> dict[str, Any]:
     fields = _changed_fields(config.workload, without=())
     if isinstance(config.workload, TraceWorkload):
         fields["path"] = _digest(config.workload.path)
+        for name in _idle_trace_fields(config):
+            fields.pop(name, None)
     return fields
+
+
+def _idle_trace_fields(config: Config) -> tuple[str, ...]:
+    """Return the options of a trace without effect on this point."""
+    scenario = config.scenario
+    if not isinstance(scenario, ServingScenario):
+        lengths = ("most_output_tokens",) if isinstance(scenario, PrefixCacheScenario) else ()
+        return ("repeat", "spread_ticks", *lengths)
+    return ("repeat",) if scenario.arrivals == "trace" else ("spread_ticks",)
 
 
 def _cost(config: Config) -> dict[str, Any]:

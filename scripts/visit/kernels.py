@@ -54,6 +54,7 @@ PREFILLS = ("padding", "sinks and ALiBi", "tree", "cascade", "cascade with paddi
 TIMED: tuple[Shape, ...] = (
     Shape(name="1 x 8192", lens=(8192,)),
     Shape(name="4 x 8192", lens=(8192,) * 4),
+    Shape(name="16 x 8192", lens=(8192,) * 16),
     Shape(name="32 x 1024", lens=(1024,) * 32),
     Shape(name="32 x 8192", lens=(8192,) * 32),
     Shape(name="50 x 4096", lens=(4096,) * 50),

@@ -82,6 +82,11 @@ SERVING = Topic(
             meaning="requests that the trace lists after a later one. They were sorted",
         ),
         _exact(
+            name="repeated_requests",
+            meaning="requests that the trace has only once and that were served again. workload.repeat=fresh gives "
+            "them prefixes of their own",
+        ),
+        _exact(
             name="prompt_tokens",
             meaning="tokens of the admitted prompts, shared prefix included. A preempted prompt counts once",
         ),
