@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RAY := .venv-ray
 
-.PHONY: bench paper test lint types check coverage perf slow test-cluster gpu-rehearsal clean
+.PHONY: bench paper test lint types check coverage perf slow fuzz test-cluster gpu-rehearsal clean
 bench: $(STAMP)
 	$(BIN)/python bench/run.py -m page_size=4,16,64
 
@@ -35,6 +35,9 @@ perf: $(STAMP) # benchmarks: ratios within one run
 
 slow: $(STAMP) # long proofs
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(STAMP) # random bad input, one reader after the other
+	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=fuzz --timeout=0
 
 test-cluster: $(STAMP) $(RAY)/.installed # launchers; Slurm itself is Debian's slurm-wlm and munge
 	$(BIN)/python -m pip install --quiet --editable '.[joblib,submitit]' --constraint constraints.txt

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from bench import ROOT
 from tests.support.commands import bench_in_process
 
+hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)  # make fuzz
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's `&` leaves it, and child processes inherit it

@@ -6,7 +6,6 @@ the sweeps run again and are compared.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from bench import ROOT
 from bench.ab.rounds import merge
 from bench.ab.sweeps import Arm, run_sweeps
 from bench.rows.json_file import write_json
+from bench.rows.json_input import check_shape, read_json
 from bench.runner.job import RUN_CONTROL
 
 BOOKKEEPING: Final = (
@@ -90,5 +90,6 @@ def _lasting(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path)
+    check_shape(content, {}, path)
     return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import time
 import uuid
@@ -17,6 +16,7 @@ from bench.compare.verdicts.comparison import Comparison
 from bench.compare.verdicts.noise import compared
 from bench.compare.verdicts.rules import Rules
 from bench.rows.json_file import write_json
+from bench.rows.json_input import check_shape, read_json
 from bench.rows.table import load_rows, write_table
 
 
@@ -102,7 +102,8 @@ def _keys(plans: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path)
+    check_shape(content, {}, path)
     return content
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.ab.turn_keeper import TurnKeeper, handed_out
 from bench.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
 from bench.measure.turns import VARIABLE, variable
-from bench.runner.job import hydra_quoted
+from bench.plan.quoting import hydra_quoted
 from bench.runner.machine.gpu_lock import visible_gpus
 from bench.runner.process.server import KILL_GRACE_S
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -77,9 +78,13 @@ _MISSING_OPTION = re.compile(r"Could not find '([^']+)/([^']+)'(?:.|\n)*?Availab
 
 def explain(error: Exception) -> str:
     """Return one sentence for an exception of Hydra, OmegaConf or this project."""
+    from hydra.errors import OverrideParseException
+
     from bench.config import known_keys, unknown_key
 
     text = str(error) if str(error) or error.__cause__ is None else str(error.__cause__)
+    if isinstance(error, OverrideParseException):
+        return _unparsed(error.override, text)
     missing_key = re.search(r"Could not override '([^']+)'", text)
     if missing_key:
         return unknown_key(missing_key[1], known_keys())
@@ -89,3 +94,13 @@ def explain(error: Exception) -> str:
         return f"{missing_option[1]}={missing_option[2]} is not known. Choose one of {options}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
+
+
+def _unparsed(override: str, problem: str) -> str:
+    """Return one sentence for an override that is not in Hydra's grammar."""
+    from bench.plan.quoting import hydra_quoted
+
+    key, _, value = override.partition("=")
+    reason = next((line.strip() for line in problem.splitlines() if line.strip()), "no reason")
+    quoted = shlex.quote(f"{key}={hydra_quoted(value)}")
+    return f"{override} cannot be read ({reason}). Put the value in quotes: {quoted}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,19 @@ from bench.runner.job import RUN_CONTROL
 from bench.runner.machine.environment import record_environment
 
 
-def find_resumed_run(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
+def find_resumed_run(
+    resume: str, run_dir: str | None, config_dirs: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> tuple[Path, Plan]:
     """Return the run folder to resume, and its plan.
 
     Args:
         resume: path of the run folder, or ``latest``.
         run_dir: must be ``None``, because the run is resumed in its own folder.
+        config_dirs: ``--config-dir`` folders of this command.
+        given: the composed configuration of this command.
 
     Raises:
-        ValueError: there is no such run folder, ``run_dir`` is set, or the plan is from an older version.
+        ValueError: there is no such run folder, ``run_dir`` is set, or the plan is wrong or from another version.
     """
     if run_dir is not None:
         raise ValueError(
@@ -35,7 +39,7 @@ def find_resumed_run(resume: str, run_dir: str | None) -> tuple[Path, Plan]:
     folder = (RUNS / "latest").resolve() if resume == "latest" else Path(resume).absolute()
     if not folder.is_dir():
         raise ValueError(f"resume={resume} must be a run folder or latest: there is no folder {folder}")
-    return folder, read_plan(folder)
+    return folder, read_plan(folder, config_dirs, given)
 
 
 def check_same_points(plan: Plan, request: SweepRequest, device: str) -> dict[str, Any]:

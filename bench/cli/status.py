@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bench.cli.exits import EXIT_OK, EXIT_POINTS_FAILED
 from bench.plan.points import PlannedJob, read_jobs
+from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED, read_row, row_path
 from bench.runner.job import resume_command
 from bench.runner.lease import is_free, lease_path
@@ -90,8 +91,8 @@ def render(state: RunState) -> RenderableType:
     """Return what a terminal shows: counts, running jobs, failed jobs, and the command that resumes the run."""
     table = Table("status", "jobs")
     for status, count in state.counts.most_common():
-        table.add_row(status, str(count))
+        table.add_row(Text(for_terminal(status)), str(count))
     lines = [*(f"running: {what}" for what in state.running), *state.failures]
     if not state.running and state.exit_code != EXIT_OK:
         lines.append(f"resume with: {resume_command(state.run_dir)}")
-    return Group(table, *(Text(line) for line in lines))
+    return Group(table, *(Text(for_terminal(line)) for line in lines))

@@ -20,12 +20,12 @@ from bench.plan.expand import expand
 from bench.plan.points import Plan, make_plan
 from bench.plan.predict import extend_import_path
 from bench.plan.warnings import idle_options, last_level_cache_bytes, warnings
-from bench.rows.json_file import write_json
-from bench.rows.run_folder import create_run_folder, point_latest_at, write_environment
+from bench.rows.json_file import remove_leftovers, write_json, write_text
+from bench.rows.run_folder import FOLDERS, create_run_folder, point_latest_at, write_environment
 from bench.runner.execute import Job, pending_jobs
 from bench.runner.job import LauncherJob, resume_command
 from bench.runner.machine.environment import record_environment
-from bench.runner.process.server import Server
+from bench.runner.process.server import Server, remove_left_folders
 from bench.runner.progress import show_plan
 from bench.runner.round import TENSOR_MODULES, probe, server_environment
 from bench.runner.session import Session
@@ -38,6 +38,7 @@ def sweep(request: SweepRequest) -> int:
         ValueError: the input is wrong. No folder was created or changed.
     """
     extend_import_path(request.config_dirs)
+    remove_left_folders()
     if request.master.job is not None:
         raise ValueError(f"job={request.master.job} must not be set: a sweep sets it for its workers. Remove it")
     if request.master.resume is not None:
@@ -60,8 +61,7 @@ def sweep(request: SweepRequest) -> int:
 def _resume(request: SweepRequest) -> int:
     """Run the jobs of an existing run folder that are not finished."""
     config = request.without_axes
-    assert config.resume is not None
-    run_dir, plan = find_resumed_run(config.resume, config.run_dir)
+    run_dir, plan = find_resumed_run(str(config.resume), config.run_dir, request.config_dirs, to_plain(request.master))
     with _LocalDevice(request, [point.config for point in plan.points]) as local:
         control = check_same_points(plan, request, local.device)
         mixed = check_unchanged(run_dir, plan, local.facts, allow=config.resume_mixed)
@@ -161,7 +161,7 @@ def _write_plan(folder: Path, plan: Plan, request: SweepRequest, facts: Mapping[
     write_environment(folder, record_environment(facts, sys.argv))
     axes = {"axes": dict(request.params), "overrides": list(request.arguments)}
     text = OmegaConf.to_yaml(OmegaConf.create({**to_plain(request.master), "sweep": axes}))
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    write_text(folder / "config.yaml", text)
     write_json(folder / "plan.json", plan.to_json())
 
 
@@ -171,7 +171,9 @@ def _launch(
     """Run every pending job with the launcher, then write table and figures."""
     from bench.cli.collect import collect  # imports pandas and Matplotlib, which takes seconds: only after all checks
 
+    remove_leftovers(run_dir, *(run_dir / part for part in FOLDERS))
     jobs, control = pending_jobs(plan, run_dir), control or {}
+    resume = resume_command(run_dir, plan.config_dirs)
     launcher_error, draw = None, request.without_axes.draw
     try:
         if jobs and request.launcher.is_ours:
@@ -184,14 +186,20 @@ def _launch(
             launcher_error = launch_with_plugin(request.launcher, run_dir, [job.name for job in jobs], overrides)
     except KeyboardInterrupt:
         collect(run_dir, draw=draw)
-        print(f"interrupted. Resume with: {resume_command(run_dir)}", flush=True)
+        print(f"interrupted. Resume with: {resume}", flush=True)
         return EXIT_INTERRUPTED
     except OSError as error:  # for instance a full disk: finished rows are complete
-        print(f"error: {error}. Free some space and resume with: {resume_command(run_dir)}", file=sys.stderr)
+        print(
+            f"error: {error}. Free some space and resume with: {resume}",
+            file=sys.stderr,
+        )
         return EXIT_POINTS_FAILED
     code = collect(run_dir, draw=draw)
     if launcher_error:
-        print(f"error: the launcher stopped: {launcher_error}. Resume with: {resume_command(run_dir)}", file=sys.stderr)
+        print(
+            f"error: the launcher stopped: {launcher_error}. Resume with: {resume}",
+            file=sys.stderr,
+        )
     return code
 
 

@@ -6,11 +6,14 @@ import sys
 import traceback
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bench.config import build
 from bench.plan.code_hash import CodeHashes
+from bench.plan.declared import CODE_FIELDS
 from bench.plan.points import Plan, Point, read_plan
+from bench.plan.predict import extend_import_path
 from bench.plan.question import effective, key_of, resolve
 from bench.rows.record import is_pending
 from bench.runner.execute import Job, run_jobs
@@ -33,7 +36,7 @@ def work(cfg: DictConfig) -> None:
             "python bench/run.py -m page_size=4,16,64"
         )
     try:
-        session = _session(Path(cfg.run_dir), mixed=cfg.resume_mixed, timeout_s=cfg.timeout_s)
+        session = _session(cfg)
         job = _find_job(session.plan, cfg.job)
         try:
             _check_unchanged(cfg, job.point, mixed=session.mixed)
@@ -45,14 +48,26 @@ def work(cfg: DictConfig) -> None:
         traceback.print_exc(file=sys.stderr)
 
 
-def _session(run_dir: Path, *, mixed: bool, timeout_s: float) -> Session:
-    plan = read_plan(run_dir)
+def _session(cfg: DictConfig) -> Session:
+    folders = _config_dirs()
+    extend_import_path(folders)
+    run_dir, mixed = Path(cfg.run_dir), bool(cfg.resume_mixed)
+    given = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in CODE_FIELDS}
+    plan = read_plan(run_dir, folders, given)
     if mixed:
         plan = plan.with_present_code()
     # If the scheduler queues a job again, its lease may still belong to its dead process on a lost node: wait for it.
     return Session(
-        run_dir=run_dir, plan=plan, interleaved=False, timeout_s=timeout_s, mixed=mixed, lease_wait_s=STALE_S
+        run_dir=run_dir, plan=plan, interleaved=False, timeout_s=cfg.timeout_s, mixed=mixed, lease_wait_s=STALE_S
     )
+
+
+def _config_dirs() -> tuple[str, ...]:
+    """Return the ``--config-dir`` folders with which the launcher composed this job."""
+    if not HydraConfig.initialized():
+        return ()
+    sources = HydraConfig.get().runtime.config_sources
+    return tuple(str(source.path) for source in sources if source.provider == "command-line")
 
 
 def _find_job(plan: Plan, name: str) -> Job:

@@ -17,6 +17,7 @@ from bench.compare.side import Side
 from bench.rows.columns import MAY_BE_NULL, NAMES
 from bench.rows.facts import fingerprint
 from bench.rows.json_file import write_json
+from bench.rows.json_input import read_json
 from bench.rows.record import SCHEMA_VERSION, write_row
 from bench.rows.redact import hashed
 from bench.rows.run_folder import create_run_folder, write_environment
@@ -54,8 +55,8 @@ def load_benchmarks(path: Path) -> Side:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path)
+    except OSError as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or any(
         content.get(name) is None for name in ("machine_info", "benchmarks", "datetime")

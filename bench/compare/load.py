@@ -6,7 +6,6 @@ of this version. Then ten thousand points load in a second.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pandas as pd
 from bench.compare.benchmarks import is_benchmark, load_benchmarks
 from bench.compare.side import Side
 from bench.rows.columns import COLUMNS, NAMES
+from bench.rows.json_input import read_json
 from bench.rows.record import SCHEMA_VERSION, STATUSES
 from bench.rows.table import load_rows
 
@@ -69,10 +69,10 @@ def _pairs(path: Path) -> str | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is no whole run folder: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -20,13 +19,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bench.config import known_keys, unknown_key
 from bench.plan.points import Composed
+from bench.plan.quoting import PATHS, absolute_path
 
 WHOLE_RUN = ("experiment", "replicates", "run_dir", "timeout_s", "resume", "resume_mixed", "dry_run", "draw", "job")
 """Keys with one value for the whole run. They cannot be an axis."""
 ADDED = "+"
 """Prefix in Hydra's grammar of a key that the configuration does not contain yet, such as one of ``impl.options``."""
-PATHS = ("workload.path", "cost.rows")
-"""Keys whose values are paths."""
 
 
 def expand(
@@ -59,20 +57,25 @@ def expand(
 def _choices(key: str, override: Override) -> Iterator[tuple[str, str]]:
     """Yield (key, override) for each value of one axis."""
     if not override.is_sweep_override():
-        yield key, _absolute_path(f"{key}={override.get_value_element_as_str()}" if not override.is_delete() else key)
+        plain = key if override.is_delete() else f"{key}={override.get_value_element_as_str()}"
+        yield key, plain if override.is_delete() else _with_absolute_path(key, override.value(), plain)
         return
     if key in WHOLE_RUN:
         raise ValueError(f"{override.input_line}: {key} must have one value for the whole run, not a sweep")
     if not override.is_discrete_sweep():
         raise ValueError(f"{override.input_line} is no list of values. Write {key}=a,b,c or {key}=range(a,b)")
-    for value in override.sweep_string_iterator():
-        yield key, _absolute_path(f"{key}={value}")
+    values = list(override.sweep_string_iterator())
+    if not values:
+        raise ValueError(f"{override.input_line} must give at least one value")
+    for value in values:
+        parsed = OverridesParser.create().parse_override(f"{key}={value}").value()
+        yield key, _with_absolute_path(key, parsed, f"{key}={value}")
 
 
-def _absolute_path(override: str) -> str:
-    """Return the override with an absolute path, because jobs and repro commands may run in another folder."""
-    key, _, value = override.partition("=")
-    return f"{key}={Path(value).absolute()}" if key in PATHS and value.strip("'\"") == value else override
+def _with_absolute_path(key: str, value: object, override: str) -> str:
+    """Return the override, or one with an absolute path if its value is a path."""
+    is_path = key in PATHS and value not in (None, "") and "${" not in str(value)
+    return absolute_path(key, str(value)) if is_path else override
 
 
 class _Composer:

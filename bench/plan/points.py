@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config import Config, build
 from bench.plan.code_hash import CodeHashes
-from bench.plan.predict import extend_import_path, predict
+from bench.plan.declared import check_declared
+from bench.plan.predict import predict
 from bench.plan.question import KEY_VERSION, effective, key_of, resolve
+from bench.rows.json_input import NAME, check_shape, read_json
+from bench.rows.redact import restored
 
 PLAN_VERSION = 2
 """Incremented when older stored plans can no longer be run, because they name modules that have moved.
@@ -124,43 +126,115 @@ class PlannedJob(NamedTuple):
     replicate: int
 
 
-def read_plan(run_dir: Path) -> Plan:
-    """Return the plan of a run folder, and add its ``--config-dir`` folders to the import path.
+def read_plan(run_dir: Path, config_dirs: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> Plan:
+    """Return the plan of a run folder, which is data and may come from another person.
+
+    Nothing is imported before all checks have passed.
+
+    Args:
+        run_dir: the run folder.
+        config_dirs: ``--config-dir`` folders of the present command. Those of the plan are not used.
+        given: the composed configuration of the present command, whose code is trusted, too.
 
     Raises:
-        ValueError: the folder has no plan, or a plan of an older version.
+        ValueError: the folder has no plan, a plan of an older version, or a wrong plan.
     """
-    content = _read_plan(run_dir)
+    path, content = run_dir / PLAN, _read_plan(run_dir)
     version = content.get("plan_version", 1)
-    if version < PLAN_VERSION:
+    if version != PLAN_VERSION:
+        age = "an older" if version < PLAN_VERSION else "a newer"
         raise ValueError(
-            f"{run_dir.name} cannot be resumed: it is from an older version of this project (plan version {version}, "
+            f"{run_dir.name} cannot be resumed: it is from {age} version of this project (plan version {version}, "
             f"required is {PLAN_VERSION}). Its rows can still be compared, drawn and reported. Start a new run for the "
             "jobs that have no row"
         )
-    extend_import_path(content["config_dirs"])  # the class of a scenario may be in one of them
-    return Plan.from_json(content)
+    content = restored(content)
+    check_shape(content, _WHOLE_PLAN, path)
+    points = content["points"]
+    for point in points:
+        if point["key"] != key_of(point["question"]):
+            raise ValueError(f"{path}: key={point['key']} is not the hash of its question. The file was edited")
+    _check_config_dirs(content["config_dirs"], config_dirs, path)
+    check_declared(points, config_dirs, given or {}, path)
+    try:
+        plan = Plan.from_json({**content, "config_dirs": list(config_dirs)})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    for point in plan.points:
+        if key_of(effective(point.config)) != point.key:
+            raise ValueError(
+                f"{path}: the values of point {point.key} do not give its key. The plan or a trace changed"
+            )
+    return plan
+
+
+def _check_config_dirs(stored: Sequence[str], given: Sequence[str], path: Path) -> None:
+    """Check that the ``--config-dir`` folders of the plan were given again.
+
+    Raises:
+        ValueError: one was not.
+    """
+    absent = [folder for folder in stored if Path(folder).resolve() not in {Path(name).resolve() for name in given}]
+    if absent:
+        raise ValueError(
+            f"{path} was planned with {' '.join(f'--config-dir={folder}' for folder in absent)}. A run folder is data, "
+            "and no code is loaded because of it. If you trust the folder, give this option again"
+        )
 
 
 def read_jobs(run_dir: Path) -> list[PlannedJob]:
     """Return the jobs of a run folder's plan, round by round, without building their configurations.
 
     Raises:
-        ValueError: the folder has no plan.
+        ValueError: the folder has no plan, or a wrong one.
     """
     plan = _read_plan(run_dir)
     return [
-        PlannedJob(point["key"], point["question"], replicate)
+        PlannedJob(point["key"], point.get("question", {}), replicate)
         for replicate in range(plan["replicates"])
         for point in plan["points"]
     ]
 
 
+PLAN = "plan.json"
+"""Name of the plan in its run folder."""
+MAX_JOBS = 10**6
+_JOBS = {"points": [{"key": NAME, "question?": dict}], "replicates": int, "plan_version?": int}
+"""The part of a plan of any version that reports read."""
+_NAMED = {"name": str}
+_WHOLE_PLAN = {
+    **_JOBS,
+    "merged": int,
+    "config_dirs": [str],
+    "warnings": [str],
+    "key_version": int,
+    "points": [
+        {
+            "key": NAME,
+            "question": dict,
+            "overrides": [str],
+            "predicted": dict,
+            "skip_status": (str, None),
+            "skip_reason": (str, None),
+            "code_hash": str,
+            "values": {
+                "scenario": {**_NAMED, "processes?": [str]},
+                "impl": _NAMED,
+                "policy": _NAMED,
+            },
+        }
+    ],
+}
+
+
 def _read_plan(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "plan.json"
-    if not path.is_file():
+    path = run_dir / PLAN
+    if not path.exists():
         raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path, "plan")
+    check_shape(content, _JOBS, path)
+    if not 0 <= content["replicates"] * len(content["points"]) <= MAX_JOBS:
+        raise ValueError(f"{path}: replicates={content['replicates']} must give at most {MAX_JOBS:,} jobs")
     return content
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.config.numbers import counted, number_text
 from bench.measure.machine.fitness import ADVICE
@@ -18,6 +19,7 @@ from bench.rows.columns import BY_NAME
 from bench.rows.columns.column import PrintedTable
 from bench.rows.columns.printing import printed_in, value_text
 from bench.rows.invariants import CEILING_MARGIN
+from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED
 from bench.rows.run_folder import display_path
 from bench.runner.progress import PLAIN_WIDTH
@@ -38,6 +40,7 @@ COST_HEADINGS = {
 }
 """Headings of the columns of ``bench.reports.paging_cost``."""
 
+UNKNOWN_CODE = "a newer version of this project wrote this reason"
 MOST_ROWS = 200
 """Most rows of one printed table. Printing thousands takes longer than measuring them."""
 
@@ -48,7 +51,7 @@ def show_run(table: pd.DataFrame, run_dir: Path, *, planned: int, figures: Seque
     if len(table):
         show_tables(table, console)
     for line in [*problems(table, planned), *doubts(table), _time_line(table)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
     places = {"rows": "points", "table": "table.csv", "logs": "logs", **({"figures": "figures"} if figures else {})}
     for name, place in places.items():
         print(f"{name:8}{display_path(run_dir / place)}")
@@ -63,7 +66,7 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
     varying = [name for name in question if table[name].nunique(dropna=True) > 1]
     constant = [name for name in question if name not in (*varying, "replicate") and table[name].notna().any()]
     facts = [f"{BY_NAME[name].printed} {value_text(name, table[name].dropna().iloc[0])}" for name in constant]
-    console.print(" · ".join(facts), markup=False, highlight=False, soft_wrap=True)
+    console.print(for_terminal(" · ".join(facts)), markup=False, highlight=False, soft_wrap=True)
     marked = False
     for printed_table, needed in TABLES.items():
         rows = table[table[needed].notna()]
@@ -87,7 +90,7 @@ def _show_costs(table: pd.DataFrame, console: Console) -> None:
         varying = [name for name in EQUAL_WORK if name in question and costs[name].nunique(dropna=False) > 1]
         console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS, {}))
         for line in missing_arms(costs):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _headings(names: Iterable[str]) -> dict[str, str]:
@@ -124,9 +127,9 @@ def _best_rows(table: pd.DataFrame, name: str) -> set[Any]:
     return best
 
 
-def _cell(name: str, value: Any, is_best: bool) -> str:
-    text = value_text(name, value)
-    return f"[bold green]{text}*[/]" if is_best else text
+def _cell(name: str, value: Any, is_best: bool) -> Text:
+    text = for_terminal(value_text(name, value))
+    return Text(f"{text}*", style="bold green") if is_best else Text(text)
 
 
 def problems(table: pd.DataFrame, planned: int) -> list[str]:
@@ -151,7 +154,7 @@ def doubts(table: pd.DataFrame) -> list[str]:
     for reason in reasons:
         by_code.setdefault(reason.partition(":")[0], []).append(reason)
     return [
-        f"doubtful: {len(found)} of {counted(len(table), 'row')}: {found[0]}; {ADVICE[code]}"
+        f"doubtful: {len(found)} of {counted(len(table), 'row')}: {found[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
         for code, found in by_code.items()
     ]
 

@@ -14,6 +14,7 @@ import pandas as pd
 from bench.reports.paging_cost import COSTS, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
 from bench.rows.columns.printing import printed_in, value_text
+from bench.rows.neutral import for_markdown
 
 NAMING_COLUMNS = [column.name for column in printed_in("report") if column.kind == "identity"]
 """Columns that name a row in every table."""
@@ -67,7 +68,7 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
         figures: paths of its figures, relative to the folder of the report.
     """
     parts = [
-        f"# Run of {environment.get('fingerprint', 'an unknown machine')}",
+        f"# Run of {for_markdown(str(environment.get('fingerprint', 'an unknown machine')))}",
         _machine(environment),
         "## Results",
         _markdown(table, [*NAMING_COLUMNS, "status", *RESULTS]),
@@ -85,12 +86,14 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    lines = [f"- {name}: {environment[name]}" for name in MACHINE if environment.get(name) is not None]
+    lines = [
+        f"- {name}: {for_markdown(str(environment[name]))}" for name in MACHINE if environment.get(name) is not None
+    ]
     git = environment.get("git") or {}
     if git.get("commit"):
-        lines.append(f"- commit: {git['commit']}{' (with changes)' if git.get('dirty') else ''}")
+        lines.append(f"- commit: {for_markdown(str(git['commit']))}{' (with changes)' if git.get('dirty') else ''}")
     if environment.get("calibration"):
-        lines.append(f"- calibration: {environment['calibration']['file']}")
+        lines.append(f"- calibration: {for_markdown(str(environment['calibration']['file']))}")
     return "\n".join(lines)
 
 
@@ -100,7 +103,7 @@ def _markdown(table: pd.DataFrame, columns: Iterable[str] | None = None) -> str:
     if table.empty or not shown:
         return "None."
     lines = [shown, ["---"] * len(shown)]
-    lines += [[value_text(name, row[name]) for name in shown] for _, row in table.iterrows()]
+    lines += [[for_markdown(value_text(name, row[name])) for name in shown] for _, row in table.iterrows()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -117,7 +120,7 @@ def _costs(table: pd.DataFrame) -> list[str]:
 def _nulls(table: pd.DataFrame) -> list[str]:
     """Return the reasons why levels of memory are missing, each once."""
     levels = [name for name, column in BY_NAME.items() if column.kind == "memory"]
-    said = {f"- `{name}`: {reasons[name]}" for reasons in table["null_reasons"] if isinstance(reasons, Mapping)
+    said = {f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in table["null_reasons"] if isinstance(reasons, Mapping)
             for name in levels if name in reasons}  # fmt: skip
     return ["Not measured:", "\n".join(sorted(said))] if said else []
 

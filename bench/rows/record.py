@@ -6,7 +6,6 @@ A file is written under a temporary name, synced, then renamed.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from bench.rows.columns import MAY_BE_NULL, NAMES
 from bench.rows.invariants import checked
 from bench.rows.json_file import write_json
+from bench.rows.json_input import NAME, check_shape, read_json
 
 SCHEMA_VERSION = 1
 
@@ -108,15 +108,7 @@ def read_row(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is no JSON, contains a name twice, or has a newer schema version.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        row: dict[str, Any] = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a whole row: {error}") from error
-    except _NoNumber as error:
-        raise ValueError(f"{path} holds {error}: a value that was not measured is null") from error
-    except _Twice as error:
-        raise ValueError(f"{path} holds {error} twice") from error
+    row: dict[str, Any] = read_json(path, "row")
     version = row.pop("schema_version", None) if isinstance(row, dict) else None
     if type(version) is not int:
         raise ValueError(f"{path} is not a row: it has no schema_version")
@@ -125,9 +117,13 @@ def read_row(path: Path) -> dict[str, Any]:
     absent = [name for name in ("key", "replicate", "status") if name not in row]
     if absent:
         raise ValueError(f"{path} is not a whole row: it has no {absent[0]}")
+    check_shape(row, _EVERY_ROW, path)
     for older in range(version, SCHEMA_VERSION):
         row = MIGRATIONS[older](row)
     return checked(row if "experiment" in row else {**row, "experiment": _named_experiment(row)})
+
+
+_EVERY_ROW = {"key": NAME, "replicate": int, "status": str, "null_reasons?": (dict, None)}
 
 
 def _named_experiment(row: Mapping[str, Any]) -> str | None:
@@ -136,28 +132,11 @@ def _named_experiment(row: Mapping[str, Any]) -> str | None:
     return named[1] if named and named[1] != "null" else None
 
 
-class _NoNumber(Exception):
-    """NaN or an infinity."""
-
-
-def _no_number(name: str) -> Any:
-    raise _NoNumber(name)
-
-
-class _Twice(Exception):
-    """A name that one JSON object contains twice. Python would keep the last value without a warning."""
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
-    return content
-
-
 def is_pending(run_dir: Path, name: str) -> bool:
     """Return whether a job has no row yet, or one with a status of ``RETRYABLE``."""
     key, _, replicate = name.rpartition("-")
     path = row_path(run_dir, key, int(replicate))
-    return not path.exists() or read_row(path)["status"] in RETRYABLE
+    try:
+        return not path.exists() or read_row(path)["status"] in RETRYABLE
+    except ValueError as error:
+        raise ValueError(f"{error}. Delete this file to run its job again") from error

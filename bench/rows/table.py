@@ -10,6 +10,9 @@ from typing import Any
 import pandas as pd
 
 from bench.rows.columns import COLUMNS, NAMES
+from bench.rows.json_file import replacing
+from bench.rows.json_input import check_shape, read_json
+from bench.rows.neutral import for_spreadsheet
 from bench.rows.record import SCHEMA_VERSION, read_row
 
 
@@ -22,7 +25,8 @@ def load_rows(run_dir: Path) -> pd.DataFrame:
     if not (run_dir / "plan.json").is_file():
         raise ValueError(f"{run_dir} is no run folder: it has no plan.json")
     rows = [read_row(path) for path in sorted((run_dir / "points").glob("*.json"))]
-    plan = json.loads((run_dir / "plan.json").read_text(encoding="utf-8"))
+    plan = read_json(run_dir / "plan.json", "plan")
+    check_shape(plan, {"points": [{"key": str}]}, run_dir / "plan.json")
     order = {point["key"]: rank for rank, point in enumerate(plan["points"])}
     rows.sort(key=lambda row: (order.get(row["key"], len(order)), row["replicate"]))
     return typed(rows, run_dir)
@@ -76,7 +80,6 @@ def write_table(table: pd.DataFrame, run_dir: Path) -> None:
     """Write ``table.csv`` and ``table.parquet``, with null reasons as JSON text."""
     flat = table.assign(null_reasons=[json.dumps(reasons or {}) for reasons in table["null_reasons"]])
     flat.attrs["schema_version"] = SCHEMA_VERSION
-    for name, write in (("table.csv", flat.to_csv), ("table.parquet", flat.to_parquet)):
-        fresh = run_dir / f".{name}.tmp"
-        write(fresh, index=False)
-        fresh.replace(run_dir / name)
+    for name, write in (("table.csv", for_spreadsheet(flat).to_csv), ("table.parquet", flat.to_parquet)):
+        with replacing(run_dir / name) as fresh:
+            write(fresh, index=False)

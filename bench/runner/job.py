@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.plan.quoting import hydra_quoted
+
 RUN_CONTROL = ("run_dir", "job", "resume", "resume_mixed", "dry_run", "draw", "timeout_s", "replicates")
 """Root keys that control a run and are no parameters of a point."""
 
@@ -30,17 +32,16 @@ class LauncherJob:
         """Return the overrides of the point with run folder and job added, quoted for Hydra's grammar."""
         replaced = ("run_dir", "job", "resume", *self.control)
         kept = [override for override in of_point if override.partition("=")[0] not in replaced]
-        folder = str(self.run_dir).replace("\\", "\\\\").replace("'", "\\'")
         control = [f"{key}={str(value).lower()}" for key, value in self.control.items()]
-        return [*kept, *control, f"run_dir='{folder}'", f"job={self.name}"]
+        return [*kept, *control, f"run_dir={hydra_quoted(str(self.run_dir))}", f"job={self.name}"]
 
 
-def resume_command(run_dir: Path) -> str:
-    """Return the command that resumes a run."""
-    return shlex.join(["python", "bench/run.py", f"resume={hydra_quoted(str(run_dir))}"])
+def resume_command(run_dir: Path, config_dirs: Sequence[str] = ()) -> str:
+    """Return the command that resumes a run.
 
-
-def hydra_quoted(value: str) -> str:
-    """Return a value in Hydra's grammar. It is quoted if it contains other than a few plain characters."""
-    plain = value.isascii() and all(character.isalnum() or character in "/-_.:+" for character in value)
-    return value if plain else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    Args:
+        run_dir: the run folder.
+        config_dirs: ``--config-dir`` folders of the run. Each must be given again, because a run folder is data.
+    """
+    folders = [f"--config-dir={folder}" for folder in config_dirs]
+    return shlex.join(["python", "bench/run.py", *folders, f"resume={hydra_quoted(str(run_dir))}"])

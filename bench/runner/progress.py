@@ -11,9 +11,11 @@ from typing import Any
 import rich.progress
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.config.numbers import NO_VALUE, counted, exact_size_text, size_text
 from bench.plan.points import Plan, Point
+from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED, is_pending
 from bench.rows.run_folder import earlier_seconds
 
@@ -43,7 +45,8 @@ def labels(points: Iterable[Point]) -> dict[str, str]:
         if "model" in varying:  # its name is shorter than its shape
             varying = [name for name in varying if not name.startswith("model.")]
         for key, values in parameters.items():
-            found[key] = " ".join([text, *(_override(name, values[name]) for name in varying if name in values)])
+            added = [_override(name, values[name]) for name in varying if name in values]
+            found[key] = for_terminal(" ".join([text, *added]))
     return found
 
 
@@ -140,10 +143,10 @@ def _plan_table(plan: Plan, seconds: Mapping[str, float], run_dir: Path | None) 
         size, earlier = point.predicted.get("storage_bytes"), seconds.get(point.key)
         table.add_row(
             point.key,
-            named[point.key],
+            Text(named[point.key]),
             size_text(size) if size is not None else NO_VALUE,
             f"{earlier:.1f}" if earlier is not None else "unknown",
-            _planned_status(point, plan.replicates, run_dir),
+            Text(for_terminal(_planned_status(point, plan.replicates, run_dir))),
         )
     return table
 

@@ -18,8 +18,9 @@ from bench.measure.turns import Visit, visit
 from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
 from bench.rows.columns import COLUMNS
-from bench.rows.json_file import write_json
-from bench.rows.record import write_row
+from bench.rows.json_file import write_json, write_text
+from bench.rows.record import is_pending, read_row, row_path, write_row
+from bench.rows.redact import redacted
 from bench.rows.result import Answer
 from bench.runner.dominance import Dominance
 from bench.runner.machine.environment import record_environment
@@ -30,6 +31,7 @@ from bench.runner.session import Session
 PROBE = "bench.runner.machine.environment:probe_device"
 PROBE_TIMEOUT_S = 300.0
 MEMORY_PROCESS = ":weigh_point"
+MAX_LOG_BYTES = 2**24
 NOT_WEIGHED = "measure.weigh=false: the memory process did not run"
 WEIGHED = tuple(column.name for column in COLUMNS if column.source == "memory")
 """Columns that only the memory process fills."""
@@ -92,6 +94,7 @@ class Round:
         answer = self._skipped(point)
         if answer is None:
             answer, facts = self._run_point(point, log)
+            _redact_log(self.session.run_dir / log)
         for name, content in answer.artifacts.items():
             write_json(self.session.run_dir / self._artifact_name(name, point), content)
         status = self._store(point, replicate, answer, facts)
@@ -142,6 +145,8 @@ class Round:
             "mixed": self.session.mixed,
             "repro_command": repro_command(point, self.plan.config_dirs),
         }
+        if not is_pending(self.session.run_dir, f"{point.key}-{replicate}"):  # a finished row is never overwritten
+            return str(read_row(row_path(self.session.run_dir, point.key, replicate))["status"])
         return write_row(self.session.run_dir, make_row(point, replicate, answer, facts), answer.samples)
 
     def _skipped(self, point: Point) -> Answer | None:
@@ -204,6 +209,15 @@ class Round:
         if tensors not in self.servers:
             self.servers[tensors] = Server(self.env, preload=preload(self.plan, tensors))
         return self.servers[tensors]
+
+
+def _redact_log(path: Path) -> None:
+    """Remove private data from the output of a point's processes. Tracebacks contain paths, for example."""
+    if not path.is_file() or not 0 < path.stat().st_size <= MAX_LOG_BYTES:
+        return
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if redacted(text) != text:
+        write_text(path, text)
 
 
 def processes_to_run(config: Config) -> tuple[str, ...]:

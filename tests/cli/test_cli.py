@@ -138,7 +138,7 @@ def test_a_scenario_from_another_folder_runs_and_is_planned(bench: Run, tmp_path
     done = bench(*count, "scenario.up_to=3,5", f"run_dir={run_dir}")
     assert done.returncode == 0, done.stderr
     assert sorted(row["steps"] for row in rows_of(run_dir)) == [3, 5]
-    resumed = bench(f"resume={run_dir}", "draw=false")
+    resumed = bench("--config-dir", FOREIGN, f"resume={run_dir}", "draw=false")
     assert resumed.returncode == 0, resumed.stderr
     refused = bench(*count, "scenario.up_to=-1")
     assert (refused.returncode, refused.stderr) == (2, "error: scenario.up_to=-1 must be at least 0\n")

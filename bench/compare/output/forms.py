@@ -13,6 +13,7 @@ from bench.compare.output.words import change, headline, interval, records
 from bench.compare.verdicts.comparison import Comparison
 from bench.compare.verdicts.join import FAILED, MISSING
 from bench.compare.verdicts.rules import INCONCLUSIVE, INSUFFICIENT, REGRESSED
+from bench.rows.neutral import for_terminal
 
 COMPARISON_SCHEMA = 1
 """Version of the format of ``to_json``. It rises when a field changes its meaning or disappears."""
@@ -69,6 +70,9 @@ def junit(comparison: Comparison) -> str:
     suite.set("tests", str(len(suite)))
     for attribute, tag in counts.items():
         suite.set(attribute, str(sum(case.find(tag) is not None for case in suite)))
+    for element in suite.iter():  # XML allows no control characters
+        element.attrib = {name: for_terminal(value) for name, value in element.attrib.items()}
+        element.text = for_terminal(element.text) if element.text else element.text
     ET.indent(suite)
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bench.compare.output.words import HEADINGS, banners, cells, count_line, headline, records, shown, trouble
 from bench.compare.verdicts.comparison import Comparison
+from bench.rows.neutral import for_markdown
 
 SUMMARY_BYTES = 1024 * 1024
 """Size limit of ``$GITHUB_STEP_SUMMARY`` for one step."""
@@ -22,13 +23,13 @@ def markdown(comparison: Comparison, *, limit_bytes: int, everything: bool = Fal
     """Return the comparison. Rows that do not fit are left out, and the text counts them."""
     sides, how = comparison.sides, "paired" if comparison.paired else "not interleaved"
     head = [
-        f"## {headline(comparison)}",
+        f"## {for_markdown(headline(comparison))}",
         "",
-        f"{sides['candidate']['name']} against {sides['base']['name']}, {how}. {count_line(comparison)}.",
+        f"{for_markdown(sides['candidate']['name'])} against {for_markdown(sides['base']['name'])}, {how}. {count_line(comparison)}.",
         "",
-        *(f"> {line}\n" for line in banners(comparison)),
+        *(f"> {for_markdown(line)}\n" for line in banners(comparison)),
     ]
-    lines = [f"- {_escaped(line)}" for line in trouble(comparison)]
+    lines = [f"- {for_markdown(line)}" for line in trouble(comparison)]
     rows = [_line(cells(row)) for row in records(shown(comparison, everything=everything))]
     table = [_line(HEADINGS), _line(["---"] * len(HEADINGS))] if rows else []
     text = "\n".join([*head, *table]) + "\n"
@@ -45,8 +46,4 @@ def _fitting(lines: list[str], room: int) -> list[str]:
 
 
 def _line(texts: Iterable[str]) -> str:
-    return f"| {' | '.join(_escaped(text) for text in texts)} |"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return f"| {' | '.join(for_markdown(text) for text in texts)} |"

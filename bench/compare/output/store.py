@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.compare.output.forms import action_benchmark, bencher, dumped, junit, to_json
 from bench.compare.output.markdown import COMMENT_BYTES, SUMMARY_BYTES, markdown
 from bench.compare.verdicts.comparison import Comparison
+from bench.rows.neutral import for_spreadsheet
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -30,7 +31,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")
-        comparison.verdicts.to_csv(folder / "comparison.csv", index=False)
+        for_spreadsheet(comparison.verdicts).to_csv(folder / "comparison.csv", index=False)
         texted = comparison.verdicts.astype(
             {"base": "string", "candidate": "string"}
         )  # a column can contain counters and texts
@@ -57,4 +58,4 @@ def append_summary(comparison: Comparison, environ: Mapping[str, str] = os.envir
         summary = Path(path)
         taken = summary.stat().st_size if summary.exists() else 0
         with summary.open("a", encoding="utf-8") as file:
-            file.write(markdown(comparison, limit_bytes=SUMMARY_BYTES - taken))
+            file.write(markdown(comparison, limit_bytes=max(SUMMARY_BYTES - taken, 0)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from bench.compare.side import Side
 from bench.compare.verdicts.comparison import Comparison, compare
 from bench.compare.verdicts.rules import Rules
 from bench.rows.json_file import write_json
+from bench.rows.json_input import read_json
 
 FLOORS = ROOT / "results" / "noise"
 """Where ``scripts/aa.py`` leaves what later comparisons use, by fingerprint."""
@@ -62,7 +62,7 @@ def read_floor(side: Side) -> dict[str, float]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         floors = {str(name): float(floor) for name, floor in content["floors"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a noise floor: {error}; measure it again with scripts/aa.py") from error

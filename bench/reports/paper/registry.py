@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import yaml
 
+from bench.rows.json_input import check_shape, read_bytes, shorten
+
 CLAIMS: Final = Path(__file__).parent / "claims.yaml"
 
 CLAIM_KINDS: Final = ("arithmetic", "allocation", "modelled", "construction", "measured")
@@ -111,20 +113,57 @@ def load_claims(path: Path = CLAIMS) -> tuple[Claim, ...]:
     Raises:
         ValueError: a field is unknown, missing or wrong, or an id comes twice. Names the claim.
     """
-    claims = tuple(_claim(item) for item in yaml.safe_load(path.read_text(encoding="utf-8")))
+    claims = tuple(_claim(item) for item in _items(path))
     ids = [claim.id for claim in claims]
     if twice := {name for name in ids if ids.count(name) > 1}:
         raise ValueError(f"{path.name}: id={', '.join(sorted(twice))} comes twice")
     return claims
 
 
+_CLAIM = {
+    "id": str,
+    "claim?": str,
+    "printed": (int, float, list),
+    "answer?": (dict, None),
+    "tolerance?": (dict, None),
+    **{f"{name}?": str for name in ("paper", "figure", "unit", "kind", "run", "source", "if_differs", "disputed")},
+    "gpu?": bool,
+}
+
+
+_PARTS = {
+    "answer": {"figure?": str, "value?": str, "where?": dict, "over?": str},
+    "tolerance": {"within?": float, "of?": str, "why?": str},
+}
+
+
+def _items(path: Path) -> list[Any]:
+    """Return the entries of a file of claims.
+
+    Raises:
+        ValueError: it is no YAML list of mappings, or it is nested without end by an alias.
+    """
+    try:
+        items = yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
+    if not (isinstance(items, list) and items and all(isinstance(item, Mapping) for item in items)):
+        raise ValueError(f"{path} must hold a list of claims, each with its fields")
+    return items
+
+
 def _claim(item: Mapping[str, Any]) -> Claim:
-    name = f"claim {item.get('id', item)}"
+    name = f"claim {shorten(str(item.get('id', 'without an id')))}"
     values = dict(item)
-    if isinstance(values.get("printed"), list):
+    check_shape(values, _CLAIM, name)
+    if isinstance(values["printed"], list):
+        check_shape(values["printed"], [float], name, "printed")
         values["printed"] = tuple(map(float, values["printed"]))
+        if len(values["printed"]) != 2:
+            raise ValueError(f"{name}: printed={list(values['printed'])} must be a number or a range of two numbers")
     for key, cls in (("answer", AnswerCells), ("tolerance", Tolerance)):
         if values.get(key) is not None:
+            check_shape(values[key], _PARTS[key], name, key)
             values[key] = _made(cls, values[key], f"{name}: {key}.")
     claim: Claim = _made(Claim, values, f"{name}: ")
     _check(claim, name)
@@ -133,7 +172,7 @@ def _claim(item: Mapping[str, Any]) -> Claim:
 
 def _made(cls: Any, values: Mapping[str, Any], path: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := set(values) - set(known):
+    if unknown := {str(value) for value in values} - set(known):
         raise ValueError(f"{path}{sorted(unknown)[0]} is not known. The fields are {', '.join(known)}")
     needed = [n for n, f in known.items() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [n for n in needed if n not in values]:

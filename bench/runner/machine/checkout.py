@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bench.rows.redact import hashed, redacted
+from bench.rows.redact import hashed, redacted_remote
 
 
 def git_state(root: Path) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def git_state(root: Path) -> dict[str, Any]:
         "commit": commit,
         "dirty": bool(status) if commit else None,
         "patch_hash": hashed(patch) if patch else None,
-        "remotes": sorted({redacted(line.split()[1]) for line in remotes}),
+        "remotes": sorted({redacted_remote(line.partition("\t")[2].rpartition(" (")[0]) for line in remotes}),
     }
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import ROOT
+from bench.rows.owner import is_dead, owner_token
 from bench.rows.result import Answer
 
+PREFIX = "bench-"
+"""First part of the names of temporary folders. The second part names the process that uses the folder."""
 KILL_GRACE_S = 10.0
 START_TIMEOUT_S = 300.0
 
@@ -54,7 +58,7 @@ class Server:
         self, env: Mapping[str, str] | None = None, *, preload: Sequence[str] = ("bench.runner.process.child",)
     ) -> None:
         self.server_id = uuid.uuid4().hex[:12]
-        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{owner_token()}-")
         self._errors = Path(self._folder.name) / "server.log"
         with self._errors.open("wb") as errors:
             # In a new session, Ctrl-C reaches only the parent, which then ends the child.
@@ -180,6 +184,15 @@ class Server:
     def _end_reason(self) -> str:
         lines = self._errors.read_text(errors="replace").strip().splitlines()
         return f"the fork server ended: {lines[-1] if lines else 'it printed no error'}"
+
+
+def remove_left_folders() -> None:
+    """Remove the temporary folders of servers whose process was killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        token = path.name.removeprefix(PREFIX).rpartition("-")[0]
+        with contextlib.suppress(OSError):
+            if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid() and is_dead(token):
+                shutil.rmtree(path)
 
 
 def _read_answer(result: Path, code: int | None, timeout_s: float) -> tuple[Answer, float]:
