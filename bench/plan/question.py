@@ -45,12 +45,9 @@ def resolve(config: Config, device: str | None) -> Config:
 
 def _model(config: Config) -> ModelSpec:
     """Return the model without options that the scenario ignores, so that no key and no label contains them."""
-    idle = [
-        f.name
-        for f in dataclasses.fields(ModelSpec)
-        if f.default is None and f.name in config.scenario.idle_model_fields
-    ]
-    return dataclasses.replace(config.model, **dict.fromkeys(idle)) if idle else config.model
+    nullable = [field.name for field in dataclasses.fields(ModelSpec) if field.default is None]
+    idle: dict[str, Any] = dict.fromkeys(name for name in nullable if name in config.scenario.idle_model_fields)
+    return dataclasses.replace(config.model, **idle) if idle else config.model
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:

@@ -120,9 +120,11 @@ def _costs(table: pd.DataFrame) -> list[str]:
 def _nulls(table: pd.DataFrame) -> list[str]:
     """Return the reasons why levels of memory are missing, each once."""
     levels = [name for name, column in BY_NAME.items() if column.kind == "memory"]
-    said = {f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in table["null_reasons"] if isinstance(reasons, Mapping)
-            for name in levels if name in reasons}  # fmt: skip
-    return ["Not measured:", "\n".join(sorted(said))] if said else []
+    found = [reasons for reasons in table["null_reasons"] if isinstance(reasons, Mapping)]
+    lines = {
+        f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in found for name in levels if name in reasons
+    }
+    return ["Not measured:", "\n".join(sorted(lines))] if lines else []
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.rows.run_folder import RUNS
 from bench.rows.table import load_rows
 
-PREFIX = "paper-"
+RUN_PREFIX = "paper-"
 """A folder ``results/runs/paper-<time>`` holds a run folder per experiment."""
 
 
@@ -21,9 +21,9 @@ def newest_paper() -> Path:
     Raises:
         ValueError: there is none.
     """
-    folders = sorted(RUNS.glob(f"{PREFIX}[0-9]*/"))
+    folders = sorted(RUNS.glob(f"{RUN_PREFIX}[0-9]*/"))
     if not folders:
-        raise ValueError(f"no {PREFIX}* folder in {RUNS}. Run make paper, or name a run folder")
+        raise ValueError(f"no {RUN_PREFIX}* folder in {RUNS}. Run make paper, or name a run folder")
     return folders[-1]
 
 
