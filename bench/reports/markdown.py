@@ -112,9 +112,9 @@ def _costs(table: pd.DataFrame) -> list[str]:
     costs = paging_costs(table)
     if not costs[list(COSTS)].notna().any(axis=None):
         return []
-    said = "\n".join(f"- `{name}`: {what}" for name, what in COSTS.items())
+    meanings = "\n".join(f"- `{name}`: {what}" for name, what in COSTS.items())
     named = ["model", "attention_shape", "num_seqs", "page_layout", "page_size"]
-    return ["## What paging costs", said, _markdown(costs, [*named, *COSTS]), "\n".join(missing_arms(costs))]
+    return ["## What paging costs", meanings, _markdown(costs, [*named, *COSTS]), "\n".join(missing_arms(costs))]
 
 
 def _nulls(table: pd.DataFrame) -> list[str]:

@@ -140,11 +140,11 @@ def steps(traces: Path | None) -> tuple[list[PaperSweep], list[str]]:
     lengths = next((path for name in SHAREGPT_LENGTHS if (path := find_trace(traces, name))), None)
     fetch = "run python scripts/fetch_traces.py"
     found: list[PaperSweep] = []
-    said = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in. For the published ones, {fetch}"]
+    notes = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in. For the published ones, {fetch}"]
     for part in EXPERIMENTS:
         trace = find_trace(traces, part.trace) if part.trace else None
         if part.trace and trace is None:
-            said.append(f"{part.experiment} is left out, because it requires {part.trace}: {fetch}")
+            notes.append(f"{part.experiment} is left out, because it requires {part.trace}: {fetch}")
             continue
         name = "_".join(filter(None, (part.experiment, part.label)))
         asked = (f"experiment={part.experiment}",)
@@ -156,4 +156,4 @@ def steps(traces: Path | None) -> tuple[list[PaperSweep], list[str]]:
             found.append(PaperSweep(name=name, overrides=(*asked, "workload=trace", f"workload.path={lengths}")))
             if part.stand_in_too:
                 found.append(PaperSweep(name=f"{name}_stand_in", overrides=asked))
-    return found, said
+    return found, notes
