@@ -13,11 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.update_docs import ROOMS
 from tests.conftest import ROOT
-
-ROOMS = ("impls", "config", "rows", "workload", "measure", "scenarios", "plan", "runner", "reports", "cli", "compare",
-         "ab", "run", "scripts")  # fmt: skip
-"""From the ground up: a room imports itself and the rooms before it."""
 
 FLOORS = ("spec", "interface", "reference", "policies", "storage", "kernels", "launch", "cpu", "external", "caches")
 """The same inside ``impls/``."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.config import TraceWorkload
+from bench.workload.arrivals import Times
 from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
 from bench.workload.traces.files import TraceError
-
-Times = NDArray[np.float64]
 
 
 def without_start(requests: Requests, workload: TraceWorkload) -> Requests:

@@ -38,9 +38,9 @@ def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, 
     """Return the keys of the full pages of a prompt whose trace has one hash id per block.
 
     A hash id identifies its block and all blocks before it. An id that repeats within the prompt is made unique by how
-    often it occurred before, as in engines, where a key covers the page and its prefix. The key of a page inside a block is made of the id and
-    the index of the page in the block. The key of a page of several blocks is the last of their ids. Only pages that
-    end within the prompt have a key, because the last block may be partly filled.
+    often it occurred before, as in engines, where a key covers the page and its prefix. The key of a page inside a
+    block is made of the id and the index of the page in the block. The key of a page of several blocks is the last of
+    their ids. Only pages that end within the prompt have a key, because the last block may be partly filled.
 
     Args:
         hash_ids: one id per block of the prompt, including a partly filled last block.

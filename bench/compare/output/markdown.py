@@ -21,11 +21,12 @@ RESERVED_BYTES = 200
 
 def markdown(comparison: Comparison, *, limit_bytes: int, everything: bool = False) -> str:
     """Return the comparison. Rows that do not fit are left out, and the text counts them."""
-    sides, how = comparison.sides, "paired" if comparison.paired else "not interleaved"
+    how = "paired" if comparison.paired else "not interleaved"
+    base, candidate = (for_markdown(str(comparison.sides[side]["name"])) for side in ("base", "candidate"))
     head = [
         f"## {for_markdown(headline(comparison))}",
         "",
-        f"{for_markdown(sides['candidate']['name'])} against {for_markdown(sides['base']['name'])}, {how}. {count_line(comparison)}.",
+        f"{candidate} against {base}, {how}. {count_line(comparison)}.",
         "",
         *(f"> {for_markdown(line)}\n" for line in banners(comparison)),
     ]

@@ -10,7 +10,7 @@ import psutil
 CGROUP = Path("/sys/fs/cgroup")
 
 
-class Group(NamedTuple):
+class Cgroup(NamedTuple):
     """Files of one version of control groups, and the entry of its statistics that can be reclaimed."""
 
     limit: str
@@ -19,9 +19,9 @@ class Group(NamedTuple):
     reclaimable: str
 
 
-GROUPS = (
-    Group("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    Group("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+CGROUPS = (
+    Cgroup("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    Cgroup("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
 )
 """Version 2, then version 1. A system has one of them."""
 
@@ -45,7 +45,7 @@ def host_memory_bytes(root: Path = CGROUP) -> int:
 def _groups(root: Path) -> list[tuple[int, int]]:
     """Return limit and used bytes of each control group that has a limit, without reclaimable file cache."""
     found = []
-    for group in GROUPS:
+    for group in CGROUPS:
         try:
             limit, used = (int((root / name).read_text(encoding="ascii")) for name in (group.limit, group.used))
         except (OSError, ValueError):  # there is no such group, or no limit ("max")

@@ -24,13 +24,13 @@ from bench.scenarios.serving.load import Load, make_load, prompt_keys
 from bench.scenarios.serving.measured import with_measured_attention
 from bench.scenarios.serving.memory import Memory, PagedMemory, ReservedMemory
 from bench.scenarios.serving.metrics import (
-    asked_columns,
     batch_columns,
     curves,
     latencies,
     latency_columns,
     latency_samples,
     memory_columns,
+    question_columns,
 )
 from bench.scenarios.serving.record import Record
 from impls.interface import Unsupported
@@ -130,7 +130,7 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
     refused, finished = set(record.refused), sum(record.finished)
     arrived = sum(arrival <= record.end_fs for index, arrival in enumerate(load.arrivals_fs) if index not in refused)
     values = {
-        **asked_columns(config),
+        **question_columns(config),
         "finished_requests": finished,
         "unfinished_requests": arrived - finished,
         "refused_seqs": len(record.refused),
