@@ -16,7 +16,7 @@ from impls.spec import ModelSpec
 
 PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
 DEVICES = ("auto", "cpu", "cuda")
-MAX_PAGE_SIZE = 1024
+MAX_PAGE_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,9 +45,11 @@ def resolve(config: Config, device: str | None) -> Config:
 
 def _model(config: Config) -> ModelSpec:
     """Return the model without options that the scenario ignores, so that no key and no label contains them."""
-    nullable = [field.name for field in dataclasses.fields(ModelSpec) if field.default is None]
-    idle: dict[str, Any] = dict.fromkeys(name for name in nullable if name in config.scenario.idle_model_fields)
-    return dataclasses.replace(config.model, **idle) if idle else config.model
+    ignored_fields = config.scenario.idle_model_fields
+    nulls: dict[str, Any] = {
+        f.name: None for f in dataclasses.fields(ModelSpec) if f.default is None and f.name in ignored_fields
+    }
+    return dataclasses.replace(config.model, **nulls)
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:

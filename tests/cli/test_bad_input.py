@@ -10,9 +10,9 @@ from tests.conftest import Run
 
 BAD_INPUT = [
     ("pagesize=4", "pagesize is not a configuration key. Did you mean page_size?"),
-    ("page_size=0", "page_size=0 must be between 1 and 1024 tokens"),
-    ("page_size=-3", "page_size=-3 must be between 1 and 1024 tokens"),
-    ("page_size=4,0", "page_size=0 must be between 1 and 1024 tokens"),
+    ("page_size=0", "page_size=0 must be between 1 and 4096 tokens"),
+    ("page_size=-3", "page_size=-3 must be between 1 and 4096 tokens"),
+    ("page_size=4,0", "page_size=0 must be between 1 and 4096 tokens"),
     ("page_size=big", "page_size=big must be a whole number"),
     ("memory_budget=4Gigs", "memory_budget=4Gigs is not a size"),
     ("memory_budget=600KiB", "cannot hold one sequence (NEVER)"),

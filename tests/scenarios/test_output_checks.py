@@ -172,7 +172,8 @@ class IgnoresGroups(Wrong):
         IgnoresGroups.kv_heads = model.num_kv_heads
 
 
-def test_a_wrong_group_is_found_with_a_model_that_has_none() -> None:
-    answer = time_point("IgnoresGroups", model={"num_query_heads": 4, "num_kv_heads": 4, "head_dim": 16})
+@pytest.mark.parametrize("scenario", ["decode", "prefill"])
+def test_a_wrong_group_is_found_with_a_model_that_has_none(scenario: str) -> None:
+    answer = time_point("IgnoresGroups", scenario, model={"num_query_heads": 4, "num_kv_heads": 4, "head_dim": 16})
     assert answer.status == "incorrect"
     assert "with 4/2 x 16, which is checked as well: max_rel_error=" in str(answer.status_reason)

@@ -6,25 +6,23 @@ Each point has two processes. ``time_point`` checks against the reference and ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from bench.config import Config, build
 from bench.measure.timers.timing import choose_timer
 from bench.rows.result import Answer
 from bench.scenarios.bookkeeping import bookkeeping
-from bench.scenarios.filling import Filled, draw, fill, new_policy
+from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors.decode_timing import DecodeStep, moved_bytes, seen_layer_bytes, time_step
 from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
+from bench.scenarios.tensors.grouped_check import check_grouped
 from bench.scenarios.tensors.output_check import Audit, Variant, judge_outputs
 from bench.scenarios.tensors.timed import compare_with_ceiling, describe
 from bench.scenarios.tensors.weighing import weigh
-from bench.workload.requests import Requests
-from impls.interface import Batch, KVCache, Unsupported
+from impls.interface import Batch, KVCache
 from impls.reference import allowed_error, decode_attention
 from impls.spec import ModelSpec
 
@@ -56,7 +54,7 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
     describe(answer, cache, batch.metadata_bytes)
     variants = _check(answer, cache, held, batch, config.model)
     if answer.status == "ok":
-        check_grouped(answer, config)
+        check_grouped(answer, config, _check_small)
     if answer.status == "ok":
         audit = Audit(queries=[inputs.query], variants=variants)
         step = DecodeStep(
@@ -96,55 +94,11 @@ def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: Mo
     return variants
 
 
-def check_grouped(answer: Answer, config: Config) -> None:
-    """Check a small step with several query heads per KV head, if the model of the point has only one.
-
-    A wrong group is invisible where every query head has a KV head of its own. An implementation that does not support
-    such a shape is not checked.
-    """
-    model = grouped(config.model)
-    if model is None:
-        return
-    lens = [1, config.page_size, config.page_size + 1]
-    small = replace(config, model=replace(model, max_seq_len=max(lens)), num_seqs=len(lens), page_layout="contiguous",
-                    policy=replace(config.policy, watermark=0.0))  # fmt: skip
-    small = replace(small, memory_budget=str(2 * len(lens) * 2 * small.model.page_bytes(small.page_size)))
-    policy = new_policy(small, None)
-    for seq_id, seq_len in enumerate(lens):
-        policy.admit(seq_id, seq_len, seq_len)
-    no_output = Requests(prompt_lens=np.array(lens), output_lens=np.zeros(len(lens), dtype=np.int64))
-    filled = Filled(policy=policy, seq_lens=np.array(lens), requests=no_output, prefix_tokens=0)
-    found = Answer()
-    try:
-        cache = make_cache(small, policy, num_layers=1)
-        inputs = draw_inputs(small, filled)
-        held = held_by(cache, inputs, small)
-        for seq_id, (keys, values) in enumerate(zip(inputs.keys, inputs.values, strict=True)):
-            write_sequence(cache, seq_id, keys, values)
-        batch = cache.prepare(range(len(lens)))
-        cache.tune(inputs.query, batch)
-        _check(found, cache, held, batch, small.model)
-    except Unsupported:
-        return
-    if found.status != "ok":
-        answer.status = "incorrect"
-        answer.status_reason = f"with {model.attention}, which is checked as well: {found.status_reason}"
-
-
-def grouped(model: ModelSpec) -> ModelSpec | None:
-    """Return the model with several query heads per KV head. ``None`` if it has them, or has a single head.
-
-    >>> from dataclasses import replace
-    >>> tiny = ModelSpec(name="tiny", num_layers=1, num_query_heads=9, num_kv_heads=9, head_dim=64, dtype="float32",
-    ...                  max_seq_len=64)
-    >>> grouped(tiny).num_kv_heads, grouped(replace(tiny, num_kv_heads=3))
-    (3, None)
-    """
-    heads = model.num_query_heads
-    if model.group_size > 1 or heads == 1:
-        return None
-    smallest = next(divisor for divisor in range(2, heads + 1) if heads % divisor == 0)
-    return replace(model, num_kv_heads=heads // smallest)
+def _check_small(answer: Answer, cache: KVCache, held: Inputs, seq_lens: Sequence[int], config: Config) -> None:
+    """Check one step of a small cache, for ``check_grouped``."""
+    batch = cache.prepare(range(len(seq_lens)))
+    cache.tune(held.query, batch)
+    _check(answer, cache, held, batch, config.model)
 
 
 def weigh_point(argument: Mapping[str, Any]) -> Answer:

@@ -22,6 +22,7 @@ from bench.scenarios.bookkeeping import bookkeeping, digest
 from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors.decode_timing import seen_layer_bytes
 from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
+from bench.scenarios.tensors.grouped_check import check_grouped
 from bench.scenarios.tensors.output_check import Audit, Variant, judge_outputs
 from bench.scenarios.tensors.prefill_timing import PrefillStep, time_prefill
 from bench.scenarios.tensors.timed import describe
@@ -66,6 +67,8 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
     cache.tune_prefill(inputs.query, batch)
     describe(answer, cache, batch.metadata_bytes)
     variants = _check(answer, cache, held, num_queries, batch, config)
+    if answer.status == "ok":
+        check_grouped(answer, config, _check_small, whole_prompts=True)
     if answer.status == "ok":
         queries = inputs.query.expand(choice.copies, -1, -1, -1).clone()
         audit = Audit(queries=list(queries), variants=variants)
@@ -152,6 +155,14 @@ def _check(
     outputs = (cache.prefill(layer, held.query, batch) for layer in layers)
     judge_outputs(answer, outputs, held.query, variants[0].reference, variants[0].allowed)
     return variants
+
+
+def _check_small(answer: Answer, cache: KVCache, held: Inputs, seq_lens: Sequence[int], config: Config) -> None:
+    """Check whole prompts of a small cache, for ``check_grouped``."""
+    prompts = prefilling(cache, config)
+    batch = prompts.prepare_prefill(range(len(seq_lens)), seq_lens)
+    prompts.tune_prefill(held.query, batch)
+    _check(answer, prompts, held, seq_lens, batch, config)
 
 
 def _blocks(held: Inputs, num_queries: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:
