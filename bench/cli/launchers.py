@@ -75,11 +75,27 @@ def require_plugin(target: str) -> None:
         ValueError: it is not installed. The message contains the command that installs it.
     """
     package = target.split(".")[1] if target.startswith("hydra_plugins.") else ""
+    if package not in PLUGINS and not _is_launcher(target):
+        raise ValueError(
+            f"hydra.launcher._target_={target} must be the class of a launcher that is installed. Choose a launcher "
+            "with hydra/launcher=local"
+        )
     if package in PLUGINS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
         raise ValueError(
             f"the package {package.replace('_', '-')} of this launcher is not installed. Install it with: "
             f"python -m pip install --editable '.[{PLUGINS[package]}]'"
         )
+
+
+def _is_launcher(target: str) -> bool:
+    """Return whether a target is a class in a module of Hydra or of an installed plugin."""
+    module = target.rpartition(".")[0]
+    if module.partition(".")[0] not in ("hydra", "hydra_plugins"):
+        return False
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def launch_with_plugin(

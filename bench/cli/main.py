@@ -15,6 +15,8 @@ from bench.cli.command import run_command
 from bench.cli.exits import EXIT_OK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omegaconf import DictConfig
 
 
@@ -42,7 +44,9 @@ def _run() -> int:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
+    _check_hydra_settings(sys.argv[1:])
     _prefer_our_presets()
     command = hydra.main(version_base="1.3", config_path=str(ROOT / "conf"), config_name="config")(task)
     try:
@@ -51,7 +55,32 @@ def _run() -> int:
         return int(ended.code or EXIT_OK)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ValueError(explain(error)) from error
+    except YAMLError as error:
+        raise ValueError(f"a YAML file is wrong: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ValueError(
+            "a YAML file is wrong: it contains itself through an alias, or it is nested too deeply"
+        ) from error
     return EXIT_OK
+
+
+FIXED_SETTINGS = {"hydra/sweeper": "bench", "hydra.mode": "MULTIRUN"}
+"""Settings of Hydra without which no run is planned."""
+
+
+def _check_hydra_settings(arguments: Sequence[str]) -> None:
+    """Check that no argument replaces a setting that every run needs.
+
+    Raises:
+        ValueError: one does.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        required = FIXED_SETTINGS.get(key.lstrip("+"))
+        if required is not None and value != required:
+            raise ValueError(
+                f"{argument} must be {key}={required}: every run is planned by the sweeper of this project"
+            )
 
 
 def _make_importable(*folders: Path) -> None:

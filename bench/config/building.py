@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -12,9 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 from bench import ROOT
-from bench.config.checks import one_of
+from bench.config.checks import class_name, one_of
 from bench.config.root import AnyScenario, Config
 
+MAX_INT = 2**63 - 1
+"""Largest whole number of a configuration, which is also that of a row."""
 SCENARIOS = ROOT / "conf" / "scenario"
 """The YAML files of the scenarios of this repository."""
 
@@ -142,11 +145,10 @@ def _scenario_class(value: Any, path: str) -> type[AnyScenario]:
     """Import and return the class that ``scenario.target`` names."""
     target = str(_require_mapping(value, path).get("target", ""))
     module, _, name = target.rpartition(".")
-    if not module:
-        raise ValueError(f"{path}.target={target} must be package.module.Class")
+    class_name(target, f"{path}.target")
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ValueError(f"{path}.target={target} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, AnyScenario)):
         raise ValueError(f"{path}.target={target} must be a subclass of {AnyScenario.__module__}.AnyScenario")
@@ -168,6 +170,10 @@ def _member_named(members: tuple[Any, ...], value: Any, path: str) -> Any:
 
 
 def _convert_scalar(value: Any, hint: type, path: str) -> Any:
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        raise ValueError(f"{path}={str(value)[:40]} must be between -{MAX_INT} and {MAX_INT}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{path}={value} must be a finite number")
     if hint is str and isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
     if hint is bool and isinstance(value, bool):

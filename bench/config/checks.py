@@ -38,6 +38,17 @@ def each_at_least(path: str, values: Iterable[float], minimum: float) -> None:
             raise ValueError(f"{path}[{index}]={value} must be at least {minimum} and finite")
 
 
+def class_name(value: str, path: str) -> None:
+    """Check that a text is the full name of a class.
+
+    Raises:
+        ValueError: it is not of the form ``package.module.Class``.
+    """
+    parts = value.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ValueError(f"{path}={value} must be package.module.Class")
+
+
 def one_of(value: str, allowed: Iterable[str], path: str) -> None:
     """Check that ``value`` is one of the allowed options.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.config.checks import at_least, one_of
+from bench.config.checks import at_least, class_name, one_of
 from impls.interface import ARENAS, POLICY_KINDS, PolicyKind
 
 TIMERS = ("auto", "events", "graph", "cupti", "perf_counter")
@@ -27,8 +27,7 @@ class ImplConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if "." not in self.target:
-            raise ValueError(f"impl.target={self.target} must be package.module.Class")
+        class_name(self.target, "impl.target")
         if not self.policies:
             raise ValueError(f"impl.policies=[] of impl={self.name} must name at least one policy")
 
@@ -49,6 +48,7 @@ class PolicyConfig:
             raise ValueError(f"policy.watermark={self.watermark} must be at least 0 and below 1")
         one_of(self.arena, ARENAS, "policy.arena")
         if self.target:
+            class_name(self.target, "policy.target")
             if self.name in (*POLICY_KINDS, "auto"):
                 raise ValueError(
                     f"policy.target={self.target} requires a name of its own (got policy.name={self.name})"

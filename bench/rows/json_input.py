@@ -6,6 +6,7 @@ A run folder can come from another person, or from a process that was killed. No
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,7 +14,7 @@ import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MAX_BYTES = 2**28
 """Largest file that is read. A plan of 100,000 points is smaller."""
@@ -24,6 +25,10 @@ MAX_SHOWN = 80
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A key: it is part of file names, so it must contain no path separator."""
+
+
+class NotAFile(ValueError):
+    """A path that is no regular file."""
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
@@ -42,17 +47,17 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     return content
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading bytes.
 
     Raises:
-        ValueError: the path is a folder, a pipe, a device or a socket.
+        NotAFile: the path is a folder, a pipe, a device or a socket.
         OSError: the file cannot be opened.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer must not block
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ValueError(f"{path} must be a regular file, not a folder, a pipe or a device")
+        raise NotAFile(f"{path} must be a regular file, not a folder, a pipe or a device")
     return os.fdopen(handle, "rb")
 
 

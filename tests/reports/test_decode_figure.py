@@ -15,8 +15,9 @@ from bench.rows.table import typed
 
 def row(decode_us: float, **changes: Any) -> dict[str, Any]:
     return {"key": f"{decode_us}", "replicate": 0, "status": "ok", "scenario": "decode",
-            "implementation": "paged_torch", "policy": "paged", "model": "tiny", "workload": "uniform", "num_seqs": 2, "page_layout": "shuffled",
-            "memory_budget_bytes": 1, "page_size": 16, "seed": 0, "device": "cpu", "dtype": "float32",
+            "implementation": "paged_torch", "policy": "paged", "model": "tiny", "workload": "uniform", "num_seqs": 2,
+            "page_layout": "shuffled", "memory_budget_bytes": 1, "page_size": 16, "seed": 0, "device": "cpu",
+            "dtype": "float32",
             "attention_shape": "8/8 x 64", "batch_digest": "d", "decode_us": decode_us, "timer": "perf_counter",
             "decode_us_low": 0.9 * decode_us, "decode_us_high": 1.1 * decode_us, "l2_mode": "hot", "fitness": "ok",
             **changes}  # fmt: skip

@@ -6,13 +6,21 @@ import gzip
 import hashlib
 import io
 import itertools
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.rows.json_input import NotAFile, open_regular
+
 _CHUNK_LINES = 65_536  # bounds memory where a trace has tens of millions of lines
 _CHUNK_BYTES = 2**20
+MAX_LINE = 2**22
+"""Most characters of a line. The longest line of a published trace has fewer than 100,000."""
+MAX_RATIO = 200
+MIN_UNPACKED = 2**25
+"""Bytes that every gzip file may unpack to. A larger one may have ``MAX_RATIO`` times its packed size."""
 _GZIP_MAGIC = b"\x1f\x8b"
 
 NumberedLines = tuple[list[int], list[str]]
@@ -51,7 +59,7 @@ def numbered_lines(path: str) -> Iterator[NumberedLines]:
         # A binary file must give the error of an unknown schema, not a decoding error.
         text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace")
         first = 1
-        while chunk := list(itertools.islice(text, _CHUNK_LINES)):
+        while chunk := list(itertools.islice(_lines(text, path), _CHUNK_LINES)):
             lines = [line.strip() for line in chunk]
             numbers = [number for number, line in enumerate(lines, first) if line]
             first += len(chunk)
@@ -59,16 +67,53 @@ def numbered_lines(path: str) -> Iterator[NumberedLines]:
                 yield numbers, list(filter(None, lines))
 
 
+def _lines(text: io.TextIOWrapper, path: str) -> Iterator[str]:
+    """Yield lines. A file without line ends must not fill the memory.
+
+    Raises:
+        TraceError: a line is too long.
+    """
+    while line := text.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise TraceError(f"workload.path={path} must have lines of at most {MAX_LINE:,} characters")
+        yield line
+
+
+class _LimitedGzip(gzip.GzipFile):
+    """A gzip file that refuses to unpack to far more than a trace can: a small file can otherwise fill the memory."""
+
+    def __init__(self, packed: io.BufferedReader) -> None:
+        super().__init__(fileobj=packed)
+        self._limit = max(MIN_UNPACKED, MAX_RATIO * os.fstat(packed.fileno()).st_size)
+
+    def read1(self, size: int = -1) -> bytes:
+        """Read like ``GzipFile``."""
+        return self._checked(super().read1(size))
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read like ``GzipFile``."""
+        return self._checked(super().read(size))
+
+    def _checked(self, block: bytes) -> bytes:
+        if self.tell() > self._limit:
+            raise OSError(f"it unpacks to more than {MAX_RATIO} times its size")
+        return block
+
+
 @contextmanager
 def _open_unpacked(path: str) -> Iterator[io.BufferedReader | gzip.GzipFile]:
     try:
-        with Path(path).open("rb") as packed:
+        with open_regular(Path(path)) as packed:
             if packed.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
-                with gzip.GzipFile(fileobj=packed) as unpacked:
+                with _LimitedGzip(packed) as unpacked:
                     yield unpacked
             else:
                 yield packed
     except FileNotFoundError:
         raise TraceError(f"workload.path={path} does not exist") from None
+    except TraceError:
+        raise
+    except NotAFile as error:
+        raise TraceError(f"workload.path={error}") from None
     except (OSError, EOFError, zlib.error) as error:
         raise TraceError(f"workload.path={path} cannot be read: {error}") from error
