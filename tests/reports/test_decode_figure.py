@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from bench.reports.figures.decode import DECODE_LATENCY
 from bench.rows.table import typed
@@ -23,12 +23,12 @@ def row(decode_us: float, **changes: Any) -> dict[str, Any]:
             **changes}  # fmt: skip
 
 
-def drawn(*rows: dict[str, Any]) -> plt.Figure:
+def drawn(*rows: dict[str, Any]) -> Figure:
     table: pd.DataFrame = typed(rows, Path("rows"))
     return DECODE_LATENCY.draw(DECODE_LATENCY.select(table))
 
 
-def visible_values(figure: plt.Figure) -> list[float]:
+def visible_values(figure: Figure) -> list[float]:
     """Return the medians that are inside the limits of their panel."""
     found = []
     for axes in figure.axes:
