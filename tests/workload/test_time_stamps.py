@@ -97,8 +97,10 @@ def test_calls_of_sessions_are_requests(tmp_path: Path) -> None:
             "tokens": {"prompt": prompt, "completion": 15, "cached": 0},
         }
 
-    sessions: list[dict[str, Any]] = [{"session_id": "a", "turns": [{"llm_calls": [call(1, 100), call(3, 200)]}, {"llm_calls": []}]},
-                {"session_id": "b", "turns": [{"llm_calls": [call(2, 50)]}]}]  # fmt: skip
+    sessions: list[dict[str, Any]] = [
+        {"session_id": "a", "turns": [{"llm_calls": [call(1, 100), call(3, 200)]}, {"llm_calls": []}]},
+        {"session_id": "b", "turns": [{"llm_calls": [call(2, 50)]}]},
+    ]
     trace = load(tmp_path, "\n".join(map(json.dumps, sessions)))
     assert trace.requests.prompt_lens.tolist() == [100, 200, 50]
     assert trace.requests.arrivals_s.tolist() == [0.0, 2.0, 1.0]
