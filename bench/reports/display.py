@@ -149,8 +149,10 @@ def doubts(table: pd.DataFrame) -> list[str]:
     by_code: dict[str, list[str]] = {}
     for reason in reasons:
         by_code.setdefault(reason.partition(":")[0], []).append(reason)
-    return [f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
-            for code, said in by_code.items()]
+    return [
+        f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
+        for code, said in by_code.items()
+    ]
 
 
 def _time_line(table: pd.DataFrame) -> str:

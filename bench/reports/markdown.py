@@ -86,7 +86,8 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    lines = [f"- {name}: {for_markdown(str(environment[name]))}" for name in MACHINE if environment.get(name) is not None]
+    known = [name for name in MACHINE if environment.get(name) is not None]
+    lines = [f"- {name}: {for_markdown(str(environment[name]))}" for name in known]
     git = environment.get("git") or {}
     if git.get("commit"):
         lines.append(f"- commit: {for_markdown(str(git['commit']))}{' (with changes)' if git.get('dirty') else ''}")
@@ -118,8 +119,8 @@ def _costs(table: pd.DataFrame) -> list[str]:
 def _nulls(table: pd.DataFrame) -> list[str]:
     """Return the reasons why levels of memory are missing, each once."""
     levels = [name for name, column in BY_NAME.items() if column.kind == "memory"]
-    said = {f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in table["null_reasons"] if isinstance(reasons, Mapping)
-            for name in levels if name in reasons}  # fmt: skip
+    said = {f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in table["null_reasons"]
+            if isinstance(reasons, Mapping) for name in levels if name in reasons}  # fmt: skip
     return ["Not measured:", "\n".join(sorted(said))] if said else []
 
 

@@ -22,10 +22,11 @@ RESERVED_BYTES = 200
 def markdown(comparison: Comparison, *, limit_bytes: int, everything: bool = False) -> str:
     """Return the comparison. Rows that do not fit are left out, and the text counts them."""
     sides, how = comparison.sides, "paired" if comparison.paired else "not interleaved"
+    names = [for_markdown(sides[name]["name"]) for name in ("candidate", "base")]
     head = [
         f"## {for_markdown(headline(comparison))}",
         "",
-        f"{for_markdown(sides['candidate']['name'])} against {for_markdown(sides['base']['name'])}, {how}. {count_line(comparison)}.",
+        f"{names[0]} against {names[1]}, {how}. {count_line(comparison)}.",
         "",
         *(f"> {for_markdown(line)}\n" for line in banners(comparison)),
     ]
