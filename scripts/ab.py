@@ -25,8 +25,10 @@ def main() -> int:
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", metavar="BASE_REV")
-    parser.add_argument("candidate", metavar="CANDIDATE_REV", nargs="?", default="HEAD")
+    parser.add_argument("base", metavar="BASE_REV", help="branch, tag or commit")
+    parser.add_argument(
+        "candidate", metavar="CANDIDATE_REV", nargs="?", default="HEAD", help="compared with it (default: HEAD)"
+    )
     parser.add_argument("--replicates", type=int, default=10, metavar="N", help="pairs of rounds (default 10, least 5)")
     parser.add_argument(
         "--confirm", type=int, default=0, metavar="N", help="run flagged points again, N pairs of rounds"

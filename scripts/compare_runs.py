@@ -26,8 +26,8 @@ def main() -> int:
     from bench.compare.command import add_options
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", type=Path)
-    parser.add_argument("candidate", type=Path)
+    parser.add_argument("base", type=Path, help="run folder, or JSON of pytest-benchmark")
+    parser.add_argument("candidate", type=Path, help="the same, compared with the base")
     add_options(parser)
     parser.add_argument("--require-baseline", action="store_true", help="exit 4, not 0, if there is no BASE")
     arguments = parser.parse_args()

@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
-from bench.cli.exits import EXIT_OK, EXIT_REHEARSAL_FAILED, EXIT_VISIT_INCOMPLETE  # noqa: E402
+from bench.cli.exits import EXIT_BAD_INPUT, EXIT_OK, EXIT_REHEARSAL_FAILED, EXIT_VISIT_INCOMPLETE  # noqa: E402
 from scripts.visit import wheels  # noqa: E402
 from scripts.visit.unpack import read_archive  # noqa: E402
 
@@ -143,7 +143,7 @@ def main() -> int:
             return rehearse(arguments.python, arguments.out or Path(scratch))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_BAD_INPUT
 
 
 def rehearse(asked: str | None, out: Path) -> int:

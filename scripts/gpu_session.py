@@ -21,7 +21,7 @@ sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() !=
 
 from bench.cli.exits import EXIT_BAD_INPUT, EXIT_OK, EXIT_VISIT_INCOMPLETE  # noqa: E402
 from scripts.visit import wheels  # noqa: E402
-from scripts.visit.session import Session, State  # noqa: E402
+from scripts.visit.session import State, VisitSession  # noqa: E402
 from scripts.visit.steps import FAST, SMALL, Step, chosen  # noqa: E402
 from scripts.visit.table import as_text, compared  # noqa: E402
 
@@ -61,7 +61,7 @@ def visit(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
         packages = Path(scratch) / "packages" if arguments.wheels else None
         if packages:
             wheels.unpack(arguments.wheels, packages)
-        session = Session(
+        session = VisitSession(
             steps,
             work=Path(scratch) / "work",
             out=out,
@@ -94,7 +94,7 @@ def dry_run(arguments: argparse.Namespace, steps: Sequence[Step]) -> int:
         if packages:
             wheels.unpack(arguments.wheels, packages)
         env = environment(packages, os.environ, Path(scratch))
-        session = Session(
+        session = VisitSession(
             steps, work=Path(scratch), out=Path(scratch), device=arguments.device, deadline=0.0, env=env,
             state=State(), small=arguments.small, overrides=SMALL if arguments.small else FAST,
         )  # fmt: skip

@@ -15,7 +15,8 @@ def main() -> int:
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
+    latest = ROOT / "results" / "runs" / "latest"
+    parser.add_argument("run_dir", type=Path, nargs="?", default=latest, help="run folder (default: the newest)")
     parser.add_argument("--list", action="store_true", help="print every figure, its question and its command")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="draw this one (may be repeated)")
     parser.add_argument("--paper", action="store_true", help="draw the figures of make paper")

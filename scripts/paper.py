@@ -40,7 +40,7 @@ def main() -> int:
 def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
     from bench.cli.exits import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
     from bench.config import one_of
-    from bench.reports.paper.runs import PREFIX, steps
+    from bench.reports.paper.runs import RUN_PREFIX, steps
     from bench.rows.run_folder import RUNS, display_path
 
     given = arguments.traces or (Path(os.environ["BENCH_TRACES"]) if os.environ.get("BENCH_TRACES") else None)
@@ -60,7 +60,7 @@ def _redraw(arguments: argparse.Namespace, overrides: tuple[str, ...]) -> int:
         for step in wanted:
             print(f"{step.name:32}python bench/run.py -m {' '.join(step.overrides)}")
         return 0
-    folder = (arguments.out or RUNS / time.strftime(f"{PREFIX}%Y%m%d-%H%M%S")).absolute()
+    folder = (arguments.out or RUNS / time.strftime(f"{RUN_PREFIX}%Y%m%d-%H%M%S")).absolute()
     if overrides and any((folder / step.name / "plan.json").exists() for step in wanted):
         raise ValueError(f"--out={folder} has sweeps that began without {' '.join(overrides)}. Name another folder")
     failed, started = 0, time.perf_counter()

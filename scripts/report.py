@@ -16,8 +16,9 @@ def main() -> int:
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
-    parser.add_argument("--out", type=Path, help="file to write (- prints it)")
+    latest = ROOT / "results" / "runs" / "latest"
+    parser.add_argument("run_dir", type=Path, nargs="?", default=latest, help="run folder (default: the newest)")
+    parser.add_argument("--out", type=Path, help="file to write (default: report.md of the run, - prints it)")
     arguments = parser.parse_args()
     return run_command(lambda: _report(arguments))
 

@@ -16,9 +16,12 @@ def main() -> int:
     from bench.cli.command import run_command
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run_dir", type=Path, nargs="?", default=ROOT / "results" / "runs" / "latest")
-    parser.add_argument("--watch", action="store_true", help="follow it until nothing runs")
-    parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between two readings")
+    latest = ROOT / "results" / "runs" / "latest"
+    parser.add_argument("run_dir", type=Path, nargs="?", default=latest, help="run folder (default: the newest)")
+    parser.add_argument("--watch", action="store_true", help="update it until no job is running")
+    parser.add_argument(
+        "--every", type=float, default=2.0, metavar="S", help="seconds between two updates (default: 2)"
+    )
     arguments = parser.parse_args()
     return run_command(lambda: _show(arguments))
 

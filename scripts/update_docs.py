@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("impls", "config", "rows", "workload", "measure", "scenarios", "plan", "runner", "reports", "cli", "compare",
+         "ab", "run", "scripts")  # fmt: skip
+"""From the ground up: a room imports itself and the rooms before it."""
 H200 = ROOT / "results" / "reference" / "nvidia-h200"
 sys.path[:] = [str(ROOT), *(path for path in sys.path if Path(path).resolve() != ROOT / "scripts")]
 
@@ -91,7 +95,43 @@ def claims_on_a_gpu() -> str:
     return claims_of(H200).rstrip("\n")
 
 
+def drawing_of_imports() -> str:
+    """Return a matrix of the rooms: a room's row marks the rooms that it imports."""
+    pairs = {(room_of(path), room) for path in _modules() for room in _imported_rooms(path)}
+    width = max(map(len, ROOMS))
+    lines = [" " * width + "  " + " ".join(ROOMS)]
+    for row in ROOMS:
+        marks = [("\\" if row == column else "●" if (row, column) in pairs else "").center(len(column))
+                 for column in ROOMS]  # fmt: skip
+        lines.append(f"{row:{width}}  {' '.join(marks)}".rstrip())
+    return "\n".join(["```", *lines, "```"])
+
+
+def _modules() -> list[Path]:
+    found = (path for top in ("bench", "impls", "scripts") for path in sorted((ROOT / top).rglob("*.py")))
+    return [path for path in found if path != ROOT / "bench" / "__init__.py"]  # the path of the repository
+
+
+def room_of(path: Path) -> str:
+    """Return the room of a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if parts[0] == "bench" else parts[0]
+
+
+def _imported_rooms(path: Path) -> Iterator[str]:
+    """Yield the rooms that a module imports. Imports in functions and for type checking count."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        for top, *rest in (name.split(".") for name in names):
+            if top in ROOMS:
+                yield top
+            elif top == "bench" and rest:
+                yield rest[0]
+
+
 GENERATED = {
+    Path("docs/architecture.md"): {"imports": drawing_of_imports},
     Path("docs/columns.md"): {"columns": columns_by_topic},
     Path("README.md"): {"measured on a GPU": measured_on_a_gpu, "implementations": implementations_table},
     Path("results/paper_claims.md"): {"claims on a GPU": claims_on_a_gpu},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tests.conftest import ROOT
 
@@ -20,9 +20,10 @@ SAME_MEANING = {
 """Constants that several modules define, each for itself, and what they mean in all of them."""
 
 
-def defined(*kinds: type[ast.stmt]) -> dict[str, list[str]]:
+def defined(rooms: Iterable[str], *kinds: type[ast.stmt]) -> dict[str, list[str]]:
+    """Return public names of modules that more than one module of these rooms defines, with the modules."""
     places: defaultdict[str, list[str]] = defaultdict(list)
-    for room in ("bench", "impls"):
+    for room in rooms:
         for path in sorted((ROOT / room).rglob("*.py")):
             for node in ast.parse(path.read_bytes()).body:
                 if isinstance(node, kinds):
@@ -38,10 +39,11 @@ def names_of(node: ast.stmt) -> Iterator[str]:
     yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
-def test_class_names_are_unique() -> None:
-    assert defined(ast.ClassDef) == {}
+def test_class_names_and_names_of_types_are_unique() -> None:
+    twice = defined(("bench", "impls", "scripts"), ast.ClassDef, ast.Assign, ast.AnnAssign)
+    assert {name: places for name, places in twice.items() if not name.isupper() and name not in SAME_MEANING} == {}
 
 
 def test_constant_names_are_unique() -> None:
-    twice = {name: places for name, places in defined(ast.Assign, ast.AnnAssign).items() if name not in SAME_MEANING}
-    assert twice == {}
+    twice = defined(("bench", "impls"), ast.Assign, ast.AnnAssign)
+    assert {name: places for name, places in twice.items() if name not in SAME_MEANING} == {}

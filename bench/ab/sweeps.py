@@ -86,8 +86,8 @@ def _start(arm: Arm, overrides: Sequence[str], folder: Path, address: str | None
                f"run_dir={hydra_quoted(str(folder.absolute()))}"]  # fmt: skip
     inherited = {name: value for name, value in os.environ.items() if name != VARIABLE}
     env = inherited | (variable(arm.name, address) if address else {})
-    with _said(folder).open("wb") as said:
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env)
+    with _log_path(folder).open("wb") as log:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=env)
 
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:
@@ -101,7 +101,7 @@ def _await_end(process: subprocess.Popen[bytes]) -> None:
 
 def _check(name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
     code = process.returncode
-    lines = _said(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = _log_path(folder).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1] if lines else "no output"
     if code == EXIT_BAD_INPUT:
         raise ValueError(f"{name}: {last.removeprefix('error: ')}")
@@ -111,7 +111,7 @@ def _check(name: str, process: subprocess.Popen[bytes], folder: Path) -> None:
         raise RuntimeError(f"{name}: bench/run.py ended with {code}: {last}")
 
 
-def _said(folder: Path) -> Path:
+def _log_path(folder: Path) -> Path:
     """Return the path of the log of a sweep, beside its folder."""
     return folder.with_name(f"{folder.name}.log")
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from omegaconf import OmegaConf
 
 from bench.cli.exits import EXIT_INTERRUPTED, EXIT_OK, EXIT_POINTS_FAILED
@@ -16,6 +15,7 @@ from bench.cli.launchers import launch_with_plugin
 from bench.cli.request import SweepRequest, to_plain
 from bench.cli.resume import check_same_points, check_unchanged, find_resumed_run
 from bench.config import Config, build
+from bench.measure.memory.available import host_memory_bytes
 from bench.plan.expand import expand
 from bench.plan.points import Plan, make_plan
 from bench.plan.predict import extend_import_path
@@ -54,7 +54,7 @@ def sweep(request: SweepRequest) -> int:
         if configs[0].dry_run:
             show_plan(plan)
             return EXIT_OK
-        import bench.cli.collect  # takes seconds: only after all checks, but before a folder is made
+        import bench.cli.collect  # noqa: F401  takes seconds: only after all checks, but before a folder is made
 
         run_dir = _create_folder(plan, request, local.facts)
         return _launch(plan, run_dir, request, local)
@@ -128,7 +128,7 @@ class _LocalDevice:
             return config.hardware.device_memory_bytes
         if not self.facts:
             return None
-        return int(self.facts["gpu_memory_bytes"] if self.facts["gpu"] else psutil.virtual_memory().total)
+        return int(self.facts["gpu_memory_bytes"] if self.facts["gpu"] else host_memory_bytes())
 
     def __enter__(self) -> _LocalDevice:
         return self

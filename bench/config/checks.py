@@ -54,11 +54,13 @@ def one_of(value: str, allowed: Iterable[str], path: str) -> None:
 
     Raises:
         ValueError: it is not. The message names field, value, the most similar option and all options. If there are
-            more than ``MAX_LISTED``, it lists only similar ones.
+            more than ``MAX_LISTED``, it lists only similar ones, if there are any.
     """
     allowed = list(allowed)
     if value not in allowed:
         near = difflib.get_close_matches(value, allowed, n=5)
         hint = f" (did you mean {near[0]}?)" if near else ""
+        if len(allowed) > MAX_LISTED and not near:
+            raise ValueError(f"{path}={value} is not known, and none of the {len(allowed)} known names is similar")
         options = ", ".join(allowed if len(allowed) <= MAX_LISTED else [*near, f"… ({len(allowed)} are known)"])
         raise ValueError(f"{path}={value} is not known{hint}. Choose one of {options}")

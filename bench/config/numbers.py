@@ -24,6 +24,15 @@ def number_text(value: float, digits: int = 4) -> str:
     return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:,.{digits}g}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, in the plural unless the count is 1. The noun forms its plural with an s.
+
+    >>> counted(1, "point"), counted(1200, "point")
+    ('1 point', '1,200 points')
+    """
+    return f"{number_text(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def size_text(num_bytes: float) -> str:
     """Return bytes as MiB or GiB.
 

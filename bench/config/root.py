@@ -16,7 +16,7 @@ from impls.spec import ModelSpec
 
 PAGE_LAYOUTS = ("contiguous", "interleaved", "shuffled", "aged", "shared_prefix")
 DEVICES = ("auto", "cpu", "cuda")
-MAX_PAGE_SIZE = 1024
+MAX_PAGE_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,10 @@ class AnyScenario:
     def layers_of(self, model: ModelSpec) -> int:
         """Return the number of layers that get storage."""
         return 0
+
+    def draws(self, config: Config) -> bool:
+        """Return whether the seed has an effect on this point."""
+        return True
 
     def without_effect(self, config: Config) -> tuple[str, ...]:
         """Return the scenario's parameters that have no effect on this point. Its key does not contain them."""

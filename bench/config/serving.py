@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bench.config.checks import at_least, one_of
 from bench.config.root import AnyScenario, Config
+from bench.config.workloads import TraceWorkload
 
 ENGINES = ("events", "steps")
 ARRIVALS = ("poisson", "poisson_10ms", "gamma", "trace", "saturated")
@@ -53,7 +54,7 @@ class ServingScenario(AnyScenario):
     preemption: str = "auto"  # recompute, swap, or auto (the paper: swap if a request has several sequences)
     swap_pool_ratio: float = 1.0  # pages of the host divided by pages of the pool
     max_batch_seqs: int = 256  # maximum number of sequences in a step
-    max_batch_tokens: int = 2560  # maximum number of tokens computed in a step; the first prompt may exceed it
+    max_batch_tokens: int = 2560  # maximum number of tokens computed in a step; a longer prompt is the first of one
     prefill: str = "mixed"  # mixed (prompts and decodes in one step, the paper) or first (prompts in own steps)
     keep_latencies: bool = False  # whether the latencies of every request are stored as samples
 
@@ -101,6 +102,11 @@ class ServingScenario(AnyScenario):
     def draws_beams(self) -> bool:
         """Whether sequences of a request are forked from each other."""
         return self.sampling == "beam" and self.num_samples > 1
+
+    def draws(self, config: Config) -> bool:
+        """Return whether anything is drawn. A trace that is replayed at its own times has no draw."""
+        spread = isinstance(config.workload, TraceWorkload) and config.workload.spread_ticks == "drawn"
+        return self.arrivals != "trace" or self.draws_beams or spread
 
     def without_effect(self, config: Config) -> tuple[str, ...]:
         """Return the parameters of other arrivals, samplings and policies."""

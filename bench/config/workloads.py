@@ -6,7 +6,10 @@ import itertools
 import typing
 from dataclasses import dataclass
 
-from bench.config.checks import at_least, each_at_least
+from bench.config.checks import at_least, each_at_least, one_of
+
+REPEATS = ("fresh", "same", "refuse")
+SPREADS = ("none", "even", "drawn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +85,17 @@ class TraceWorkload:
     path: str = ""
     most_prompt_tokens: int | None = None  # a longer prompt keeps only its last tokens, and loses its prefix hashes
     most_output_tokens: int | None = None  # a longer output is cut to this length
+    block_tokens: int | None = None  # tokens per entry of hash_ids; null: those of the published format
+    repeat: str = "fresh"  # serving, a trace that is too short: fresh (repeats share nothing), same or refuse
+    spread_ticks: str = "none"  # serving, requests with equal time stamps: none, even or drawn (seeded) within the tick
+    skip_s: float = 0.0  # leave out the requests of the trace's first seconds
+    skip_requests: int = 0  # leave out so many of the earliest requests, after skip_s
 
     def __post_init__(self) -> None:
-        at_least(self, "workload.", most_prompt_tokens=1, most_output_tokens=0)
+        at_least(self, "workload.", most_prompt_tokens=1, most_output_tokens=0, block_tokens=1)
+        at_least(self, "workload.", skip_s=0, skip_requests=0)
+        one_of(self.repeat, REPEATS, "workload.repeat")
+        one_of(self.spread_ticks, SPREADS, "workload.spread_ticks")
         if not self.path:
             raise ValueError("workload.path is empty. Set it to a trace file, such as workload.path=traces/NAME.csv. "
                              "`python scripts/fetch_traces.py` fetches the published ones. The second line of "

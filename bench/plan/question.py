@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Any
 
 from bench.config import Config, PolicyConfig, TraceWorkload
+from bench.config.memory import PrefixCacheScenario
+from bench.config.serving import ServingScenario
 from bench.config.units import parse_bytes
 from bench.scenarios.serving.measured import rows_digest
 from bench.workload.traces.reader import file_sha256
@@ -43,12 +45,11 @@ def resolve(config: Config, device: str | None) -> Config:
 
 def _model(config: Config) -> ModelSpec:
     """Return the model without options that the scenario ignores, so that no key and no label contains them."""
-    idle = [
-        f.name
-        for f in dataclasses.fields(ModelSpec)
-        if f.default is None and f.name in config.scenario.idle_model_fields
-    ]
-    return dataclasses.replace(config.model, **dict.fromkeys(idle)) if idle else config.model
+    ignored_fields = config.scenario.idle_model_fields
+    nulls: dict[str, Any] = {
+        f.name: None for f in dataclasses.fields(ModelSpec) if f.default is None and f.name in ignored_fields
+    }
+    return dataclasses.replace(config.model, **nulls)
 
 
 def _budget_bytes(config: Config, policy: PolicyConfig) -> int:
@@ -109,7 +110,18 @@ def _workload(config: Config) -> dict[str, Any]:
     fields = _changed_fields(config.workload, without=())
     if isinstance(config.workload, TraceWorkload):
         fields["path"] = _digest(config.workload.path)
+        for name in _idle_trace_fields(config):
+            fields.pop(name, None)
     return fields
+
+
+def _idle_trace_fields(config: Config) -> tuple[str, ...]:
+    """Return the options of a trace without effect on this point."""
+    scenario = config.scenario
+    if not isinstance(scenario, ServingScenario):
+        lengths = ("most_output_tokens",) if isinstance(scenario, PrefixCacheScenario) else ()
+        return ("repeat", "spread_ticks", *lengths)
+    return ("repeat",) if scenario.arrivals == "trace" else ("spread_ticks",)
 
 
 def _cost(config: Config) -> dict[str, Any]:

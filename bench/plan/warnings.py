@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.config.numbers import size_text
-from bench.config.serving import ServingScenario
 from bench.measure.machine.caches import last_level_cache_bytes as host_cache_bytes
 from bench.scenarios.filling import draw
-from bench.scenarios.serving.load import make_load
+from bench.scenarios.serving.replay_notes import replay_notes
 
 OPTIONS = ("kv_dtype", "sliding_window", "soft_cap")
 """Fields of a model that are null unless it has the option."""
@@ -33,7 +32,7 @@ def warnings(points: Sequence[Point], cache_bytes: int | None) -> tuple[str, ...
         _num_seqs_binds(sized),
         _batches_differ_by_page_size(sized),
         _fits_in_cache(sized, cache_bytes),
-        _arrivals_are_sorted(points),
+        *_replayed_traces(points),
         *_axes_without_effect(points),
     ]
     return tuple(sentence for sentence in found if sentence)
@@ -78,18 +77,10 @@ def _fits_in_cache(points: Sequence[Point], cache_bytes: int | None) -> str | No
     )
 
 
-def _arrivals_are_sorted(points: Iterable[Point]) -> str | None:
-    """Warn of traces with times out of order. ``scenario.unordered=refuse`` raises an error for them instead."""
-    counts: dict[str, int] = {}
-    for point in points:
-        config = point.config
-        timed = isinstance(config.scenario, ServingScenario) and config.scenario.arrivals == "trace"
-        if timed and point.skip_status is None and (unordered := make_load(config).unordered):
-            counts[str(point.question["workload"].get("path"))] = unordered
-    if not counts:
-        return None
-    listed = ", ".join(str(count) for count in counts.values())
-    return f"{listed} requests of the trace are out of order: requests are sorted by their time of arrival"
+def _replayed_traces(points: Iterable[Point]) -> list[str]:
+    """Return the notes of all replayed traces, each once."""
+    served = [point for point in points if point.skip_status is None]
+    return list(dict.fromkeys(note for point in served for note in replay_notes(point.config)))
 
 
 def _axes_without_effect(points: Sequence[Point]) -> Iterable[str]:
@@ -99,6 +90,9 @@ def _axes_without_effect(points: Sequence[Point]) -> Iterable[str]:
         if any(len(group) > 1 for group in _groups(idle, name, within="model")):
             scenarios = " and ".join(sorted({point.config.scenario.name for point in idle}))
             yield f"model.{name} has no effect on scenario={scenarios}, so these points have equal rows"
+    drawn_once = [point for point in points if not point.config.scenario.draws(point.config)]
+    if any(len(group) > 1 for group in _groups(drawn_once, "seed")):
+        yield "seed has no effect on a trace that is replayed at its own times, so these points have equal rows"
 
 
 def idle_options(configs: Iterable[Config]) -> tuple[str, ...]:

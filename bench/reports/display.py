@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.config.numbers import number_text
+from bench.config.numbers import counted, number_text
 from bench.measure.machine.fitness import ADVICE
 from bench.reports.paging_cost import COSTS, EQUAL_WORK, missing_arms, paging_costs
 from bench.rows.columns import BY_NAME
@@ -67,14 +67,18 @@ def show_tables(table: pd.DataFrame, console: Console) -> None:
     constant = [name for name in question if name not in (*varying, "replicate") and table[name].notna().any()]
     facts = [f"{BY_NAME[name].printed} {value_text(name, table[name].dropna().iloc[0])}" for name in constant]
     console.print(for_terminal(" · ".join(facts)), markup=False, highlight=False, soft_wrap=True)
+    marked = False
     for printed_table, needed in TABLES.items():
         rows = table[table[needed].notna()]
         shown = [column.name for column in printed_in(printed_table) if rows[column.name].notna().any()]
         if shown:
-            console.print(_rich_table(rows, _headings(varying + shown)))
+            best = {name: _best_rows(rows, name) for name in shown if BY_NAME[name].marks_best}
+            marked |= any(best.values())
+            console.print(_rich_table(rows, _headings(varying + shown), best))
             if len(rows) > MOST_ROWS:
                 console.print(f"… and {number_text(len(rows) - MOST_ROWS)} more rows in table.csv", highlight=False)
-    console.print("* best of its column among rows that did equal work", highlight=False)
+    if marked:
+        console.print("* best of its column among rows that did equal work, without doubtful times", highlight=False)
     _show_costs(table, console)
 
 
@@ -84,7 +88,7 @@ def _show_costs(table: pd.DataFrame, console: Console) -> None:
     if costs[list(COSTS)].notna().any(axis=None):
         question = {column.name for column in printed_in("question")}
         varying = [name for name in EQUAL_WORK if name in question and costs[name].nunique(dropna=False) > 1]
-        console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS))
+        console.print(_rich_table(costs, _headings([*varying, "page_layout", "page_size"]) | COST_HEADINGS, {}))
         for line in missing_arms(costs):
             console.print(for_terminal(line), markup=False, highlight=False, soft_wrap=True)
 
@@ -93,8 +97,8 @@ def _headings(names: Iterable[str]) -> dict[str, str]:
     return {name: BY_NAME[name].printed for name in names}
 
 
-def _rich_table(table: pd.DataFrame, headings: Mapping[str, str]) -> Table:
-    best = {name: _best_rows(table, name) for name in headings if name in BY_NAME and BY_NAME[name].marks_best}
+def _rich_table(table: pd.DataFrame, headings: Mapping[str, str], best: Mapping[str, set[Any]]) -> Table:
+    """Return the columns of ``headings``, with a mark at the index labels ``best`` of a column."""
     out = Table()
     for name, heading in headings.items():
         out.add_column(
@@ -132,10 +136,10 @@ def problems(table: pd.DataFrame, planned: int) -> list[str]:
     """Return one line per row that is not ok, and one for missing rows."""
     lines = []
     for _, row in table[table["status"] != "ok"].iterrows():
-        who = row["implementation"] if pd.notna(row["implementation"]) else row["policy"]
+        subject = row["implementation"] if pd.notna(row["implementation"]) else row["policy"]
         page = f" page_size={row['page_size']}" if pd.notna(row["page_size"]) else ""
         log = f" (log: {row['log']})" if row["status"] in FAILED and pd.notna(row["log"]) else ""
-        lines.append(f"{row['status']}: {who}{page}: {row['status_reason']}{log}")
+        lines.append(f"{row['status']}: {subject}{page}: {row['status_reason']}{log}")
     if len(table) < planned:
         lines.append(f"{planned - len(table)} of {planned} planned rows are missing")
     if not table["status"].eq("ok").any():
@@ -150,14 +154,14 @@ def doubts(table: pd.DataFrame) -> list[str]:
     for reason in reasons:
         by_code.setdefault(reason.partition(":")[0], []).append(reason)
     return [
-        f"doubtful: {len(said)} of {len(table)} rows: {said[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
-        for code, said in by_code.items()
+        f"doubtful: {len(found)} of {counted(len(table), 'row')}: {found[0]}; {ADVICE.get(code, UNKNOWN_CODE)}"
+        for code, found in by_code.items()
     ]
 
 
 def _time_line(table: pd.DataFrame) -> str:
     ran = table[table["measured_s"].fillna(0) > 0]
     if ran.empty:
-        return "no point was run"
-    return (f"{len(ran)} points run: {ran['measured_s'].sum():.1f} s measuring, "
-            f"{ran['harness_s'].mean():.2f} s of harness per point")  # fmt: skip
+        return "no row was measured"
+    return (f"{counted(len(ran), 'row')} measured in {ran['measured_s'].sum():.1f} s, "
+            f"{ran['harness_s'].mean():.2f} s of harness per row")  # fmt: skip

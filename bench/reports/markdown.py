@@ -86,8 +86,9 @@ def markdown_report(table: pd.DataFrame, environment: Mapping[str, Any], figures
 
 
 def _machine(environment: Mapping[str, Any]) -> str:
-    known = [name for name in MACHINE if environment.get(name) is not None]
-    lines = [f"- {name}: {for_markdown(str(environment[name]))}" for name in known]
+    lines = [
+        f"- {name}: {for_markdown(str(environment[name]))}" for name in MACHINE if environment.get(name) is not None
+    ]
     git = environment.get("git") or {}
     if git.get("commit"):
         lines.append(f"- commit: {for_markdown(str(git['commit']))}{' (with changes)' if git.get('dirty') else ''}")
@@ -111,17 +112,19 @@ def _costs(table: pd.DataFrame) -> list[str]:
     costs = paging_costs(table)
     if not costs[list(COSTS)].notna().any(axis=None):
         return []
-    said = "\n".join(f"- `{name}`: {what}" for name, what in COSTS.items())
+    meanings = "\n".join(f"- `{name}`: {what}" for name, what in COSTS.items())
     named = ["model", "attention_shape", "num_seqs", "page_layout", "page_size"]
-    return ["## What paging costs", said, _markdown(costs, [*named, *COSTS]), "\n".join(missing_arms(costs))]
+    return ["## What paging costs", meanings, _markdown(costs, [*named, *COSTS]), "\n".join(missing_arms(costs))]
 
 
 def _nulls(table: pd.DataFrame) -> list[str]:
     """Return the reasons why levels of memory are missing, each once."""
     levels = [name for name, column in BY_NAME.items() if column.kind == "memory"]
-    said = {f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in table["null_reasons"]
-            if isinstance(reasons, Mapping) for name in levels if name in reasons}  # fmt: skip
-    return ["Not measured:", "\n".join(sorted(said))] if said else []
+    found = [reasons for reasons in table["null_reasons"] if isinstance(reasons, Mapping)]
+    lines = {
+        f"- `{name}`: {for_markdown(str(reasons[name]))}" for reasons in found for name in levels if name in reasons
+    }
+    return ["Not measured:", "\n".join(sorted(lines))] if lines else []
 
 
 def _doubts(table: pd.DataFrame) -> list[str]:

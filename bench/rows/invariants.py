@@ -1,6 +1,6 @@
 """Relations that hold in every correct row. A row of status ``ok`` that breaks one becomes ``incorrect``.
 
-They are checked when a row is written and when it is read, so that a wrong number is found whoever produced it.
+They are checked when a row is written and when it is read, so that a wrong number is found, whatever code produced it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ CEILING_MARGIN: Final = 1.25
 CACHE_MULTIPLE: Final = 4
 """A step that reads more than this many last-level caches cannot be served by the cache."""
 
-PARTS: Final = ("live_bytes", "reserved_bytes", "internal_fragmentation_bytes", "external_fragmentation_bytes",
+PART_COLUMNS: Final = ("live_bytes", "reserved_bytes", "internal_fragmentation_bytes", "external_fragmentation_bytes",
                 "cached_bytes", "free_bytes")  # fmt: skip
-"""Parts of ``pool_bytes``."""
+"""Columns of the six parts of a pool. They sum to ``pool_bytes``."""
 
 _REL_TOLERANCE: Final = 1e-9
 
@@ -64,7 +64,7 @@ def _bounds(row: Row) -> str | None:
 
 
 def _parts_sum(row: Row) -> str | None:
-    parts = [_number(row, name) for name in PARTS]
+    parts = [_number(row, name) for name in PART_COLUMNS]
     pool = _number(row, "pool_bytes")
     if pool is None or any(part is None for part in parts):
         return None

@@ -56,7 +56,7 @@ def run_jobs(session: Session, jobs: Sequence[Job], server: Server | None = None
         server: a tensor server that is already running. The first round uses it and closes it.
     """
     jobs = [job for job in jobs if is_pending(session.run_dir, job.name)]
-    with Progress(len(jobs)) as progress:
+    with Progress([job.point for job in jobs]) as progress:
         for batch in _rounds([job for job in jobs if not job.tensors]):
             _run_without_tensors(batch, session, progress)
         _run_with_tensors([job for job in jobs if job.tensors], session, progress, server)

@@ -131,7 +131,7 @@ def is_free(path: Path) -> bool:
     if holder is None:
         return True
     if _is_visible(holder):
-        return start_ticks(holder["pid"]) != holder["start_ticks"]
+        return bool(start_ticks(holder["pid"]) != holder["start_ticks"])
     try:
         return _file_system_now(path.parent) - path.stat().st_mtime > MISSED_BEATS * BEAT_S
     except FileNotFoundError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.config.numbers import NO_VALUE, size_text
+from bench.config.numbers import NO_VALUE, counted, exact_size_text, size_text
 from bench.plan.points import Plan, Point
 from bench.rows.neutral import for_terminal
 from bench.rows.record import FAILED, is_pending
@@ -30,11 +31,51 @@ def label(question: Mapping[str, Any]) -> str:
     return " ".join([str(name) for name in named if name] + axes)
 
 
-class Progress:
-    """Shows the current point: in a bar on a terminal, and in plain lines elsewhere."""
+def labels(points: Iterable[Point]) -> dict[str, str]:
+    """Return the label of each point by key. Equal labels are followed by the parameters in which the points differ."""
+    alike: defaultdict[str, dict[str, Point]] = defaultdict(dict)
+    for point in points:
+        alike[label(point.question)][point.key] = point
+    found = {}
+    for text, group in alike.items():
+        parameters = {key: {"model": point.config.model.name, **dict(_leaves(point.question))}
+                      for key, point in group.items()}  # fmt: skip
+        names = dict.fromkeys(name for values in parameters.values() for name in values)
+        varying = [name for name in names if len({str(values.get(name)) for values in parameters.values()}) > 1]
+        if "model" in varying:  # its name is shorter than its shape
+            varying = [name for name in varying if not name.startswith("model.")]
+        for key, values in parameters.items():
+            added = [_override(name, values[name]) for name in varying if name in values]
+            found[key] = for_terminal(" ".join([text, *added]))
+    return found
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.failed, self.skipped = total, 0, 0, 0
+
+def _override(name: str, value: Any) -> str:
+    """Return a parameter as on the command line, where the budget has a unit."""
+    if name == "memory_budget_bytes":
+        return f"memory_budget={exact_size_text(value).replace(',', '').replace(' ', '')}"
+    return f"{name}={value}"
+
+
+def _leaves(question: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of each parameter that is not null."""
+    for name, value in question.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield prefix + name, value
+
+
+class Progress:
+    """Shows the current point: in a bar on a terminal, and in plain lines elsewhere.
+
+    Args:
+        points: the point of each job. It occurs once per replicate.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.total, self.done, self.failed, self.skipped = len(points), 0, 0, 0
+        self._labels = labels(points)
         self.console = Console(stderr=True)
         self._bar = rich.progress.Progress(
             rich.progress.BarColumn(),
@@ -46,7 +87,7 @@ class Progress:
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=total)
+        self._task = self._bar.add_task("", total=self.total)
 
     def __enter__(self) -> Progress:
         self._bar.start()
@@ -57,7 +98,7 @@ class Progress:
 
     def begin(self, point: Point) -> None:
         """Show a point that starts."""
-        self._bar.update(self._task, description=self._counts() + label(point.question))
+        self._bar.update(self._task, description=self._counts() + self._labels[point.key])
 
     def end(self, point: Point, status: str) -> None:
         """Count and show a point whose row is written."""
@@ -66,11 +107,7 @@ class Progress:
         self.skipped += status not in FAILED and status != "ok"
         self._bar.advance(self._task)
         if not self.console.is_terminal:
-            print(
-                f"[{self.done}/{self.total}] {for_terminal(label(point.question))}: {status}",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"[{self.done}/{self.total}] {self._labels[point.key]}: {status}", file=sys.stderr, flush=True)
 
     def _counts(self) -> str:
         return f"{self.failed} failed, {self.skipped} not run · " if self.failed or self.skipped else ""
@@ -90,8 +127,9 @@ def show_plan(plan: Plan, run_dir: Path | None = None) -> None:
     known = [seconds[point.key] for point in runs if point.key in seconds]
     total = f"{sum(known) * plan.replicates:.0f} s (from earlier runs)" if len(known) == len(runs) else "time unknown"
     console.print(
-        f"{len(plan.points)} points × {plan.replicates} replicates, {plan.merged} duplicates merged, "
-        f"{len(plan.points) - len(runs)} points will not run, {total}",
+        f"{counted(len(plan.points), 'point')} × {counted(plan.replicates, 'replicate')}, "
+        f"{counted(plan.merged, 'duplicate')} merged, "
+        f"{counted(len(plan.points) - len(runs), 'point')} will not run, {total}",
         highlight=False,
     )
 
@@ -100,11 +138,12 @@ def _plan_table(plan: Plan, seconds: Mapping[str, float], run_dir: Path | None) 
     table = Table()
     for heading in ("key", "point", "storage", "seconds", "status"):
         table.add_column(heading, justify="right" if heading in ("storage", "seconds") else "left")
+    named = labels(plan.points)
     for point in plan.points:
         size, earlier = point.predicted.get("storage_bytes"), seconds.get(point.key)
         table.add_row(
             point.key,
-            Text(for_terminal(label(point.question))),
+            Text(named[point.key]),
             size_text(size) if size is not None else NO_VALUE,
             f"{earlier:.1f}" if earlier is not None else "unknown",
             Text(for_terminal(_planned_status(point, plan.replicates, run_dir))),

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from bench.config import Config
+from bench.measure.machine.fitness import with_memory_doubt
 from bench.measure.turns import Visit, visit
 from bench.plan.code_hash import CEILING
 from bench.plan.points import Plan, Point
@@ -178,7 +179,7 @@ class Round:
         whole = Answer.merged(answers)
         if processes_to_run(config) != config.scenario.processes:
             whole.null_reasons |= {name: NOT_WEIGHED for name in WEIGHED if name not in whole.values}
-        return whole, measured_s
+        return with_memory_doubt(whole), measured_s
 
     def _run(self, config: Config, call: str, argument: Mapping[str, Any], log: Path, visited: Visit) -> Outcome:
         timeout_s = self.session.timeout_s or config.timeout_s

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bench.config import FixedWorkload, LognormalWorkload, QuantileWorkload, TraceWorkload, UniformWorkload, Workload
 from bench.workload.lengths import fixed_requests, lognormal_requests, quantile_requests, uniform_requests
+from bench.workload.replay_window import without_start
 from bench.workload.request_columns import Requests
 from bench.workload.streams import Stream, generator
 from bench.workload.traces.reader import load_trace
@@ -58,12 +59,12 @@ def mid_decode_lens(requests: Requests, seed: int) -> NDArray[np.int64]:
 
 
 def trace_requests(workload: TraceWorkload) -> Requests:
-    """Return all requests of a trace in file order, cut to the workload's limits.
+    """Return all requests of a trace in file order, without the skipped ones, cut to the workload's limits.
 
     Raises:
-        TraceError: the file is missing, or does not match its schema.
+        TraceError: the file is missing, does not match its schema, or has no request after the skipped ones.
     """
-    return _cut(load_trace(workload.path).requests, workload)
+    return _cut(without_start(load_trace(workload.path, workload.block_tokens).requests, workload), workload)
 
 
 def shuffled_trace(workload: TraceWorkload, *, max_seq_len: int, seed: int) -> Requests:

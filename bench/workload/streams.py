@@ -19,6 +19,7 @@ class Stream(IntEnum):
     AGED_PAGES = 7
     ARRIVALS = 8
     BEAMS = 9
+    TICKS = 10
 
 
 def generator(seed: int, stream: Stream) -> np.random.Generator:

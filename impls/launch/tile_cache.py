@@ -96,7 +96,7 @@ def user_cache() -> TileCache:
 
 
 def kernels_digest() -> str:
-    """Hash of the kernels' sources: another kernel is another question."""
+    """Return the hash of the kernels' sources. If they change, tiles are timed again."""
     digest = hashlib.sha256()
     for path in sorted(KERNELS.glob("*.py")):
         digest.update(path.read_bytes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from typing import Final
 
 from impls.spec import ceil_div
@@ -57,18 +57,20 @@ class BuddyArena:
 
     The arena is cut greedily into chunks for the longest sequence, and the rest into smaller powers of two.
     983 units make 7 x 128, 64, 16, 4, 2 and 1. Slots beyond the last whole unit are never used. A region gets the
-    smallest chunk that is large enough, and of several such chunks the one with the lowest address.
+    smallest chunk that is large enough, and of several such chunks the one that was freed last. What a cut leaves over
+    and what a join makes counts as freed at that time.
     """
 
     def __init__(self, num_slots: int, max_seq_len: int) -> None:
         self._top_order = (ceil_div(max_seq_len, UNIT_TOKENS) - 1).bit_length()
-        self._free: list[list[int]] = [[] for _ in range(self._top_order + 1)]  # by order: first units, ascending
+        self._free: list[list[int]] = [[] for _ in range(self._top_order + 1)]  # by order: first units, newest last
         start, units = 0, num_slots // UNIT_TOKENS
         for order in reversed(range(self._top_order + 1)):
             while units >= 1 << order:
                 self._free[order].append(start)
                 start += 1 << order
                 units -= 1 << order
+        self._free[self._top_order].reverse()  # the lowest address is taken first
         self.largest_ever = self.largest_free
 
     @property
@@ -84,9 +86,9 @@ class BuddyArena:
         """
         order = _order_of(requested)
         found = next(o for o in range(order, self._top_order + 1) if self._free[o])
-        start = self._free[found].pop(0)
+        start = self._free[found].pop()
         for smaller in reversed(range(order, found)):
-            insort(self._free[smaller], start + (1 << smaller))
+            self._free[smaller].append(start + (1 << smaller))
         return start * UNIT_TOKENS, UNIT_TOKENS << order
 
     def give(self, start: int, size: int) -> None:
@@ -96,7 +98,7 @@ class BuddyArena:
             self._free[order].remove(buddy)
             unit = min(unit, buddy)
             order += 1
-        insort(self._free[order], unit)
+        self._free[order].append(unit)
 
     def usable_slots(self, requested: int) -> int:
         """Return the slots that greedily placed copies of a region of ``requested`` slots would take."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice, takewhile
+from itertools import islice
 
 from impls.interface import Admission, PolicyKind
 from impls.policies.freelist import PageIds, page_ids
@@ -20,8 +20,8 @@ class PrefixPool(PagePool):
 
     ``admit`` shares the longest run of leading pages whose keys are known. It stores the keys of the other full
     pages of the prompt, so that later prompts can share them. A page with a key and no owner stays cached until its
-    memory is needed. The least recently used page is evicted first, and of one sequence the first page first. A
-    replay of single requests therefore is a plain LRU cache of pages. Every operation is O(1) per page.
+    memory is needed. The least recently used page is evicted first, and of one sequence the last page first, as in
+    vLLM: a page is never found if one before it is gone. Every operation is O(1) per page.
 
     Args:
         num_pages: pages in the pool.
@@ -59,9 +59,18 @@ class PrefixPool(PagePool):
         return PolicyKind.PREFIX
 
     def match(self, keys: Sequence[PageKey]) -> list[int]:
-        """Return the pages that a prompt with these keys would share: the longest known run from its first page."""
-        known = takewhile(lambda page: page is not None, map(self._page_of.get, keys))
-        return list(known)  # type: ignore[arg-type]  # takewhile has left no None
+        """Return the pages that a prompt with these keys would share: the longest known run from its first page.
+
+        A key that repeats within the prompt ends the run, because a sequence holds a page once.
+        """
+        page_of = self._page_of
+        known: dict[int, None] = {}
+        for key in keys:
+            page = page_of.get(key)
+            if page is None or page in known:
+                break
+            known[page] = None
+        return list(known)
 
     def can_admit(self, num_tokens: int, final_len: int | None = None, *, keys: Sequence[PageKey] = ()) -> Admission:
         """Return NOW if the pages that cannot be shared fit above the watermark.
@@ -168,7 +177,7 @@ class PrefixPool(PagePool):
     def _release(self, pages: Sequence[int]) -> None:
         key_of = self._key_of
         named = [page for page in pages if page in key_of]
-        self._cached.update(dict.fromkeys(named))
+        self._cached.update(dict.fromkeys(reversed(named)))
         if len(named) < len(pages):
             self._free.give([page for page in pages if page not in key_of])
         self._available += len(pages)

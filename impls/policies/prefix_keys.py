@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from hashlib import blake2b
 
@@ -36,9 +37,10 @@ def keys_of_tokens(tokens: Sequence[int], page_size: int) -> list[PageKey]:
 def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, page_size: int) -> list[PageKey]:
     """Return the keys of the full pages of a prompt whose trace has one hash id per block.
 
-    A hash id identifies its block and all blocks before it. The key of a page inside a block is made of the id and
-    the index of the page in the block. The key of a page of several blocks is the last of their ids. Only pages that
-    end within the prompt have a key, because the last block may be partly filled.
+    A hash id identifies its block and all blocks before it. An id that repeats within the prompt is made unique by how
+    often it occurred before, as in engines, where a key covers the page and its prefix. The key of a page inside a
+    block is made of the id and the index of the page in the block. The key of a page of several blocks is the last of
+    their ids. Only pages that end within the prompt have a key, because the last block may be partly filled.
 
     Args:
         hash_ids: one id per block of the prompt, including a partly filled last block.
@@ -54,6 +56,8 @@ def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, 
     [14, 15, 18]
     >>> keys_of_hash_ids([7, 9, 8], hash_block=4, num_tokens=12, page_size=8)
     [9]
+    >>> keys_of_hash_ids([7, 7], hash_block=4, num_tokens=8, page_size=4)
+    [7, (7, 1)]
     """
     check_at_least(1, hash_block=hash_block, num_tokens=num_tokens, page_size=page_size)
     if len(hash_ids) != ceil_div(num_tokens, hash_block):
@@ -64,8 +68,20 @@ def keys_of_hash_ids(hash_ids: Sequence[int], hash_block: int, num_tokens: int, 
     full_pages = num_tokens // page_size
     if hash_block % page_size == 0:
         per_block = hash_block // page_size
-        return [hash_ids[page // per_block] * per_block + page % per_block for page in range(full_pages)]
+        return _unique([hash_ids[page // per_block] * per_block + page % per_block for page in range(full_pages)])
     if page_size % hash_block == 0:
         per_page = page_size // hash_block
-        return list(hash_ids[per_page - 1 : full_pages * per_page : per_page])
+        return _unique(list(hash_ids[per_page - 1 : full_pages * per_page : per_page]))
     raise ValueError(f"page_size={page_size} must divide hash_block={hash_block} of the trace, or be a multiple of it")
+
+
+def _unique(keys: list[PageKey]) -> list[PageKey]:
+    """Return the keys, each repeated one with the number of times that it occurred before."""
+    if len(set(keys)) == len(keys):
+        return keys
+    seen: Counter[PageKey] = Counter()
+    unique: list[PageKey] = []
+    for key in keys:
+        unique.append((key, seen[key]) if seen[key] else key)
+        seen[key] += 1
+    return unique

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from impls.interface import KVCache
+from impls.interface import POLICY_KINDS, KVCache, PolicyKind
 from impls.policies import make_policy
 from impls.spec import ModelSpec, ceil_div
 
@@ -66,7 +66,7 @@ def make_cache(shape: Shape, arm: str, device: str, num_layers: int = 1) -> KVCa
     target, policy_name = ARMS[arm]
     model, page_size = shape.model, shape.page_size
     num_pages = sum(ceil_div(length, page_size) for length in shape.lens) + 3
-    by_region = policy_name.startswith("reserved")
+    by_region = POLICY_KINDS[policy_name] is PolicyKind.RESERVED
     budget = model.token_bytes * sum(shape.lens) if by_region else num_pages * model.page_bytes(page_size)
     order = None if by_region else random.Random(0).sample(range(num_pages), num_pages)
     policy = make_policy(policy_name, model=model, budget_bytes=budget, page_size=page_size, free_order=order)

@@ -198,9 +198,9 @@ def submit_compilations(pool: Pool, requests: Any, device: str, then: Then) -> N
     for index in range(len(tiles.TILES)):
         pool.submit(f"tile {index}", "scripts.visit.tiles:compile_tile", {"tile": index, "device": device}, then)
     try:
-        from scripts.visit.sweeps import Planner
+        from scripts.visit.sweeps import SweepPlanner
 
-        planner, seen = Planner(), set()
+        planner, seen = SweepPlanner(), set()
         for request in requests:
             plan, _ = planner.plan(request["sweeps"], device, None)
             for point in plan.points:

@@ -1,4 +1,4 @@
-"""What the machine is, and its bandwidths: ``facts.json``. Each part that fails is a fact, too."""
+"""Facts about the machine, and its bandwidths: ``facts.json``. A part that fails is recorded with its error."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def tools() -> dict[str, str | None]:
     commands = {"nvidia-smi": ["nvidia-smi"], "nvcc": ["nvcc", "--version"], "ncu": ["ncu", "--version"],
                 "compute-sanitizer": ["compute-sanitizer", "--version"], "gcc": ["gcc", "--version"],
                 "ninja": ["ninja", "--version"]}  # fmt: skip
-    return {name: _said(command) for name, command in commands.items()}
+    return {name: _output_of(command) for name, command in commands.items()}
 
 
-def _said(command: list[str]) -> str | None:
+def _output_of(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:

@@ -54,6 +54,7 @@ PREFILLS = ("padding", "sinks and ALiBi", "tree", "cascade", "cascade with paddi
 TIMED: tuple[Shape, ...] = (
     Shape(name="1 x 8192", lens=(8192,)),
     Shape(name="4 x 8192", lens=(8192,) * 4),
+    Shape(name="16 x 8192", lens=(8192,) * 16),
     Shape(name="32 x 1024", lens=(1024,) * 32),
     Shape(name="32 x 8192", lens=(8192,) * 32),
     Shape(name="50 x 4096", lens=(4096,) * 50),
@@ -136,7 +137,7 @@ def step(shape: Shape, options: Mapping[str, object], device: str) -> tuple[Any,
 
 
 def time_step(shape: Shape, options: Mapping[str, object], device: str) -> dict[str, Any]:
-    """Microseconds of one batch by graph replays with a flushed L2 cache, and of ``prepare``."""
+    """Return the times of one batch in µs, by graph replays with a flushed L2 cache, and that of ``prepare``."""
     from impls.launch.timing import GraphTimer
 
     where = torch.device(device)

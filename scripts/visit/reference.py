@@ -158,11 +158,12 @@ def write_reference(folder: Path, sweeps: Mapping[str, Sweep], archives: Sequenc
     """
     _check_place(folder, sweeps)
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_file():
-            path.unlink()
-        elif path.name not in kept_folders(folder):
-            shutil.rmtree(path)
+    kept = kept_folders(folder)
+    for entry in list(folder.iterdir()):
+        if entry.is_file():
+            entry.unlink()
+        elif entry.name not in kept:
+            shutil.rmtree(entry)
     for name, sweep in sweeps.items():
         (folder / name / "points").mkdir(parents=True)
         write_json(folder / name / "plan.json", {**sweep.plan, "points": [_lasting(p) for p in sweep.plan["points"]]})

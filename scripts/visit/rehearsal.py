@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.gpu_session import environment
 from scripts.visit import wheels
-from scripts.visit.session import Session, State
+from scripts.visit.session import State, VisitSession
 from scripts.visit.steps import SMALL, Step, chosen
 
 BEFORE = "facts,check,kernels,flagship"
@@ -92,7 +92,7 @@ def main() -> int:
             wheels.unpack(arguments.wheels, packages)
         env = environment(packages, os.environ, Path(scratch))
         env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(folder)])
-        session = Session(
+        session = VisitSession(
             steps(folder),
             work=Path(scratch) / "work",
             out=arguments.out,

@@ -31,11 +31,15 @@ LOG_END = 3000
 
 
 @dataclass(kw_only=True)
-class Outcome:
-    """What became of a step.
+class StepOutcome:
+    """The result of a step.
 
-    ``ok``, ``failed``, ``cut`` (it was stopped, and what it wrote is whole. A sweep's answer gives the reason), ``absent`` (what it needs is not
-    installed), ``done earlier`` or ``not run`` (no time was left).
+    Its status is one of
+
+    - ``ok``, ``failed``
+    - ``cut``: it was stopped, and what it wrote is whole. A sweep's answer gives the reason
+    - ``absent``: a tool or package that it needs is not installed
+    - ``done earlier``, ``not run``: an earlier visit finished it, or no time was left
     """
 
     name: str
@@ -72,7 +76,7 @@ class State:
             raise ValueError(f"--state {path} is no session.json of a visit: {error}") from error
 
 
-class Session:
+class VisitSession:
     """One visit.
 
     Args:
@@ -95,7 +99,7 @@ class Session:
         self.steps, self.work, self.out, self.device = list(steps), work, out, device
         self.deadline, self.env, self.state, self.small = deadline, dict(env), state, small
         self.overrides, self.repeat = list(overrides), repeat
-        self.outcomes = {step.name: Outcome(name=step.name) for step in steps}
+        self.outcomes = {step.name: StepOutcome(name=step.name) for step in steps}
         self.began, self.packed_at, self.packed = time.monotonic(), 0.0, dict[str, Any]()
         self.logs = work / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -113,7 +117,7 @@ class Session:
         sweeps = [[*_without(sweep, small), *_without(self.overrides, small), *small] for sweep in step.sweeps]
         return {"name": step.name, "sweeps": sweeps, "done": self.state.done.get(step.name, [])}
 
-    def run(self) -> dict[str, Outcome]:
+    def run(self) -> dict[str, StepOutcome]:
         """Run every step that the time allows."""
         try:
             if any(step.sweeps for step in self.steps):
@@ -206,7 +210,7 @@ class Session:
             self.state.finished.append(step.name)
         print(f"{step.name}: {outcome.status} after {outcome.wall_s:.1f} s {_brief(outcome)}", flush=True)
 
-    def _sweep(self, step: Step, outcome: Outcome, budget_s: float) -> None:
+    def _sweep(self, step: Step, outcome: StepOutcome, budget_s: float) -> None:
         request = {**self.request(step), "budget_s": budget_s}
         before = self._size(self.logs / "sweeps.log")
         answer = self.sweeps.run(request, min(budget_s + HANG_S, self.left_s), self._meanwhile)
@@ -225,7 +229,7 @@ class Session:
         if outcome.status == "failed":
             outcome.log_end = self._log_end(self.logs / "sweeps.log", before) + self._point_logs(step.name)
 
-    def _command(self, step: Step, outcome: Outcome, budget_s: float) -> None:
+    def _command(self, step: Step, outcome: StepOutcome, budget_s: float) -> None:
         folder, log = self.work / step.name, self.logs / f"{step.name}.log"
         folder.mkdir(exist_ok=True)
         extra = ["--small"] if self.small else []
@@ -274,7 +278,7 @@ def _without(sweep: Sequence[str], replaced: Sequence[str]) -> list[str]:
     return [override for override in sweep if override.partition("=")[0] not in keys]
 
 
-def _brief(outcome: Outcome) -> str:
+def _brief(outcome: StepOutcome) -> str:
     if outcome.answer:
         return json.dumps({name: value for name, value in outcome.answer.items() if name != "name"})
     return outcome.log_end[-600:] if outcome.status in ("failed", "cut") else ""

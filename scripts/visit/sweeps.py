@@ -59,7 +59,7 @@ def preloadable(names: Iterable[str]) -> list[str]:
     return found
 
 
-class Planner:
+class SweepPlanner:
     """Composes and plans the sweeps of the configuration in ``conf/``."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Planner:
         return make_plan(composed, configs, device, device_memory), masters[0]
 
 
-class Visit:
+class SweepRunner:
     """Runs the sweeps of a visit on this machine. Use as a context manager.
 
     Args:
@@ -106,14 +106,14 @@ class Visit:
 
     def __init__(self, work: Path, device: str) -> None:
         self.work, self.device = work, device
-        self.planner = Planner()
+        self.planner = SweepPlanner()
         extend_import_path(())
         self.server: Server | None = None
         self.measured = Measured()
         self.facts: Mapping[str, Any] = {}
         self.environment: dict[str, Any] = {}
 
-    def __enter__(self) -> Visit:
+    def __enter__(self) -> SweepRunner:
         self.facts = probe(self._server())
         self.environment = record_environment(self.facts, sys.argv)
         self.measured.fingerprints[True] = str(self.environment["fingerprint"])
@@ -201,7 +201,7 @@ def serve(work: Path, device: str) -> None:
     """Answer requests until the standard input ends. An exception is an answer too."""
     answers = sys.stdout
     sys.stdout = sys.stderr  # what the sweeps print goes to the log
-    with Visit(work, device) as visit:
+    with SweepRunner(work, device) as visit:
         for line in sys.stdin:
             try:
                 answer = visit.run(json.loads(line))
@@ -214,7 +214,7 @@ def serve(work: Path, device: str) -> None:
 
 def dry_run(device: str, requests: Iterable[Mapping[str, Any]], assume: str | None) -> int:
     """Print the plan of every sweep. No device is needed. Returns the number of points."""
-    planner, points = Planner(), 0
+    planner, points = SweepPlanner(), 0
     memory = ASSUMED_BYTES[assume] if assume else None
     for request in requests:
         plan, _ = planner.plan(request["sweeps"], device, memory)

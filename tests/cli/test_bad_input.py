@@ -10,9 +10,9 @@ from tests.conftest import Run
 
 BAD_INPUT = [
     ("pagesize=4", "pagesize is not a configuration key. Did you mean page_size?"),
-    ("page_size=0", "page_size=0 must be between 1 and 1024 tokens"),
-    ("page_size=-3", "page_size=-3 must be between 1 and 1024 tokens"),
-    ("page_size=4,0", "page_size=0 must be between 1 and 1024 tokens"),
+    ("page_size=0", "page_size=0 must be between 1 and 4096 tokens"),
+    ("page_size=-3", "page_size=-3 must be between 1 and 4096 tokens"),
+    ("page_size=4,0", "page_size=0 must be between 1 and 4096 tokens"),
     ("page_size=big", "page_size=big must be a whole number"),
     ("memory_budget=4Gigs", "memory_budget=4Gigs is not a size"),
     ("memory_budget=600KiB", "cannot hold one sequence (NEVER)"),
@@ -69,7 +69,7 @@ def test_a_plan_for_an_absent_gpu_is_made_but_not_run(bench: Run, tmp_path: Path
     arguments = ("-m", "device=cuda", "hardware=h100-80gb", "impl=paged_triton", f"run_dir={tmp_path / 'run'}")
     done = bench(*arguments, "dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert "1 points × 1 replicates, 0 duplicates merged, 0 points will not run" in done.stdout
+    assert "1 point × 1 replicate, 0 duplicates merged, 0 points will not run" in done.stdout
     assert bench(*arguments).returncode == 2
     too_large = bench(*arguments, "dry_run=true", "memory_budget=400GiB", "page_size=1024")
     assert "oom_predicted" in too_large.stdout

@@ -157,7 +157,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(bench: Run, tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "unsupported: paged_triton requires device=cuda" in done.stdout
     assert "oom_predicted: requires at least" in done.stdout
-    assert "10 points × 1 replicates, 2 duplicates merged" in done.stdout
+    assert "10 points × 1 replicate, 2 duplicates merged" in done.stdout
     assert not (tmp_path / "run").exists()
     assert "oom_predicted" not in bench("-m", "dry_run=true", "memory_budget=100GiB", "plan.predict_oom=false").stdout
 

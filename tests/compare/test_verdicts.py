@@ -61,7 +61,7 @@ def test_fewer_than_five_pairs_are_insufficient() -> None:
     comparison = judged(0.5, runs=4)
     assert verdict(comparison) == "insufficient"
     assert comparison.exit_code == 4, "nothing at all was decided: that is not green"
-    assert "4 pairs, at least 5 are needed" in comparison.verdicts["reason"].iloc[0]
+    assert "4 of 5 needed pairs" in comparison.verdicts["reason"].iloc[0]
     assert comparison.verdicts["detectable"].iloc[0] > 0.02, "it prints what it could have seen"
 
 

@@ -19,8 +19,8 @@ def test_a_composed_point_becomes_a_config_and_back() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"page_size": 0}, "page_size=0 must be between 1 and 1024"),
-        ({"page_size": 1025}, "page_size=1025 must be between 1 and 1024"),
+        ({"page_size": 0}, "page_size=0 must be between 1 and 4096"),
+        ({"page_size": 4097}, "page_size=4097 must be between 1 and 4096"),
         ({"page_size": "big"}, "page_size=big must be a whole number"),
         ({"page_size": True}, "page_size=True must be a whole number"),
         ({"page_size": None}, "page_size=null is not allowed"),

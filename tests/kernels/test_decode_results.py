@@ -113,3 +113,10 @@ def test_longest_sequence_passes_the_check(kernels: ProcessPoolExecutor) -> None
 def test_check_sees_a_small_fault_in_a_long_sequence(kernels: ProcessPoolExecutor, mutation: str, dtype: str) -> None:
     outcome = kernels.submit(attend, replace(LONG, mutation=mutation, dtype=dtype)).result()
     assert outcome.allowed < outcome.error
+
+
+@pytest.mark.parametrize("page_size", [1600, 2176])
+def test_pages_of_hybrid_models(kernels: ProcessPoolExecutor, page_size: int) -> None:
+    """Hybrid models make the pages of attention as large as their other state (vllm-ascend issue #16639)."""
+    lens = (page_size - 1, page_size, page_size + 1)
+    check(kernels, Case(seq_lens=lens, page_size=page_size, heads=(4, 1), dtype="float16"))

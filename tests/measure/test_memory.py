@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from bench.measure.machine.fitness import ADVICE, with_memory_doubt
 from bench.measure.machine.nvml import Quantity
 from bench.measure.memory import resident
+from bench.measure.memory.available import available_host_bytes, host_memory_bytes
 from bench.measure.memory.polling import Poller
 from bench.measure.memory.probe import DEVICE_COLUMNS, NOT_POLLED, MemoryProbe, difference
 from bench.rows.columns import BY_NAME
+from bench.rows.result import Answer
 from tests.support.nvml import TWO_GPUS, UnderNvml
 
 MIB = 2**20
@@ -145,3 +149,58 @@ def test_differences_need_one_source() -> None:
 def test_the_peak_without_proc_is_of_getrusage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident.Path, "exists", lambda self: False)
     assert resident.peak_resident_bytes() > 10 * MIB
+
+
+@pytest.mark.parametrize(
+    ("during", "less"),
+    [
+        ("_1__processes='self:3600', _1__used=2000", "at the idle reading"),
+        (f"_1__processes='self:{9 * MIB}', _1__used={4 * MIB}", "the idle reading and this process together"),
+    ],
+)
+def test_memory_that_a_neighbour_releases_is_no_rise(under_nvml: UnderNvml, during: str, less: str) -> None:
+    """See vLLM issue #56830: a device can hold less than before."""
+    values, reasons = measured(under_nvml, f"measure({IDLE}, {during})", TWO_GPUS | {"1.processes": "11:500"})
+    assert "device_memory_bytes" not in values
+    assert reasons["device_memory_bytes"].startswith("changed_by_others: another process released memory")
+    assert reasons["device_memory_bytes"].endswith(less)
+    doubtful = with_memory_doubt(Answer(values={"fitness": "ok", "fitness_reasons": None}, null_reasons=reasons))
+    assert doubtful.values["fitness"] == "doubtful"
+    assert ADVICE["changed_by_others"].startswith("stop the other processes")
+
+
+def test_an_old_binding_is_a_reason_and_not_a_traceback(under_nvml: UnderNvml) -> None:
+    """The package pynvml 11 takes bytes, and knows no version 2 of the memory (vLLM issue #12904)."""
+    old = ("import pynvml\n"
+           "by_name = pynvml.nvmlDeviceGetHandleByUUID\n"
+           "def only_bytes(name):\n"
+           "    if isinstance(name, str): raise TypeError('bytes or integer address expected')\n"
+           "    return by_name(name)\n")  # fmt: skip
+    for change in ("pynvml.nvmlDeviceGetHandleByUUID = only_bytes\n", "del pynvml.nvmlMemory_v2\n"):
+        values, reasons = under_nvml(f"{old}{change}{CUDA.replace('POLL_MS', '0')}answer = measure({{}})", TWO_GPUS)
+        assert (values["device_memory_bytes"], values["device_memory_source"]) == (3000, "mem_get_info (old_binding)")
+        assert reasons["process_memory_bytes"].startswith("old_binding: the package pynvml")
+        assert "pip uninstall pynvml" in reasons["process_memory_bytes"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"memory.max": "1000", "memory.current": "900", "memory.stat": "anon 300\ninactive_file 500\n"},
+        {"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "900",
+         "memory/memory.stat": "inactive_file 1\ntotal_inactive_file 500\n"},
+    ],
+)  # fmt: skip
+def test_file_cache_of_a_container_is_available(tmp_path: Path, files: dict[str, str]) -> None:
+    (tmp_path / "memory").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert available_host_bytes(tmp_path) == 600
+    assert host_memory_bytes(tmp_path) == 1000
+
+
+def test_a_container_without_a_limit_has_the_memory_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("900\n")
+    assert host_memory_bytes(tmp_path) == host_memory_bytes(tmp_path / "absent") > 2**20
+    assert available_host_bytes(tmp_path) > 2**20

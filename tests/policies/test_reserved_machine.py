@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from impls.interface import Admission, PoolExhausted
 from impls.policies import Reserved
+from impls.policies.arenas import BuddyArena
 from impls.policies.reserved import ARENAS, ESTIMATES
 from tests.support.policy_models import snapshot
 
@@ -124,7 +125,10 @@ class ReservedMachine(RuleBasedStateMachine):
         assert self.pool.counters["slots_taken"] == self.pool.counters["slots_freed"]
 
     def arena(self) -> str:
-        return repr(vars(self.pool._arena))
+        """Return the free chunks. The order in which buddies were freed is no part of it."""
+        arena = self.pool._arena
+        chunks = [sorted(starts) for starts in arena._free] if isinstance(arena, BuddyArena) else arena._gaps
+        return repr((chunks, arena.largest_ever))
 
     def refused(self, error: type[Exception], call: Callable[[], object]) -> None:
         before = snapshot(self.pool)

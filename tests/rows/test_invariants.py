@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.rows.columns import COLUMNS, NAMES
-from bench.rows.invariants import CEILING_MARGIN, PARTS, first_broken
+from bench.rows.invariants import CEILING_MARGIN, PART_COLUMNS, first_broken
 from bench.rows.record import SCHEMA_VERSION, read_row, row_path, write_row
 
 
@@ -23,7 +23,7 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-PARTS_OF_10 = {**dict.fromkeys(PARTS, 0), "live_bytes": 4, "free_bytes": 6, "pool_bytes": 10}
+PARTS_OF_10 = {**dict.fromkeys(PART_COLUMNS, 0), "live_bytes": 4, "free_bytes": 6, "pool_bytes": 10}
 TIMED = {"decode_us": 10.0, "achieved_gbps": 100.0, "ceiling_gbps": 10.0, "ceiling_ratio": 10.0}  # reads 1 MB
 
 BROKEN: list[tuple[dict[str, object], str]] = [

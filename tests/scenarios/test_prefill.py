@@ -15,6 +15,7 @@ from bench.plan.question import effective, resolve
 from bench.rows.result import Answer
 from bench.scenarios.filling import draw, fill
 from bench.scenarios.tensors.filled import make_cache
+from bench.scenarios.tensors.output_check import Audit
 from bench.scenarios.tensors.prefill import prefilling, queries_of, time_point, weigh_point
 from bench.scenarios.tensors.prefill_timing import PrefillStep
 from impls.cpu.sdpa_prefill import PrefillsWithSdpa
@@ -134,7 +135,7 @@ def test_the_rotation_takes_other_queries_too(monkeypatch: pytest.MonkeyPatch) -
     queries = torch.randn((sum(num_queries), 4, 32), device=DEVICE).expand(2, -1, -1, -1).clone()
     newest = torch.zeros((sum(num_queries), 2, 32)), torch.zeros((sum(num_queries), 2, 32))
     step = PrefillStep(config=config, num_queries=num_queries, cache=cache, queries=queries, newest=newest, batch=batch,
-                       kv_bytes=1)  # fmt: skip
+                       kv_bytes=1, audit=Audit(queries=[], variants=[]))  # fmt: skip
     check_rotation(step.prefill(2))
     right = cache.prefill
     monkeypatch.setattr(cache, "prefill", lambda layer, query, batch: right(0, queries[0], batch))

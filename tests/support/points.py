@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,17 @@ from bench.runner.row import make_row
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
+@contextlib.contextmanager
+def composing() -> Iterator[None]:
+    """Start Hydra on the real ``conf/``. An earlier test that was interrupted may have left Hydra started."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
 @lru_cache
 def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with composing():
         cfg = compose("config", list(overrides))
     return dict(OmegaConf.to_container(cfg, resolve=True))  # type: ignore[arg-type]
 
@@ -53,7 +63,7 @@ def plan_of(*points: Composed, device: str = "cpu") -> Plan:
 
 def expanded(*overrides: str) -> list[expand.Composed]:
     """The points of a command line as the sweeper makes them, which is far cheaper than composing each."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with composing():
         plain = [override for override in overrides if "," not in override]  # the others are axes
         master = compose("config", plain, return_hydra_config=True)
         with open_dict(master):

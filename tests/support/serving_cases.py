@@ -100,7 +100,14 @@ def bag(gaps: list[Gaps]) -> Counter[int]:
     return lengths
 
 
-POLICIES = ("paged", "prefix", "reserved-max-first_fit", "reserved-pow2-buddy", "reserved-oracle-first_fit")
+POLICIES = (
+    "paged",
+    "prefix",
+    "reserved-max-first_fit",
+    "reserved-pow2-buddy",
+    "reserved-oracle-first_fit",
+    "reserved-oracle-buddy",
+)
 
 
 @st.composite

@@ -21,12 +21,12 @@ RESERVED_BYTES = 200
 
 def markdown(comparison: Comparison, *, limit_bytes: int, everything: bool = False) -> str:
     """Return the comparison. Rows that do not fit are left out, and the text counts them."""
-    sides, how = comparison.sides, "paired" if comparison.paired else "not interleaved"
-    names = [for_markdown(sides[name]["name"]) for name in ("candidate", "base")]
+    how = "paired" if comparison.paired else "not interleaved"
+    base, candidate = (for_markdown(str(comparison.sides[side]["name"])) for side in ("base", "candidate"))
     head = [
         f"## {for_markdown(headline(comparison))}",
         "",
-        f"{names[0]} against {names[1]}, {how}. {count_line(comparison)}.",
+        f"{candidate} against {base}, {how}. {count_line(comparison)}.",
         "",
         *(f"> {for_markdown(line)}\n" for line in banners(comparison)),
     ]

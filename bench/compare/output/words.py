@@ -29,7 +29,9 @@ def headline(comparison: Comparison) -> str:
     code = comparison.exit_code
     why = ""
     if code == EXIT_NOT_COMPARABLE:
-        why = f": the machines differ ({', '.join(comparison.machines.refused)})"
+        refused = comparison.machines.refused
+        facts = ",".join(fact.partition(":")[0] for fact in refused)
+        why = f": the machines differ ({', '.join(refused)}). --allow-mismatch={facts} compares their times anyway"
     elif comparison.is_empty:
         if not comparison.counts[COMPARED]:
             why = ": nothing was compared, no point matched"

@@ -141,7 +141,7 @@ def _decide(frame: pd.DataFrame, blocked: pd.Series, rules: Rules) -> None:
         (frame["lost"], INCONCLUSIVE, "the candidate did not measure it"),
         (both_zero, SAME, "0 on both sides"),
         (frame["pairs"].eq(0), INCONCLUSIVE, "no pair of values above zero, which a ratio needs"),
-        (~enough, INSUFFICIENT, f"{{pairs}} pairs, at least {rules.min_pairs} are needed"),
+        (~enough, INSUFFICIENT, f"{{pairs}} of {rules.min_pairs} needed pairs"),
         (found & worse, REGRESSED, "the whole interval is beyond the floor"),
         (found & ~worse, IMPROVED, "the whole interval is beyond the floor"),
         (beyond, INCONCLUSIVE, f"beyond the floor, but not after Benjamini–Hochberg over {tests} tests"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.measure.machine.gpu_state import THROTTLED
 from bench.measure.machine.host_state import cores_of_others
+from bench.rows.result import Answer
 
 OK = "ok"
 DOUBTFUL = "doubtful"
@@ -30,6 +31,9 @@ class Limits:
 
 LIMITS = Limits()
 
+CHANGED_BY_OTHERS = "changed_by_others"
+"""Code of the reason if other processes release memory of the device while it is read."""
+
 ADVICE = {
     "busy_cpu": "stop other programs, or wait until the machine is idle",
     "heavy_processes": "stop other programs, or wait until the machine is idle",
@@ -40,6 +44,7 @@ ADVICE = {
     "other_gpu_processes": "stop the other processes on the GPU (nvidia-smi lists them)",
     "ecc": "the card had uncorrectable memory errors. Do not use these numbers, and report the card",
     "discarded": "samples were discarded because the clocks were held down. Run again on a cool card",
+    CHANGED_BY_OTHERS: "stop the other processes on the GPU, which released memory during the reading",
     "noisy": "give the point more time (measure.max_s=10) or a quieter machine",
     "unwatched": "install nvidia-ml-py and a driver with NVML, so that clocks and other processes can be read",
 }
@@ -83,6 +88,17 @@ def fitness_columns(found: Mapping[str, str]) -> dict[str, Any]:
     """Return the columns of the row for these reasons."""
     text = "; ".join(f"{code}: {reason}" for code, reason in found.items())
     return {"fitness": DOUBTFUL if found else OK, "fitness_reasons": text or None}
+
+
+def with_memory_doubt(answer: Answer) -> Answer:
+    """Return the result of a point, doubtful if other processes released memory of its device during the reading."""
+    reason = answer.null_reasons.get("device_memory_bytes", "")
+    if not reason.startswith(CHANGED_BY_OTHERS):
+        return answer
+    earlier = answer.values.get("fitness_reasons")
+    answer.values |= {"fitness": DOUBTFUL, "fitness_reasons": f"{earlier}; {reason}" if earlier else reason}
+    answer.null_reasons.pop("fitness_reasons", None)
+    return answer
 
 
 def _add(found: dict[str, str], more: Mapping[str, str]) -> None:

@@ -22,6 +22,10 @@ PROBLEMS = {
 }
 """Meaning of the exceptions of the binding, by class. The word before the colon is a code."""
 
+OLD_BINDING = ("old_binding: the package pynvml that is imported is older than nvidia-ml-py 12. Run "
+               "pip uninstall pynvml, then pip install nvidia-ml-py")  # fmt: skip
+"""The packages pynvml and nvidia-ml-py install a module of the same name."""
+
 
 class NvmlProblem(Exception):
     """NVML gives no value. The message begins with a code of ``PROBLEMS``, ``no_binding`` or ``nvml_error``."""
@@ -68,6 +72,8 @@ class Nvml:
             self._pynvml = importlib.import_module("pynvml")
         except ImportError as error:
             raise NvmlProblem("no_binding: the package nvidia-ml-py is not installed") from error
+        if not hasattr(self._pynvml, "nvmlMemory_v2"):
+            raise NvmlProblem(OLD_BINDING)
         self.call("nvmlInit")
 
     def call(self, function: str, *arguments: Any, **options: Any) -> Any:
@@ -78,15 +84,23 @@ class Nvml:
         """
         call: Callable[..., Any] | None = getattr(self._pynvml, function, None)
         if call is None:
-            raise NvmlProblem(f"old_binding: nvidia-ml-py has no {function}. Install a newer one")
+            raise NvmlProblem(f"{OLD_BINDING} ({function})")
         try:
             return call(*arguments, **options)
         except self._pynvml.NVMLError as error:
             known = PROBLEMS.get(type(error).__name__)
             raise NvmlProblem(f"{known} ({function})" if known else f"nvml_error: {function}: {error}") from error
+        except (TypeError, AttributeError) as error:  # a binding with other arguments, such as bytes for text
+            raise NvmlProblem(f"{OLD_BINDING} ({function}: {error})") from error
 
     def constant(self, name: str) -> Any:
-        """Return a constant of the binding."""
+        """Return a constant of the binding.
+
+        Raises:
+            NvmlProblem: the binding is older than the constant.
+        """
+        if not hasattr(self._pynvml, name):
+            raise NvmlProblem(f"{OLD_BINDING} ({name})")
         return getattr(self._pynvml, name)
 
     def device(self, uuid: str, index: int = 0) -> Any:

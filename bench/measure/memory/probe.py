@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench.measure.machine.fitness import CHANGED_BY_OTHERS
 from bench.measure.machine.nvml import Nvml, NvmlProblem, Quantity, device_used, process_used
 from bench.measure.memory.polling import Poller
 from bench.measure.memory.resident import peak_resident_bytes, reset_peak_resident, resident_bytes
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import torch
 
 ON_CPU = "there is no CUDA device in this point"
+ROUNDING_BYTES = 2 * 2**20
+"""Bytes by which NVML's reading of a device can be below that of its only process."""
 NOT_POLLED = "measure.poll_ms=0: polling is off"
 
 DEVICE_COLUMNS = (
@@ -133,7 +136,7 @@ class CudaLevels:
 
     def rise(self) -> int | None:
         """Return the bytes of the device above the idle reading, now."""
-        return difference(self._device_used(), self._idle_device).value
+        return rise_of_device(difference(self._device_used(), self._idle_device), Quantity()).value
 
     def read(self) -> Reading:
         """Return torch's peaks since construction, and the current bytes of process and device."""
@@ -147,7 +150,8 @@ class CudaLevels:
             }
         )
         process = self._process()
-        rise, device = difference(process, self._idle_process), difference(self._device_used(), self._idle_device)
+        rise = difference(process, self._idle_process)
+        device = rise_of_device(difference(self._device_used(), self._idle_device), rise)
         _note(reading, process, process_memory_bytes=process.value, process_memory_source=process.source,
               process_memory_confidence=process.confidence)  # fmt: skip
         _note(reading, rise, process_memory_rise_bytes=rise.value)
@@ -182,6 +186,19 @@ def difference(now: Quantity, idle: Quantity) -> Quantity:
     if now.source != idle.source:
         return Quantity(reason=f"changed_source: the idle reading is from {idle.source}, the later from {now.source}")
     return Quantity(value=(now.value or 0) - (idle.value or 0), source=now.source, confidence=now.confidence)
+
+
+def rise_of_device(device: Quantity, process: Quantity) -> Quantity:
+    """Return the rise of the device, or a reason if other processes have released memory in the meantime.
+
+    Args:
+        device: used memory of the device above the idle reading.
+        process: that of this process, as far as it is known.
+    """
+    if device.value is None or device.value >= max((process.value or 0) - ROUNDING_BYTES, 0):
+        return device
+    less = "at the idle reading" if device.value < 0 else "the idle reading and this process together"
+    return Quantity(reason=f"{CHANGED_BY_OTHERS}: another process released memory. The device holds less than {less}")
 
 
 def _note(reading: Reading, quantity: Quantity, **columns: int | str | None) -> None:

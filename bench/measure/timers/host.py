@@ -21,7 +21,12 @@ TRIALS = 2
 
 
 def time_on_host(
-    call: Callable[[], object], rule: StoppingRule, *, warmup_ms: float, wait: Callable[[], object] | None = None
+    call: Callable[[], object],
+    rule: StoppingRule,
+    *,
+    warmup_ms: float,
+    wait: Callable[[], object] | None = None,
+    after_sample: Callable[[], None] | None = None,
 ) -> Samples:
     """Time ``call``.
 
@@ -31,11 +36,18 @@ def time_on_host(
         warmup_ms: how long to call it beforehand.
         wait: called before each reading of the clock, where ``call`` returns before its work is
             done (``torch.cuda.synchronize``).
+        after_sample: called after each sample, outside of the timing.
     """
-    wait = wait or _nothing
+    wait, after = wait or _nothing, after_sample or _nothing
+
+    def take() -> list[float]:
+        taken_us = _time_batch(call, wait, batch) / batch
+        after()
+        return [taken_us]
+
     with quiet():
         batch, warmup_calls = _calls_per_sample(call, wait, warmup_ms)
-        taken = _collect(lambda: [_time_batch(call, wait, batch) / batch], rule)
+        taken = _collect(take, rule)
     return Samples(
         values_us=taken.values,
         timer="perf_counter",

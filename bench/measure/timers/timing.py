@@ -120,9 +120,11 @@ class Timer:
         return self._watched(lambda: time_on_host(call, self.rule, warmup_ms=self.warmup_ms, wait=wait))
 
     def _time(self, work: Work, flush: Callable[[], object] | None) -> Samples:
-        throttled = None if self._watch is None else self._watch.throttled
         if self.choice.timer == "perf_counter":
-            return time_on_host(lambda: work.call(0), self.rule, warmup_ms=self.warmup_ms)
+            return time_on_host(
+                lambda: work.call(0), self.rule, warmup_ms=self.warmup_ms, after_sample=work.after_sample
+            )
+        throttled = self._throttled_after(work)
         if self.choice.timer == "graph":
             from bench.measure.timers.graph import time_with_graph
 
@@ -143,6 +145,19 @@ class Timer:
         from bench.measure.timers.events import time_with_events
 
         return time_with_events(work, self.rule, warmup_ms=self.warmup_ms, flush=flush, throttled=throttled)
+
+    def _throttled_after(self, work: Work) -> Callable[[], bool] | None:
+        """Return the function that is called after each sample: it checks the work, then reads the clocks."""
+        throttled = None if self._watch is None else self._watch.throttled
+        after = work.after_sample
+        if after is None:
+            return throttled
+
+        def both() -> bool:
+            after()
+            return throttled() if throttled is not None else False
+
+        return both
 
     def _watched(self, take: Callable[[], Samples]) -> Samples:
         if self._watch is None:

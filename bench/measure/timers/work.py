@@ -26,11 +26,13 @@ class Work:
         call: does the work on copy ``index``.
         copies: for each copy, the tensors that ``call(index)`` reads or writes.
         bytes_per_call: bytes of a copy that one call touches.
+        after_sample: called after each sample, outside of the timing.
     """
 
     call: Callable[[int], object]
     copies: Sequence[Sequence[Tensor]]
     bytes_per_call: int
+    after_sample: Callable[[], None] | None = None
 
     @classmethod
     def of_one(cls, call: Callable[[], object], *inputs: Tensor) -> Work:

@@ -11,7 +11,7 @@ import pandas as pd
 from bench.rows.run_folder import RUNS
 from bench.rows.table import load_rows
 
-PREFIX = "paper-"
+RUN_PREFIX = "paper-"
 """A folder ``results/runs/paper-<time>`` holds a run folder per experiment."""
 
 
@@ -21,9 +21,9 @@ def newest_paper() -> Path:
     Raises:
         ValueError: there is none.
     """
-    folders = sorted(RUNS.glob(f"{PREFIX}[0-9]*/"))
+    folders = sorted(RUNS.glob(f"{RUN_PREFIX}[0-9]*/"))
     if not folders:
-        raise ValueError(f"no {PREFIX}* folder in {RUNS}. Run make paper, or name a run folder")
+        raise ValueError(f"no {RUN_PREFIX}* folder in {RUNS}. Run make paper, or name a run folder")
     return folders[-1]
 
 
@@ -140,11 +140,11 @@ def steps(traces: Path | None) -> tuple[list[PaperSweep], list[str]]:
     lengths = next((path for name in SHAREGPT_LENGTHS if (path := find_trace(traces, name))), None)
     fetch = "run python scripts/fetch_traces.py"
     found: list[PaperSweep] = []
-    said = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in. For the published ones, {fetch}"]
+    notes = [] if lengths else [f"ShareGPT's lengths are the built-in stand-in. For the published ones, {fetch}"]
     for part in EXPERIMENTS:
         trace = find_trace(traces, part.trace) if part.trace else None
         if part.trace and trace is None:
-            said.append(f"{part.experiment} is left out, because it requires {part.trace}: {fetch}")
+            notes.append(f"{part.experiment} is left out, because it requires {part.trace}: {fetch}")
             continue
         name = "_".join(filter(None, (part.experiment, part.label)))
         asked = (f"experiment={part.experiment}",)
@@ -156,4 +156,4 @@ def steps(traces: Path | None) -> tuple[list[PaperSweep], list[str]]:
             found.append(PaperSweep(name=name, overrides=(*asked, "workload=trace", f"workload.path={lengths}")))
             if part.stand_in_too:
                 found.append(PaperSweep(name=f"{name}_stand_in", overrides=asked))
-    return found, said
+    return found, notes

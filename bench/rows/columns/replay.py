@@ -140,8 +140,8 @@ REPLAY = Topic(
             better="higher",
             bounds=SHARE,
             scenarios=("prefix_cache", "serving"),
-            meaning="share of the pages of all prompts that were found in the cache. scenario=serving: prefix_hit_tokens "
-            "/ prompt_tokens, both of first admissions",
+            meaning="share of the pages of all prompts that were found in the cache. scenario=serving: "
+            "prefix_hit_tokens / prompt_tokens, both of first admissions",
         ),
         Column(
             name="replay_s",

@@ -82,14 +82,19 @@ SERVING = Topic(
             meaning="requests that the trace lists after a later one. They were sorted",
         ),
         _exact(
+            name="repeated_requests",
+            meaning="requests that the trace has only once and that were served again. workload.repeat=fresh gives "
+            "them prefixes of their own",
+        ),
+        _exact(
             name="prompt_tokens",
             meaning="tokens of the admitted prompts, shared prefix included. A preempted prompt counts once",
         ),
         _exact(name="output_tokens", meaning="tokens generated, over all sequences"),
         _exact(
             name="prefix_hit_tokens",
-            meaning="tokens of prompts that were in the pool when their request was first admitted. What a preempted request "
-            "finds again does not count",
+            meaning="tokens of prompts that were in the pool when their request was first admitted. What a preempted "
+            "request finds again does not count",
         ),
         _fewer(name="recomputed_tokens", meaning="tokens computed again after a preemption"),
         _fewer(name="swapped_out_pages", meaning="pages moved to the host"),

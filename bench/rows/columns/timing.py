@@ -218,7 +218,8 @@ TIMING = Topic(
         ),
         _cache_record(
             name="last_level_cache_bytes",
-            meaning="size of the GPU's L2 cache, or of the processor's largest cache. Decides the check of ceiling_ratio",
+            meaning="size of the GPU's L2 cache, or of the processor's largest cache. It decides how ceiling_ratio "
+            "is checked",
         ),
         _cache_record(
             name="max_rel_error",

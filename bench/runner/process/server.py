@@ -27,7 +27,7 @@ from bench import ROOT
 from bench.rows.owner import is_dead, owner_token
 from bench.rows.result import Answer
 
-PREFIX = "bench-"
+FOLDER_PREFIX = "bench-"
 """First part of the names of temporary folders. The second part names the process that uses the folder."""
 KILL_GRACE_S = 10.0
 START_TIMEOUT_S = 300.0
@@ -58,7 +58,7 @@ class Server:
         self, env: Mapping[str, str] | None = None, *, preload: Sequence[str] = ("bench.runner.process.child",)
     ) -> None:
         self.server_id = uuid.uuid4().hex[:12]
-        self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{owner_token()}-")
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{owner_token()}-")
         self._errors = Path(self._folder.name) / "server.log"
         with self._errors.open("wb") as errors:
             # In a new session, Ctrl-C reaches only the parent, which then ends the child.
@@ -188,8 +188,8 @@ class Server:
 
 def remove_left_folders() -> None:
     """Remove the temporary folders of servers whose process was killed."""
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        token = path.name.removeprefix(PREFIX).rpartition("-")[0]
+    for path in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        token = path.name.removeprefix(FOLDER_PREFIX).rpartition("-")[0]
         with contextlib.suppress(OSError):
             if path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid() and is_dead(token):
                 shutil.rmtree(path)

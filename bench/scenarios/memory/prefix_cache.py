@@ -10,8 +10,7 @@ from typing import Any
 from bench.config import Config, TraceWorkload, Workload, build
 from bench.config.memory import PrefixCacheScenario
 from bench.rows.result import Answer
-from bench.workload.requests import Requests
-from bench.workload.traces.reader import load_trace
+from bench.workload.requests import Requests, trace_requests
 from impls.interface import Admission
 from impls.policies import PrefixPool
 from impls.policies.prefix_keys import keys_of_hash_ids
@@ -58,9 +57,10 @@ def prefixed_requests(workload: Workload) -> Requests:
     if not isinstance(workload, TraceWorkload):
         raise ValueError(f"workload={workload.name} has no prefixes. scenario=prefix_cache needs a trace with "
                          "hash_ids: workload=trace workload.path=...")  # fmt: skip
-    requests = load_trace(workload.path).requests
+    requests = trace_requests(workload)
     if requests.hash_ids is None:
-        raise ValueError(f"workload.path={workload.path} has no hash_ids, which scenario=prefix_cache needs")
+        raise ValueError(f"workload.path={workload.path} has no hash_ids, which scenario=prefix_cache needs. Cut "
+                         "prompts (workload.most_prompt_tokens) lose theirs")  # fmt: skip
     return requests
 
 

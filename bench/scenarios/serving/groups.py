@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import MutableSequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,13 +24,14 @@ class Group:
     gets its slot in the step that reads it.
 
     Attributes:
-        index: place of the request in the order of arrival. A smaller one is served first.
+        index: place of the request in the order of arrival.
         prompt: tokens of the prompt.
         output: tokens that each sequence is to generate.
         seq_ids: ids of the sequences in the policy.
         generated: output tokens of each, at its last entry or exit of the batch.
         token_fs: time of the last token before its last exit or entry of the batch.
         base: while it runs, ``generated`` minus the clock of the batch.
+        arrival_fs: arrival of the request. An earlier one is served first.
     """
 
     index: int
@@ -38,6 +41,7 @@ class Group:
     generated: int = 0
     token_fs: int = 0
     base: int = 0
+    arrival_fs: int = 0
 
     @property
     def final_len(self) -> int:
@@ -48,6 +52,15 @@ class Group:
     def stored(self) -> int:
         """Tokens of each sequence in the pool after an admission, first or repeated."""
         return self.prompt + self.generated
+
+
+def insert_by_arrival(queue: MutableSequence[Group], group: Group) -> None:
+    """Insert a request into a queue in order of arrival, behind requests of the same arrival time.
+
+    The PagedAttention paper's scheduler appends a request to its new queue and sorts this queue by arrival, so a
+    preempted request is behind those of its arrival time.
+    """
+    queue.insert(bisect_right(queue, group.arrival_fs, key=lambda other: other.arrival_fs), group)
 
 
 class Entry(NamedTuple):

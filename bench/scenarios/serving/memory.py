@@ -35,12 +35,12 @@ class Memory(Protocol):
     def free(self, group: Group) -> None:
         """Free all memory of the request."""
 
-    def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
-        """Let beams become copies of others. Return the tokens that must be copied now."""
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]]) -> int:
+        """Let beams become copies of others. Return the slots that must be copied now."""
 
 
 class ReservedMemory:
-    """Contiguous regions: every sequence has its own, and beams that cross are copied whole.
+    """Contiguous regions: every sequence has its own, and a beam that crosses copies a whole region.
 
     Args:
         policy: an empty reservation.
@@ -55,7 +55,7 @@ class ReservedMemory:
             return self.policy.can_admit(group.prompt, group.final_len) is not Admission.NEVER
         entered = self.try_enter(group)
         if entered:
-            self.free(group)
+            self._give_back(group.seq_ids)
         return entered
 
     def entry(self, group: Group) -> Entry:
@@ -67,20 +67,24 @@ class ReservedMemory:
         policy = self.policy
         for taken, seq_id in enumerate(group.seq_ids):
             if policy.can_admit(group.prompt, group.final_len) is not Admission.NOW:
-                for earlier in group.seq_ids[:taken]:
-                    policy.free(earlier)
+                self._give_back(group.seq_ids[:taken])
                 return False
             policy.admit(seq_id, group.prompt, group.final_len)
         return True
+
+    def _give_back(self, seq_ids: Sequence[int]) -> None:
+        """Free regions that were just taken, last first, so that the next region is found as if none was taken."""
+        for seq_id in reversed(seq_ids):
+            self.policy.free(seq_id)
 
     def free(self, group: Group) -> None:
         """Free every region."""
         for seq_id in group.seq_ids:
             self.policy.free(seq_id)
 
-    def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
-        """Copy all tokens of the parent to a beam that becomes its copy."""
-        return len(forks) * (group.prompt + generated - 1)
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]]) -> int:
+        """Copy the whole region of the parent to a beam that becomes its copy, as the baselines of the paper do."""
+        return sum(self.policy.region(group.seq_ids[parent])[1] for parent, _ in forks)
 
 
 class PagedMemory:
@@ -138,7 +142,7 @@ class PagedMemory:
         for seq_id in group.seq_ids:
             self.policy.free(seq_id)
 
-    def cross(self, group: Group, forks: Sequence[tuple[int, int]], generated: int) -> int:
+    def cross(self, group: Group, forks: Sequence[tuple[int, int]]) -> int:
         """Share the pages of the parent with a beam that becomes its copy. Later appends copy what they must."""
         for parent, child in forks:
             self.policy.follow(group.seq_ids[child], group.seq_ids[parent])

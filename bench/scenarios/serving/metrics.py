@@ -168,7 +168,7 @@ def curves(record: Record, num_slots: int) -> str:
     return json.dumps(dict(zip(names, scaled, strict=True)))
 
 
-def asked_columns(config: Config) -> dict[str, Any]:
+def question_columns(config: Config) -> dict[str, Any]:
     """Return the columns of the question that have an effect."""
     scenario = config.scenario
     assert isinstance(scenario, ServingScenario)

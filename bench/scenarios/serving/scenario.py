@@ -7,7 +7,7 @@ numbers: one goes from event to event, the other (``scenario.engine=steps``) tok
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.config import Config, build
@@ -20,22 +20,22 @@ from bench.scenarios.serving.cost import FS_PER_S, FS_PER_US, roofline
 from bench.scenarios.serving.engines.events import EventReplay
 from bench.scenarios.serving.engines.steps import PlainReplay
 from bench.scenarios.serving.groups import Beams, Group
-from bench.scenarios.serving.load import Load, make_load
+from bench.scenarios.serving.load import Load, make_load, prompt_keys
 from bench.scenarios.serving.measured import with_measured_attention
 from bench.scenarios.serving.memory import Memory, PagedMemory, ReservedMemory
 from bench.scenarios.serving.metrics import (
-    asked_columns,
     batch_columns,
     curves,
     latencies,
     latency_columns,
     latency_samples,
     memory_columns,
+    question_columns,
 )
 from bench.scenarios.serving.record import Record
 from impls.interface import Unsupported
 from impls.policies import finds_prefixes, is_paged, is_reserved
-from impls.policies.prefix_keys import PageKey, keys_of_hash_ids
+from impls.policies.prefix_keys import PageKey
 
 COUNTS = ("steps", "preemptions", "most_running_seqs", "prompt_tokens", "output_tokens", "prefix_hit_tokens",
           "recomputed_tokens")  # fmt: skip
@@ -108,18 +108,12 @@ def make_memory(config: Config, load: Load) -> Memory:
         raise Unsupported(str(error)) from error
 
 
-def page_keys(config: Config, load: Load) -> Any:
-    """Return a function that names the full pages of a prompt: by the shared prefix, or by a trace's block ids."""
-    assert isinstance(config.scenario, ServingScenario)
-    prefix = [-1 - page for page in range(config.scenario.shared_prefix_tokens // config.page_size)]
-    ids, block = load.hash_ids, load.hash_block_tokens
-    if ids is None or block is None or prefix:
+def page_keys(config: Config, load: Load) -> Callable[[Group], Sequence[PageKey]]:
+    """Return a function that names the full pages of a prompt: by the shared prefix and by a trace's block ids."""
+    if load.hash_ids is None:
+        prefix = prompt_keys(config, load, 0)  # equal for all requests
         return lambda group: prefix
-
-    def keys(group: Group) -> Sequence[PageKey]:
-        return keys_of_hash_ids(ids[group.index], block, group.prompt, config.page_size)
-
-    return keys
+    return lambda group: prompt_keys(config, load, group.index)
 
 
 def _digest_of(load: Load, num_samples: int) -> str:
@@ -136,12 +130,13 @@ def answer_of(config: Config, load: Load, memory: Memory, record: Record, replay
     refused, finished = set(record.refused), sum(record.finished)
     arrived = sum(arrival <= record.end_fs for index, arrival in enumerate(load.arrivals_fs) if index not in refused)
     values = {
-        **asked_columns(config),
+        **question_columns(config),
         "finished_requests": finished,
         "unfinished_requests": arrived - finished,
         "refused_seqs": len(record.refused),
         "skipped_requests": load.skipped,
         "unordered_requests": load.unordered,
+        "repeated_requests": load.repeated,
         **{name: record.count[name] for name in COUNTS},
         **batch_columns(load, record),
         **latency_columns(record, times),

@@ -6,7 +6,7 @@ Each point has two processes. ``time_point`` checks against the reference and ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,12 @@ from bench.scenarios.bookkeeping import bookkeeping
 from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors.decode_timing import DecodeStep, moved_bytes, seen_layer_bytes, time_step
 from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
-from bench.scenarios.tensors.timed import compare_with_ceiling, describe, judge_error
+from bench.scenarios.tensors.grouped_check import check_grouped
+from bench.scenarios.tensors.output_check import Audit, Variant, judge_outputs
+from bench.scenarios.tensors.timed import compare_with_ceiling, describe
 from bench.scenarios.tensors.weighing import weigh
 from impls.interface import Batch, KVCache
-from impls.reference import allowed_error, decode_attention, max_rel_error
+from impls.reference import allowed_error, decode_attention
 from impls.spec import ModelSpec
 
 
@@ -50,8 +52,11 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
     batch = cache.prepare(range(len(filled.seq_lens)))
     cache.tune(inputs.query, batch)
     describe(answer, cache, batch.metadata_bytes)
-    _check(answer, cache, held, batch, config.model)
+    variants = _check(answer, cache, held, batch, config.model)
     if answer.status == "ok":
+        check_grouped(answer, config, _check_small)
+    if answer.status == "ok":
+        audit = Audit(queries=[inputs.query], variants=variants)
         step = DecodeStep(
             config=config,
             filled=filled,
@@ -59,24 +64,41 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
             query=inputs.query,
             newest=inputs.newest(),
             batch=batch,
+            audit=audit,
         )
         for copies in (inputs, held):  # no longer needed after the reference, and they would use memory
             copies.keys.clear()
             copies.values.clear()
         time_step(answer, step, choice)
+        audit.judge(answer)
         ceiling = argument["ceiling_gbps"]
         compare_with_ceiling(answer, moved_bytes(step), answer.values["decode_us"], ceiling, step.query.device)
     return answer
 
 
-def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: ModelSpec) -> None:
-    """Compare one step of every layer with the float32 reference. A wrong result is never timed."""
+def _check(answer: Answer, cache: KVCache, held: Inputs, batch: Batch, model: ModelSpec) -> list[Variant]:
+    """Compare one step of every layer with the float32 reference. A wrong result is never timed.
+
+    Returns:
+        Two contents of the query with their references, for the checks during timing.
+    """
     masking: dict[str, Any] = {"window": model.sliding_window, "soft_cap": model.soft_cap}
-    reference = decode_attention(held.query, held.keys, held.values, **masking)
-    allowed = allowed_error(held.query, held.keys, held.values, reference, **masking)
+    variants = []
+    for query in (held.query.clone(), held.query.flip(-1).contiguous()):
+        reference = decode_attention(query, held.keys, held.values, **masking)
+        allowed = allowed_error(query, held.keys, held.values, reference, **masking)
+        variants.append(Variant(query=query, reference=reference, allowed=allowed))
     layers = range(len(cache.tensors) // 2)
-    error = max(max_rel_error(cache.decode(layer, held.query, batch), reference) for layer in layers)
-    judge_error(answer, error, allowed)
+    outputs = (cache.decode(layer, held.query, batch) for layer in layers)
+    judge_outputs(answer, outputs, held.query, variants[0].reference, variants[0].allowed)
+    return variants
+
+
+def _check_small(answer: Answer, cache: KVCache, held: Inputs, seq_lens: Sequence[int], config: Config) -> None:
+    """Check one step of a small cache, for ``check_grouped``."""
+    batch = cache.prepare(range(len(seq_lens)))
+    cache.tune(held.query, batch)
+    _check(answer, cache, held, batch, config.model)
 
 
 def weigh_point(argument: Mapping[str, Any]) -> Answer:

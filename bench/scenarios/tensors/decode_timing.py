@@ -17,6 +17,7 @@ from bench.measure.timers.timing import Timer, settle
 from bench.measure.timers.work import Work
 from bench.rows.result import Answer
 from bench.scenarios.filling import Filled, new_policy
+from bench.scenarios.tensors.output_check import Audit
 from bench.scenarios.tensors.timed import add_fitness, add_hot, add_main, append_work, layer_copies, median_us
 from impls.interface import Batch, KVCache, Policy
 
@@ -32,6 +33,7 @@ class DecodeStep:
         query: ``[num_seqs, num_query_heads, head_dim]``.
         newest: K and V of each sequence's newest token.
         batch: the step's metadata.
+        audit: checks outputs of timed calls.
     """
 
     config: Config
@@ -40,6 +42,7 @@ class DecodeStep:
     query: Tensor
     newest: tuple[Tensor, Tensor]
     batch: Batch
+    audit: Audit
 
     def decode(self, copies: int) -> Work:
         """Return the work of attention over one layer."""
@@ -83,12 +86,13 @@ def time_step(answer: Answer, step: DecodeStep, choice: TimerChoice) -> None:
     timer = Timer(config.measure, step.query.device, choice, watch)
     seq_ids = range(len(step.filled.seq_lens))
     samples = {
-        "decode": timer.device_work(step.decode(choice.copies)),
+        "decode": timer.device_work(step.audit.work(step.decode(choice.copies))),
         "append": timer.device_work(step.append(choice.copies)),
         "prepare": timer.host_work(lambda: step.cache.prepare(seq_ids)),
         "policy": _time_policy(config, step.filled, timer),
     }
-    samples |= add_hot(answer, "decode", timer, step.decode(1))
+    samples |= add_hot(answer, "decode", timer, step.audit.work(step.decode(1)))
+    step.audit.finish(step.decode(1).call)
     add_main(answer, "decode", samples["decode"])
     answer.values |= {
         "timer_reason": choice.reason,

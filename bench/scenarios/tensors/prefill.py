@@ -7,6 +7,7 @@ timings. ``weigh_point`` holds nothing but the cache and reads memory.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -21,11 +22,13 @@ from bench.scenarios.bookkeeping import bookkeeping, digest
 from bench.scenarios.filling import Filled, draw, fill
 from bench.scenarios.tensors.decode_timing import seen_layer_bytes
 from bench.scenarios.tensors.filled import Inputs, draw_inputs, held_by, make_cache, write_sequence
+from bench.scenarios.tensors.grouped_check import check_grouped
+from bench.scenarios.tensors.output_check import Audit, Variant, judge_outputs
 from bench.scenarios.tensors.prefill_timing import PrefillStep, time_prefill
-from bench.scenarios.tensors.timed import describe, judge_error
+from bench.scenarios.tensors.timed import describe
 from bench.scenarios.tensors.weighing import weigh
 from impls.interface import KVCache, PrefillBatch, PrefillKVCache, Unsupported
-from impls.reference import allowed_error, max_rel_error, prefill_attention
+from impls.reference import allowed_error, prefill_attention
 
 CHECKED_QUERIES: Final = 256
 """Queries that the reference computes at once. Its scores are float32 for every query, head and token."""
@@ -63,21 +66,27 @@ def time_point(argument: Mapping[str, Any]) -> Answer:
     newest = _write(cache, inputs, num_queries, batch)
     cache.tune_prefill(inputs.query, batch)
     describe(answer, cache, batch.metadata_bytes)
-    _check(answer, cache, held, num_queries, batch, config)
+    variants = _check(answer, cache, held, num_queries, batch, config)
     if answer.status == "ok":
+        check_grouped(answer, config, _check_small, whole_prompts=True)
+    if answer.status == "ok":
+        queries = inputs.query.expand(choice.copies, -1, -1, -1).clone()
+        audit = Audit(queries=list(queries), variants=variants)
         step = PrefillStep(
             config=config,
             num_queries=num_queries,
             cache=cache,
-            queries=inputs.query.expand(choice.copies, -1, -1, -1).clone(),
+            queries=queries,
             newest=newest,
             batch=batch,
             kv_bytes=kv_bytes,
+            audit=audit,
         )
         for copies in (inputs, held):  # no longer needed after the reference, and they would use memory
             copies.keys.clear()
             copies.values.clear()
         time_prefill(answer, step, filled, choice, argument["ceiling_gbps"])
+        audit.judge(answer)
     return answer
 
 
@@ -128,16 +137,32 @@ def _check(
     num_queries: Sequence[int],
     batch: PrefillBatch,
     config: Config,
-) -> None:
-    """Compare one step of every layer with the float32 reference. A wrong result is never timed."""
+) -> list[Variant]:
+    """Compare one step of every layer with the float32 reference. A wrong result is never timed.
+
+    Returns:
+        Two contents of the queries with their references, for the checks during timing.
+    """
     masking: dict[str, Any] = {"window": config.model.sliding_window, "soft_cap": config.model.soft_cap}
-    blocks = _blocks(held, num_queries)
-    queries, keys, values = ([block[part] for block in blocks] for part in range(3))
-    reference = prefill_attention(queries, keys, values, **masking)
-    allowed = allowed_error(queries, keys, values, reference, **masking)
+    variants = []
+    for query in (held.query.clone(), held.query.flip(-1).contiguous()):
+        blocks = _blocks(replace(held, query=query), num_queries)
+        queries, keys, values = ([block[part] for block in blocks] for part in range(3))
+        reference = prefill_attention(queries, keys, values, **masking)
+        allowed = allowed_error(queries, keys, values, reference, **masking)
+        variants.append(Variant(query=query, reference=reference, allowed=allowed))
     layers = range(len(cache.tensors) // 2)
-    error = max(max_rel_error(cache.prefill(layer, held.query, batch), reference) for layer in layers)
-    judge_error(answer, error, allowed)
+    outputs = (cache.prefill(layer, held.query, batch) for layer in layers)
+    judge_outputs(answer, outputs, held.query, variants[0].reference, variants[0].allowed)
+    return variants
+
+
+def _check_small(answer: Answer, cache: KVCache, held: Inputs, seq_lens: Sequence[int], config: Config) -> None:
+    """Check whole prompts of a small cache, for ``check_grouped``."""
+    prompts = prefilling(cache, config)
+    batch = prompts.prepare_prefill(range(len(seq_lens)), seq_lens)
+    prompts.tune_prefill(held.query, batch)
+    _check(answer, prompts, held, seq_lens, batch, config)
 
 
 def _blocks(held: Inputs, num_queries: Sequence[int]) -> list[tuple[Tensor, Tensor, Tensor]]:

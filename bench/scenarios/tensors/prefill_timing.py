@@ -16,6 +16,7 @@ from bench.measure.timers.timing import Timer, settle
 from bench.measure.timers.work import Work
 from bench.rows.result import Answer
 from bench.scenarios.filling import Filled
+from bench.scenarios.tensors.output_check import Audit
 from bench.scenarios.tensors.timed import (
     add_fitness,
     add_hot,
@@ -41,6 +42,7 @@ class PrefillStep:
         newest: K and V of all query tokens.
         batch: the step's metadata.
         kv_bytes: bytes of K and V that attention of one layer must read.
+        audit: checks outputs of timed calls.
     """
 
     config: Config
@@ -50,6 +52,7 @@ class PrefillStep:
     newest: tuple[Tensor, Tensor]
     batch: PrefillBatch
     kv_bytes: int
+    audit: Audit
 
     def prefill(self, copies: int) -> Work:
         """Return the work of attention over one layer."""
@@ -103,11 +106,12 @@ def time_prefill(
     timer = Timer(config.measure, device, choice, watch)
     seq_ids = range(len(step.num_queries))
     samples = {
-        "prefill": timer.device_work(step.prefill(choice.copies)),
+        "prefill": timer.device_work(step.audit.work(step.prefill(choice.copies))),
         "append": timer.device_work(step.append(choice.copies)),
         "prepare": timer.host_work(lambda: step.cache.prepare_prefill(seq_ids, step.num_queries)),
     }
-    samples |= add_hot(answer, "prefill", timer, step.prefill(1))
+    samples |= add_hot(answer, "prefill", timer, step.audit.work(step.prefill(1)))
+    step.audit.finish(step.prefill(1).call)
     assert isinstance(config.scenario, PrefillScenario)
     if config.scenario.linear_layers:
         samples["linear"] = timer.device_work(step.linear())

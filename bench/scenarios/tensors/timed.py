@@ -30,14 +30,6 @@ def describe(answer: Answer, cache: KVCache, metadata_bytes: int) -> None:
     answer.leave_null("the implementation has none", *absent)
 
 
-def judge_error(answer: Answer, error: float, allowed: float) -> None:
-    """Record the largest error against the reference. Above the allowed error, nothing is timed."""
-    answer.values |= {"max_rel_error": error, "allowed_rel_error": allowed}
-    if not error <= allowed:
-        answer.status = "incorrect"
-        answer.status_reason = f"max_rel_error={error:.3g} is above the allowed {allowed:.3g}, and nothing was timed"
-
-
 def layer_copies(cache: KVCache, count: int) -> Sequence[tuple[Tensor, ...]]:
     """Return K and V of the first layers, as copies of the inputs that a timer rotates among."""
     tensors = cache.tensors

@@ -18,14 +18,14 @@ from bench.workload.traces.files import TraceError, file_sha256
 TIMEOUT_S: Final = 60.0
 _BLOCK_BYTES: Final = 2**16
 
-Outcome = Literal["there already", "downloaded", "resumed", "replaced"]
+FetchOutcome = Literal["there already", "downloaded", "resumed", "replaced"]
 
 
 class FetchError(Exception):
     """A trace could not be downloaded. The message gives the reason and what to do."""
 
 
-def fetch(trace: PublishedTrace, folder: Path, *, replace: bool = False, timeout_s: float = TIMEOUT_S) -> Outcome:
+def fetch(trace: PublishedTrace, folder: Path, *, replace: bool = False, timeout_s: float = TIMEOUT_S) -> FetchOutcome:
     """Download one trace into a folder.
 
     Received bytes go to ``<name>.part``. The file gets the name of the trace only when its SHA-256 is right. A part
@@ -52,7 +52,7 @@ def fetch(trace: PublishedTrace, folder: Path, *, replace: bool = False, timeout
             raise FetchError(
                 f"{target} is not the published file ({trace.sha256[:12]}…). Move it away, or use --replace"
             )
-        outcome: Outcome = "resumed" if _download(trace, part, timeout_s) else "downloaded"
+        outcome: FetchOutcome = "resumed" if _download(trace, part, timeout_s) else "downloaded"
         if not _has(part, trace) and outcome == "resumed":
             part.unlink()  # probably of another version
             _download(trace, part, timeout_s)

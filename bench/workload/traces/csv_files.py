@@ -1,4 +1,4 @@
-"""Traces published as CSV: Azure, ShareGPT lengths, paper-matched lengths, BurstGPT."""
+"""Traces published as CSV: Azure, Vidur, ShareGPT lengths, paper-matched lengths, BurstGPT."""
 
 from __future__ import annotations
 
@@ -49,6 +49,12 @@ CSV_SCHEMAS: Final = (
         arrival=utc_times("TIMESTAMP"),
         prompt=tokens("ContextTokens", least=1),
         output=tokens("GeneratedTokens", least=0),
+    ),
+    CsvSchema(
+        name="Vidur",
+        arrival=seconds("arrived_at"),
+        prompt=tokens("num_prefill_tokens", least=1),
+        output=tokens("num_decode_tokens", least=0),
     ),
     CsvSchema(
         name="ShareGPT lengths",

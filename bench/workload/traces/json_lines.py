@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from bench.workload.request_columns import Requests
-from bench.workload.traces.cells import MAX_TOKENS
+from bench.workload.traces.cells import MAX_SECONDS, MAX_TOKENS
 from bench.workload.traces.files import NumberedLines, bad_line
 from impls.spec import ceil_div
 
@@ -73,7 +72,11 @@ def parse_object(path: str, number: int, line: str) -> Mapping[str, Any]:
         TraceError: the line is no JSON object.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_once)
+    except _Twice as error:
+        raise bad_line(path, number, f"has the key {error} twice") from None
+    except RecursionError:
+        raise bad_line(path, number, "is nested too deep") from None
     except ValueError as error:
         raise bad_line(path, number, f"is not JSON: {error}") from None
     if not isinstance(record, dict):
@@ -81,30 +84,54 @@ def parse_object(path: str, number: int, line: str) -> Mapping[str, Any]:
     return record
 
 
+class _Twice(Exception):
+    """A key that one JSON object contains twice. Python would keep the last value without a warning."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return content
+
+
 def _row(path: str, number: int, line: str, schema: JsonlSchema) -> tuple[int, int, float, list[int]]:
     """Return prompt tokens, output tokens, time stamp as published, hash ids."""
     record = parse_object(path, number, line)
     try:
-        prompt_len = _tokens(record, "input_length", least=1)
-        output_len = _tokens(record, "output_length", least=0)
-        return prompt_len, output_len, _timestamp(record), _hash_ids(record, prompt_len, schema.block_tokens)
+        prompt_len = token_count(record, "input_length", least=1)
+        output_len = token_count(record, "output_length", least=0)
+        return (
+            prompt_len,
+            output_len,
+            _timestamp(record, schema.ticks_per_s),
+            _hash_ids(record, prompt_len, schema.block_tokens),
+        )
     except KeyError as error:
         raise bad_line(path, number, f"has no {error.args[0]}") from None
     except ValueError as error:
         raise bad_line(path, number, str(error)) from None
 
 
-def _tokens(record: Mapping[str, Any], key: str, *, least: int) -> int:
+def token_count(record: Mapping[str, Any], key: str, *, least: int) -> int:
+    """Return a number of tokens of one request.
+
+    Raises:
+        KeyError: the record has no such key.
+        ValueError: the value is no whole number of tokens, or below ``least``.
+    """
     value = record[key]
     if type(value) is not int or not least <= value <= MAX_TOKENS:  # a bool is not a count
         raise ValueError(f"{key}={value!r} must be a whole number of tokens, at least {least}")
     return value
 
 
-def _timestamp(record: Mapping[str, Any]) -> float:
-    value = record["timestamp"]
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise ValueError(f"timestamp={value!r} must be a number, at least 0")
+def _timestamp(record: Mapping[str, Any], ticks_per_s: int) -> float:
+    value, most = record["timestamp"], MAX_SECONDS * ticks_per_s
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        raise ValueError(f"timestamp={repr(value)[:40]} must be a number from 0 to {most}, of which {ticks_per_s} "
+                         "are a second")  # fmt: skip
     return float(value)
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from bench.reports.catalogue import all_figures
 from bench.reports.paper.experiments import definition, sweeps_over
-from bench.reports.paper.figures.rows import asked_for
+from bench.reports.paper.figures.rows import experiment_rows
 from bench.reports.paper.runs import EXPERIMENTS
 from bench.rows.columns import COLUMNS, NAMES
 from bench.rows.record import read_row
 from bench.runner.row import identity
-from bench.scenarios.serving.metrics import asked_columns
+from bench.scenarios.serving.metrics import question_columns
 from tests.support.points import Composed, plan_of, planned, row_of
 
 WITHOUT_TRACE = sorted({part.experiment for part in EXPERIMENTS if part.trace is None})
@@ -41,7 +41,7 @@ def rows_of(experiment: str) -> pd.DataFrame:
     rows = []
     for point in plan.points:
         config = point.config
-        asked = asked_columns(config) if config.scenario.name == "serving" else {}
+        asked = question_columns(config) if config.scenario.name == "serving" else {}
         numbers = {column.name: float(draw.integers(1, 1000)) for column in COLUMNS if column.kind == "exact"}
         curves = {"from_tokens": [0, 8], "prompt": [0.5, 0.5], "output": [0.5, 0.5]}
         identified = {**identity(point)[0], **asked, "experiment": experiment, "replicate": 0}
@@ -61,8 +61,8 @@ def by_hand(rows: pd.DataFrame) -> pd.DataFrame:
 def test_rows_of_an_experiment_are_found_without_its_name(experiment: str) -> None:
     rows = by_hand(rows_of(experiment))
     assert len(rows)
-    pd.testing.assert_frame_equal(asked_for(rows, experiment), asked_for(rows_of(experiment), experiment).assign(
-        experiment=None))  # fmt: skip
+    expected = experiment_rows(rows_of(experiment), experiment).assign(experiment=None)
+    pd.testing.assert_frame_equal(experiment_rows(rows, experiment), expected)
 
 
 @pytest.mark.parametrize("experiment", WITHOUT_TRACE)
@@ -122,7 +122,7 @@ def test_published_lengths_count_as_those_that_they_replace() -> None:
 
 def test_a_row_with_a_name_belongs_to_no_other_experiment() -> None:
     rows = rows_of("paper_fig13").assign(experiment="mine")
-    assert asked_for(rows, "paper_fig13").empty
+    assert experiment_rows(rows, "paper_fig13").empty
 
 
 def test_an_experiment_that_does_not_exist_is_one_sentence() -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.reports.catalogue import all_figures, draw_figures
-from bench.reports.paper.figures.rows import asked_for
+from bench.reports.paper.figures.rows import experiment_rows
 from bench.reports.paper.figures.sustained import sustained_rate, sustained_rates
 from bench.reports.paper.judge import judge
 from bench.reports.paper.registry import STAND_IN, load_claims
@@ -143,10 +143,10 @@ def test_every_printed_number_of_the_claims_is_in_a_figure() -> None:
 def test_rows_belong_to_the_experiment_that_ran_them() -> None:
     rows = everything()
     renamed = rows.assign(experiment=rows["experiment"] + "_mine")
-    assert asked_for(renamed, "paper_fig02").empty, "no prefix of a name is a name"
-    assert set(asked_for(rows, "paper_fig02")["scenario"]) == {"churn"}
+    assert experiment_rows(renamed, "paper_fig02").empty, "no prefix of a name is a name"
+    assert set(experiment_rows(rows, "paper_fig02")["scenario"]) == {"churn"}
     twice = pd.concat([rows, rows], ignore_index=True)
-    assert len(asked_for(twice, "paper_fig02")) == len(asked_for(rows, "paper_fig02"))
+    assert len(experiment_rows(twice, "paper_fig02")) == len(experiment_rows(rows, "paper_fig02"))
 
 
 def test_figure_18a_needs_a_gpu_and_compares_equal_batches_only(tmp_path: Path) -> None:

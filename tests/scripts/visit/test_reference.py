@@ -17,9 +17,11 @@ from bench.rows.record import complete
 from bench.rows.result import Answer
 from bench.rows.table import load_rows
 from bench.runner.row import make_row, repro_command
+from scripts import visit_to_reference
 from scripts.visit.reference import read_sweeps, readme
 from scripts.visit.table import as_text, compared
-from scripts.visit_to_reference import merge
+from scripts.visit_to_reference import merge, readme_of
+from tests.support.commands import script_in_process
 from tests.support.points import expanded
 
 H100 = {"gpu": "NVIDIA H100 80GB HBM3", "gpu_uuid_hash": "aaaa", "git": {"remotes": ["/somewhere"]}}
@@ -149,6 +151,26 @@ def test_a_reference_of_another_card_is_not_replaced(tmp_path: Path) -> None:
     assert merge([second], tmp_path / "out", "nvidia-h100-second") == 0
     assert merge([first], tmp_path / "out") == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"nvidia-h100-80gb-hbm3", "nvidia-h100-second"}
+
+
+def test_a_subfolder_with_a_readme_stays_and_the_rest_is_replaced(tmp_path: Path) -> None:
+    first = archive(tmp_path / "1.tar.gz", files(row("aa"), row("bb", mixed=True)))
+    second = archive(tmp_path / "2.tar.gz", files(row("cc")))
+    assert merge([first], tmp_path / "out") == 4
+    folder = tmp_path / "out" / "nvidia-h100-80gb-hbm3"
+    assert "- 1 rows: mixed" in readme_of(folder) == (folder / "README.md").read_text()
+    (folder / "notes").mkdir()
+    (folder / "notes" / "README.md").write_text("by hand")
+    assert merge([second], tmp_path / "out") == 0
+    assert [path.name for path in (folder / "flagship" / "points").iterdir()] == ["cc-0.json"]
+    assert (folder / "notes" / "README.md").read_text() == "by hand"
+    assert "(notes/README.md)" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("words", [[], ["1.tar.gz", "--readme", "somewhere"]])
+def test_archives_and_readme_exclude_each_other(words: list[str]) -> None:
+    done = script_in_process(visit_to_reference, *words)
+    assert (done.returncode, done.stderr) == (2, "error: give either the archives of a visit or --readme FOLDER\n")
 
 
 def test_options_that_were_set_are_in_the_table() -> None:

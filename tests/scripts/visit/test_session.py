@@ -14,7 +14,7 @@ import pytest
 
 from scripts.gpu_session import environment
 from scripts.visit import session as module
-from scripts.visit.session import Session, State
+from scripts.visit.session import State, VisitSession
 from scripts.visit.steps import Step
 from scripts.visit.unpack import read_archive
 
@@ -31,12 +31,14 @@ def step(name: str, code: str, folder: Path, **fields: Any) -> Step:
     return Step(name=name, command=(f"{name}_module",), **{"min_s": 0.0, "max_s": 30.0, **fields})
 
 
-def make(steps: list[Step], folder: Path, seconds: float = 60.0, **fields: Any) -> Session:
+def make(steps: list[Step], folder: Path, seconds: float = 60.0, **fields: Any) -> VisitSession:
     env = environment(None, os.environ, folder)
     env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(folder)])
     (folder / "out").mkdir(exist_ok=True)
-    return Session(steps, work=folder / "work", out=folder / "out", device="cpu", deadline=time.monotonic() + seconds,
-                   env=env, small=True, overrides=(), **{"state": State(), **fields})  # fmt: skip
+    return VisitSession(
+        steps, work=folder / "work", out=folder / "out", device="cpu", deadline=time.monotonic() + seconds,
+        env=env, small=True, overrides=(), **{"state": State(), **fields},
+    )  # fmt: skip
 
 
 def told(folder: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from bench.reports.figures.style import MARKERS, FigureSpec, page_size_axis
 from bench.reports.paper.figures.rows import (
     LENGTHS,
     SYSTEMS,
-    asked_for,
     bars_with_marks,
     data_name,
+    experiment_rows,
     legend_with_printed,
     over_seeds,
     seeds_text,
@@ -22,7 +22,7 @@ from bench.reports.paper.figures.rows import (
 
 
 def _select_fig02(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig02")
+    rows = experiment_rows(table, "paper_fig02")
     pool = rows["pool_bytes"].astype(float)
     share = {
         name: 100 * rows[f"{part}_bytes"].astype(float) / pool
@@ -58,7 +58,7 @@ def _draw_fig02(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig02", "paper_fig13_queue").assign(batch=lambda rows: rows["running_mean"])
+    rows = experiment_rows(table, "paper_fig02", "paper_fig13_queue").assign(batch=lambda rows: rows["running_mean"])
     means = over_seeds(rows, ["dataset", "lengths", "system"], ["batch"])
     return with_printed(over_vllm(means), "paper_fig13_queue", "batch")
 
@@ -93,7 +93,7 @@ def _draw_fig13(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig18b(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig18b_pages")
+    rows = experiment_rows(table, "paper_fig18b_pages")
     waste = 100 * rows["internal_fragmentation_bytes"].astype(float) / rows["pool_bytes"].astype(float)
     held = 100 * (rows["internal_fragmentation_bytes"] + rows["reserved_bytes"]).astype(float)
     rows = rows.assign(batch=rows["running_mean"], waste=waste, unused=held / rows["pool_bytes"].astype(float))

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from bench.config.numbers import number_text
 from bench.reports.figures.style import FigureSpec, label_bars
 from bench.reports.paper.figures.rows import (
-    asked_for,
     data_name,
+    experiment_rows,
     legend_with_printed,
     mark_printed,
     model_name,
@@ -29,7 +29,7 @@ FIG3_REQUESTS = {"A": (2048, 10), "B": (512, 5)}
 
 
 def _select_table1(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_table1")
+    rows = experiment_rows(table, "paper_table1")
     budget_gib = rows["memory_budget_bytes"].astype(float) / 2**30
     rows = rows.assign(budget_gib=budget_gib)[rows["model"].map(TABLE1_BUDGET_GIB) == budget_gib]
     slots = rows["admitted_seqs"].astype(float)
@@ -86,7 +86,7 @@ def _draw_fig01(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig03(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig03")
+    rows = experiment_rows(table, "paper_fig03")
     lines = []
     for request, (reserved, tokens) in FIG3_REQUESTS.items():
         for _, row in rows[rows["live_tokens"].eq(tokens)].iterrows():
@@ -124,7 +124,7 @@ def _draw_fig03(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig11(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig11", "paper_fig11_sharegpt")
+    rows = experiment_rows(table, "paper_fig11", "paper_fig11_sharegpt")
     frames = []
     for _, seeds in rows.groupby(["dataset", "lengths"], sort=False):
         dataset, lengths = seeds["dataset"].iloc[0], seeds["lengths"].iloc[0]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.reports.figures.style import MARKERS, FigureSpec, label_bars
 from bench.reports.paper.figures.latency import IDENTITY, draw_curves, draw_ratios, latency_curves, model_and_data
-from bench.reports.paper.figures.rows import SYSTEMS, asked_for, model_name
+from bench.reports.paper.figures.rows import SYSTEMS, experiment_rows, model_name
 from bench.reports.paper.figures.sustained import sustained_rates
 
 MODERN = ("modern_llama3_8b", "modern_llama3_70b")
@@ -25,7 +25,7 @@ def _select_modern_rates(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _select_azure(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "azure_conv")
+    rows = experiment_rows(table, "azure_conv")
     numbers = {
         "offered": rows["offered_per_s"],
         "normalized latency": rows["normalized_latency_ms_per_token"],
@@ -55,7 +55,7 @@ def _draw_azure(frame: pd.DataFrame) -> Figure:
 
 
 def _select_mooncake(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "mooncake_serving")
+    rows = experiment_rows(table, "mooncake_serving")
     return pd.DataFrame(
         {
             "trace": rows["trace"],

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.reports.figures.style import MARKERS, FigureSpec, page_size_axis, panel_grid
-from bench.reports.paper.figures.rows import asked_for
+from bench.reports.paper.figures.rows import experiment_rows
 
 NEAR = 1.1
 """A time within 10 % of the best is among the best, as in Figure 18b's other side."""
@@ -15,7 +15,7 @@ NEAR = 1.1
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
     """Return each paged implementation against each contiguous one that decoded the same batch."""
-    rows = asked_for(table, "paper_fig18a")
+    rows = experiment_rows(table, "paper_fig18a")
     rows = rows[rows["device"].eq("cuda") & rows["decode_us"].notna()]
     if rows.empty:
         return pd.DataFrame()
@@ -47,7 +47,7 @@ def _draw(frame: pd.DataFrame) -> Figure:
 
 def _select_pages(table: pd.DataFrame) -> pd.DataFrame:
     """Return each page size against the fastest one of its implementation."""
-    rows = asked_for(table, "paper_fig18b_kernel")
+    rows = experiment_rows(table, "paper_fig18b_kernel")
     rows = rows[rows["device"].eq("cuda") & rows["decode_us"].notna() & rows["page_size"].notna()]
     if rows.empty:
         return pd.DataFrame()

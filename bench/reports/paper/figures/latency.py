@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.reports.figures.style import MARKERS, FigureSpec, panel_grid
-from bench.reports.paper.figures.rows import SYSTEMS, asked_for, data_name, model_name
+from bench.reports.paper.figures.rows import SYSTEMS, data_name, experiment_rows, model_name
 from bench.reports.paper.figures.sustained import CLAIMED_AT, THRESHOLDS, sustained_rates
 from bench.reports.paper.registry import load_claims
 
@@ -27,7 +27,7 @@ IDENTITY = ["model", "dataset", "lengths", "sampling", "num_samples", "shared_pr
 
 def latency_curves(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
     """Return normalized latency in seconds per token and unfinished requests, one line per system and rate."""
-    rows = pd.concat([asked_for(table, name) for name in experiments])  # order of the panels
+    rows = pd.concat([experiment_rows(table, name) for name in experiments])  # order of the panels
     frame = rows[[*IDENTITY, "system", "gpu", "num_gpus"]].assign(
         rate=rows["rate_per_s"].astype(float),
         latency=rows["normalized_latency_ms_per_token"].astype(float) / 1000,

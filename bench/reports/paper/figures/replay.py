@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from bench.reports.figures.style import MARKERS, FigureSpec, page_size_axis, panel_grid
 from bench.reports.paper.figures.allocation import draw_batches, over_vllm
 from bench.reports.paper.figures.rows import (
-    asked_for,
     bars_with_marks,
     data_name,
     draw_ranges,
+    experiment_rows,
     legend_with_printed,
     over_seeds,
     seeds_text,
@@ -27,7 +27,7 @@ SAMPLING = {"parallel": "parallel sampling", "beam": "beam search"}
 
 
 def _select_fig13(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig13", "paper_fig13_alpaca")
+    rows = experiment_rows(table, "paper_fig13", "paper_fig13_alpaca")
     rows = rows.assign(batch=rows["batched_requests_mean"])
     return with_printed(
         over_vllm(over_seeds(rows, ["dataset", "lengths", "system"], ["batch"])), "paper_fig13", "batch"
@@ -39,7 +39,7 @@ def _draw_fig13(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig15(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig15", "paper_fig15_beam")
+    rows = experiment_rows(table, "paper_fig15", "paper_fig15_beam")
     rows = rows.assign(method=rows["sampling"].map(SAMPLING), saved=100 * rows["pages_saved_ratio"].astype(float))
     keys = ["dataset", "lengths", "method", "num_samples"]
     return with_printed(over_seeds(rows, keys, ["saved"]), "paper_fig15", "saved")
@@ -64,7 +64,7 @@ def _draw_fig15(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig18b(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig18b", "paper_fig18b_alpaca")
+    rows = experiment_rows(table, "paper_fig18b", "paper_fig18b_alpaca")
     latency = rows["normalized_latency_ms_per_token"].astype(float)
     rows = rows.assign(latency=latency, rate=rows["rate_per_s"])
     means = over_seeds(rows, ["dataset", "lengths", "rate", "page_size"], ["latency"])
@@ -91,7 +91,7 @@ def _draw_fig18b(frame: pd.DataFrame) -> Figure:
 
 
 def _select_fig19b(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig19b")
+    rows = experiment_rows(table, "paper_fig19b")
     latency = rows["normalized_latency_ms_per_token"].astype(float)
     rows = rows.assign(latency=latency, rate=rows["rate_per_s"], way=rows["preemption_kind"])
     means = over_seeds(rows, ["dataset", "lengths", "rate", "way", "page_size"], ["latency"])

@@ -37,7 +37,7 @@ _KNOWN_TRACES: Final = {"sharegpt": "ShareGPT", "alpaca": "Alpaca", "Azure": "Az
                         "synthetic_trace": "Mooncake"}  # fmt: skip
 
 
-def asked_for(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
+def experiment_rows(table: pd.DataFrame, *experiments: str) -> pd.DataFrame:
     """Return the good rows of these experiments, each question once.
 
     A row belongs to an experiment that its column ``experiment`` names. A row that names none belongs to each
@@ -153,9 +153,9 @@ def draw_ranges(axes: Axes, figure: str, value: str, side: Literal["left", "righ
         if all(where.get(column) == wanted for column, wanted in answer.where.items()):
             low, high = claim.printed
             axes.axhspan(low, high, color="black", alpha=0.1, linewidth=0, zorder=0)
-            said = f"printed on {where['dataset']}: {low:g} to {high:g}"
+            text = f"printed on {where['dataset']}: {low:g} to {high:g}"
             place = {"left": 0.02, "right": 0.98}[side]
-            axes.annotate(said, (place, high), xytext=(0, -2), xycoords=("axes fraction", "data"), ha=side,
+            axes.annotate(text, (place, high), xytext=(0, -2), xycoords=("axes fraction", "data"), ha=side,
                           va="top", textcoords="offset points", fontsize="x-small")  # fmt: skip
 
 

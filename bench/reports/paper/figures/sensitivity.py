@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from bench.reports.figures.style import MARKERS, FigureSpec
 from bench.reports.paper.figures.rows import (
     SYSTEMS,
-    asked_for,
     data_name,
     draw_ranges,
+    experiment_rows,
     legend_with_printed,
     mark_printed,
     with_printed,
@@ -20,7 +20,7 @@ from bench.reports.paper.figures.rows import (
 
 
 def _select_steps(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig13_steps", "paper_fig13_steps_alpaca")
+    rows = experiment_rows(table, "paper_fig13_steps", "paper_fig13_steps_alpaca")
     frame = rows[["dataset", "lengths", "system", "rate_per_s"]].assign(
         slowdown=rows["slowdown_ratio"].astype(float), batch=rows["batched_requests_mean"].astype(float)
     )
@@ -48,7 +48,7 @@ def _draw_steps(frame: pd.DataFrame) -> Figure:
 
 
 def _select_turnover(table: pd.DataFrame) -> pd.DataFrame:
-    rows = asked_for(table, "paper_fig15_turnover")
+    rows = experiment_rows(table, "paper_fig15_turnover")
     frame = rows[["dataset", "lengths", "num_samples"]].assign(
         method="beam search",
         turnover=rows["beam_turnover_ratio"].astype(float),

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.reports.figures.style import MARKERS, FigureSpec, move_legend_outside, page_size_axis, panel_grid
-from bench.reports.paper.figures.rows import asked_for
+from bench.reports.paper.figures.rows import experiment_rows
 
 LAYERS: Final = 40
 """Layers of OPT-13B. Times are measured for one layer."""
@@ -24,7 +24,7 @@ MOVE_LABELS: Final = {"each": "a copy per page", "at_once": "pages at once"}
 
 def _select(table: pd.DataFrame) -> pd.DataFrame:
     """Return each way to swap beside recomputing the same tokens with the same implementation and page size."""
-    rows = asked_for(table, "paper_fig19a", "paper_fig19a_recompute")
+    rows = experiment_rows(table, "paper_fig19a", "paper_fig19a_recompute")
     rows = rows[rows["device"].eq("cuda")]
     swapped, computed = rows[rows["swap_out_us"].notna()], rows[rows["linear_us"].notna()]
     if swapped.empty or computed.empty:

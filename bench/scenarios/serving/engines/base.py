@@ -41,14 +41,26 @@ class Engine(ABC):
         self.now_fs = 0
         self.coming: deque[Group] = deque()
         self.waiting: deque[Group] = deque()
-        self._crossed = 0  # tokens copied by crossing beams, charged to the next step
+        self._crossed = 0  # slots copied by crossing beams, charged to the next step
         count = self.scenario.num_samples
         for index, (prompt, output) in enumerate(zip(self.load.prompts, self.load.outputs, strict=True)):
-            group = Group(index, prompt, output, range(index * count, (index + 1) * count))
+            seq_ids = range(index * count, (index + 1) * count)
+            group = Group(index, prompt, output, seq_ids, arrival_fs=self.load.arrivals_fs[index])
             if self.memory.fits(group):
                 self.coming.append(group)
             else:
                 self.record.refused.append(index)
+
+    def exceeds_tokens(self, others: int, prompt: int, *, is_first: bool) -> bool:
+        """Return whether ``scenario.max_batch_tokens`` keeps a prompt out of the step.
+
+        Args:
+            others: tokens that are already in the step.
+            prompt: tokens to compute for the prompt.
+            is_first: whether it is the first prompt of the step. It may exceed the limit if it does so alone.
+        """
+        limit = self.scenario.max_batch_tokens
+        return others + prompt > limit and not (is_first and prompt > limit)
 
     @abstractmethod
     def run(self) -> Record:

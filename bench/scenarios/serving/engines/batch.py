@@ -73,10 +73,10 @@ class RunningBatch:
         count = len(group.seq_ids)
         self.sizes.seqs += count
         self.sizes.base += count * (group.prompt + group.base)
-        in_order = not self.groups or group.index > next(reversed(self.groups))
+        in_order = not self.groups or group.arrival_fs >= self.groups[next(reversed(self.groups))].arrival_fs
         self.groups[group.index] = group
         if not in_order:  # it was outside while a later one joined
-            self.groups = dict(sorted(self.groups.items()))
+            self.groups = dict(sorted(self.groups.items(), key=lambda item: item[1].arrival_fs))
         end = group.output - group.base
         if end not in self._ending:
             heapq.heappush(self._end_clocks, end)
@@ -95,8 +95,8 @@ class RunningBatch:
         self._take_out(group)
 
     def pop_finished(self) -> list[Group]:
-        """Remove and free the requests that get their last token in the present step."""
-        finished = self._ending.pop(self.clock, [])
+        """Remove and free the requests that get their last token in the present step, in order of arrival."""
+        finished = sorted(self._ending.pop(self.clock, []), key=lambda group: group.arrival_fs)
         for group in finished:
             self._take_out(group)
             self.memory.free(group)
@@ -148,11 +148,11 @@ class RunningBatch:
             self._step_together(group)
 
     def cross(self, group: Group, forks: Sequence[tuple[int, int]]) -> int:
-        """Let beams of a running request become copies of others. Return the tokens to copy now."""
+        """Let beams of a running request become copies of others. Return the slots to copy now."""
         if group.index in self.families:
             self.families[group.index].cross(forks)
             return 0
-        return self.memory.cross(group, forks, self.generated(group))
+        return self.memory.cross(group, forks)
 
     def advance(self, steps: int) -> None:
         """Do this many ``grow`` at once, where all grow in lockstep and there is room."""

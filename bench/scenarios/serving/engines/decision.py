@@ -18,6 +18,7 @@ class EngineStep:
         tokens: tokens of these prompts.
         found: tokens of these prompts that are already in the pool.
         pairs: (query, key) pairs of these prompts.
+        preempted: requests that were preempted to make room for others.
         late: requests that came back from the host.
         swapped_pages: pages moved to or from the host.
         seqs: sequences that decode.
@@ -30,6 +31,7 @@ class EngineStep:
     tokens: int = 0
     found: int = 0
     pairs: int = 0
+    preempted: list[Group] = field(default_factory=list)
     late: list[Group] = field(default_factory=list)
     swapped_pages: int = 0
     seqs: int = 0

@@ -12,7 +12,7 @@ from bench.scenarios.serving.engines.base import Engine
 from bench.scenarios.serving.engines.batch import RunningBatch
 from bench.scenarios.serving.engines.decision import EngineStep
 from bench.scenarios.serving.engines.runs import Run, evicted_slots, from_then_on
-from bench.scenarios.serving.groups import Beams, Entry, Group
+from bench.scenarios.serving.groups import Beams, Entry, Group, insert_by_arrival
 from bench.scenarios.serving.record import Gaps, Record
 from impls.policies import PagePool, SlotSplit
 
@@ -92,22 +92,23 @@ class EventReplay(Engine):
                 step.may_admit = True
                 return step
         step.decodes = True
-        preempted = self._make_room(step)
+        self._make_room(step)
         batch.grow()
-        if not preempted:
+        if not step.preempted:
             self._swap_in(step)
         step.seqs, step.context = batch.sizes.seqs, batch.context
-        if self.scenario.prefill == "first" or preempted:
-            step.may_admit = preempted or bool(step.late)  # a request that came back no longer delays the queue
+        if self.scenario.prefill == "first":
+            step.may_admit = bool(step.late)  # a request that came back no longer delays the queue
         else:
             self._admit(step)
+        step.may_admit |= bool(step.preempted)
         return step
 
-    def _make_room(self, step: EngineStep) -> bool:
-        """Preempt the latest until, oldest first, each has a free page per sequence. Return whether any was."""
+    def _make_room(self, step: EngineStep) -> None:
+        """Preempt the latest until, oldest first, each has a free page per sequence."""
         batch, pool = self.batch, self.pool
         if pool is None or not batch.needs_room():
-            return False
+            return
         groups = list(batch.groups.values())
         promised = place = 0
         while place < len(groups):
@@ -116,8 +117,8 @@ class EventReplay(Engine):
                 promised += batch.pages_for(group)
                 place += 1
             else:
-                step.swapped_pages += self._preempt(pool, groups.pop())
-        return True
+                step.preempted.append(groups.pop())
+                step.swapped_pages += self._preempt(pool, step.preempted[-1])
 
     def _preempt(self, pool: PagePool, group: Group) -> int:
         """Preempt a request. Return the pages that are moved to the host."""
@@ -126,11 +127,11 @@ class EventReplay(Engine):
         self.batch.leave(group)
         self.record.count["preemptions"] += 1
         if self.scenario.swaps and pool.can_swap_out(*group.seq_ids):
-            self.swapped.appendleft(group)
+            insert_by_arrival(self.swapped, group)
             return len(pool.swap_out(*group.seq_ids))
         for seq_id in group.seq_ids:
             pool.preempt(seq_id)
-        self.waiting.appendleft(group)
+        insert_by_arrival(self.waiting, group)
         return 0
 
     def _swap_in(self, step: EngineStep) -> None:
@@ -149,16 +150,16 @@ class EventReplay(Engine):
             step.late.append(self.swapped.popleft())
 
     def _admit(self, step: EngineStep) -> None:
-        """Admit from the queue's head until memory or a limit refuses it."""
+        """Admit from the queue's head until memory or a limit refuses it, or it was preempted in this step."""
         waiting, memory, batch, most_seqs = self.waiting, self.memory, self.batch, self.scenario.max_batch_seqs
         count = self.scenario.num_samples
         while waiting and not self.swapped:
             group = waiting[0]
-            if batch.sizes.seqs + count > most_seqs:
+            if group in step.preempted or batch.sizes.seqs + count > most_seqs:
                 return
             entry = memory.entry(group)
-            if step.entries and step.seqs + step.tokens + entry.tokens > self.scenario.max_batch_tokens:
-                step.may_admit = True
+            if self.exceeds_tokens(step.seqs + step.tokens, entry.tokens, is_first=not step.entries):
+                step.may_admit = bool(step.entries)
                 return
             if not memory.try_enter(group):
                 return

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bench.scenarios.serving.cost import StepWork
 from bench.scenarios.serving.engines.base import Engine
-from bench.scenarios.serving.groups import Entry, Group
+from bench.scenarios.serving.groups import Entry, Group, insert_by_arrival
 from bench.scenarios.serving.record import Gaps, Record
 
 
@@ -25,7 +25,7 @@ class PlainReplay(Engine):
         super().__post_init__()
         self.running: list[Group] = []  # in order of arrival
         self.swapped: list[Group] = []  # in order of arrival
-        self.preempted = False  # whether a request was preempted in this step
+        self.preempted: list[Group] = []  # in this step
 
     def run(self) -> Record:
         """Serve until the end."""
@@ -48,7 +48,7 @@ class PlainReplay(Engine):
         was_loaded = self._is_loaded()
         decoding: list[Group] = []
         returned: list[Group] = []
-        self.preempted = False
+        self.preempted = []
         swapped_pages = 0
         entries: list[tuple[Group, Entry]] = []
         if self.scenario.prefill == "first":
@@ -107,14 +107,14 @@ class PlainReplay(Engine):
     def _preempt(self, group: Group) -> int:
         """Preempt a request. Return the pages that are moved to the host."""
         assert self.pool is not None
-        self.preempted = True
+        self.preempted.append(group)
         self.record.count["preemptions"] += 1
         if self.scenario.swaps and self.pool.can_swap_out(*group.seq_ids):
-            self.swapped.insert(0, group)
+            insert_by_arrival(self.swapped, group)
             return len(self.pool.swap_out(*group.seq_ids))
         for seq_id in group.seq_ids:
             self.pool.preempt(seq_id)
-        self.waiting.appendleft(group)
+        insert_by_arrival(self.waiting, group)
         return 0
 
     def _append(self, group: Group) -> None:
@@ -133,20 +133,19 @@ class PlainReplay(Engine):
                 break
             pages += len(self.pool.swap_in(*group.seq_ids))
             self._append(group)
-            self._join(self.swapped.pop(0))
+            insert_by_arrival(self.running, self.swapped.pop(0))
             returned.append(group)
         return returned, pages
 
     def _admit(self, tokens: int) -> list[tuple[Group, Entry]]:
         """Admit from the queue's head. ``tokens`` are already in the step."""
         entries: list[tuple[Group, Entry]] = []
-        limits = self.scenario
-        while self.waiting and not self.swapped and not self.preempted:
+        while self.waiting and not self.swapped and self.waiting[0] not in self.preempted:
             group = self.waiting[0]
-            if self._num_seqs() + len(group.seq_ids) > limits.max_batch_seqs:
+            if self._num_seqs() + len(group.seq_ids) > self.scenario.max_batch_seqs:
                 break
             entry = self.memory.entry(group)
-            if entries and tokens + entry.tokens > limits.max_batch_tokens:
+            if self.exceeds_tokens(tokens, entry.tokens, is_first=not entries):
                 break
             if not self.memory.try_enter(group):
                 break
@@ -163,10 +162,7 @@ class PlainReplay(Engine):
             record.count["prefix_hit_tokens"] += entry.context
         else:  # a preempted request can find its own pages again, which is no hit
             record.count["recomputed_tokens"] += entry.tokens
-        self._join(group)
-
-    def _join(self, group: Group) -> None:
-        self.running = sorted([*self.running, group], key=lambda group: group.index)
+        insert_by_arrival(self.running, group)
 
     def _num_seqs(self) -> int:
         return sum(len(group.seq_ids) for group in self.running)
@@ -194,7 +190,7 @@ class PlainReplay(Engine):
 
     def _finish(self, in_step: list[Group]) -> None:
         """Let finished requests leave and beams cross, among those with a token in the step."""
-        for group in in_step:
+        for group in sorted(in_step, key=lambda group: group.arrival_fs):
             if group.generated == group.output:
                 self.memory.free(group)
                 self.running.remove(group)
@@ -202,4 +198,4 @@ class PlainReplay(Engine):
                 self.record.finished[group.index] = True
             elif self.beams is not None:
                 forks = self.beams.forks(group, group.generated)
-                self._crossed += self.memory.cross(group, forks, group.generated)
+                self._crossed += self.memory.cross(group, forks)
