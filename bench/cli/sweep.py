@@ -54,6 +54,8 @@ def sweep(request: SweepRequest) -> int:
         if configs[0].dry_run:
             show_plan(plan)
             return EXIT_OK
+        import bench.cli.collect  # noqa: F401  takes seconds: only after all checks, but before a folder is made
+
         run_dir = _create_folder(plan, request, local.facts)
         return _launch(plan, run_dir, request, local)
 
@@ -169,7 +171,7 @@ def _launch(
     plan: Plan, run_dir: Path, request: SweepRequest, local: _LocalDevice, control: Mapping[str, Any] | None = None
 ) -> int:
     """Run every pending job with the launcher, then write table and figures."""
-    from bench.cli.collect import collect  # imports pandas and Matplotlib, which takes seconds: only after all checks
+    from bench.cli.collect import collect
 
     remove_leftovers(run_dir, *(run_dir / part for part in FOLDERS))
     jobs, control = pending_jobs(plan, run_dir), control or {}

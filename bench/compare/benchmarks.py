@@ -56,7 +56,7 @@ def load_benchmarks(path: Path) -> Side:
 def _content(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict) or any(
         content.get(name) is None for name in ("machine_info", "benchmarks", "datetime")

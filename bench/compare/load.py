@@ -72,7 +72,7 @@ def _json(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path.parent} is no whole run folder: it has no {path.name}") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold a JSON object")

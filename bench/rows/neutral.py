@@ -21,8 +21,8 @@ def for_terminal(text: str) -> str:
 
     Characters that change the direction of writing are made visible, too.
 
-    >>> for_terminal("a\x1b[2Jb")
-    'a\\x1b[2Jb'
+    >>> print(for_terminal("a\x1b[2Jb"))
+    a\x1b[2Jb
     """
     if text.isascii() and text.isprintable():
         return text
@@ -38,8 +38,8 @@ def _visible(character: str) -> str:
 def for_markdown(text: str) -> str:
     r"""Return a text for one line of Markdown: no tag, table cell, heading, link, code or mention begins in it.
 
-    >>> for_markdown("a|b <img src=x> @all")
-    'a\\|b &lt;img src=x&gt; &#64;all'
+    >>> print(for_markdown("a|b <img src=x> @all"))
+    a\|b &lt;img src=x&gt; &#64;all
     """
     line = for_terminal(text.replace("\r", " ").replace("\n", " "))
     escaped = _MARKDOWN.sub(r"\\\1", line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))

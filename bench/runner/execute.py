@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def _run_without_tensors(jobs: Sequence[Job], session: Session, progress: Progre
             problems.append(problem)
             stop.set()
 
-    _run_threads([threading.Thread(target=work) for _ in range(min(_num_workers(), len(jobs)))], stop)
+    _run_threads(work, min(_num_workers(), len(jobs)), stop)
     if problems:
         raise problems[0]
 
@@ -114,17 +114,29 @@ def _num_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run_threads(workers: Sequence[threading.Thread], stop: threading.Event) -> None:
-    """Start the workers and wait until they end. Ctrl-C sets ``stop`` and waits for their present jobs."""
-    for worker in workers:
-        worker.start()
+def _run_threads(work: Callable[[], None], count: int, stop: threading.Event) -> None:
+    """Run a function in some threads and wait until all end. Ctrl-C sets ``stop`` and waits for their present jobs.
+
+    It waits for events. ``Thread.join`` of Python 3.11 and 3.12 returns at once if it was interrupted before, and the
+    row of a running job would be lost.
+    """
+    ended = [threading.Event() for _ in range(count)]
+
+    def run(event: threading.Event) -> None:
+        try:
+            work()
+        finally:
+            event.set()
+
+    for event in ended:
+        threading.Thread(target=run, args=(event,)).start()
     try:
-        for worker in workers:
-            worker.join()
+        for event in ended:
+            event.wait()
     except KeyboardInterrupt:
         stop.set()
-        for worker in workers:
-            worker.join()
+        for event in ended:
+            event.wait()
         raise
 
 

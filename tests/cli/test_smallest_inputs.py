@@ -21,7 +21,8 @@ OVERRIDES = [
     "scenario.target=..x", "scenario.target=nope.X", "scenario.target=os.path.join", "scenario.target=x",
     "scenario.predict=nope", "scenario.predict=os:nope", "policy.target=..x",
     f"seed={'9' * 400}", f"page_size={'9' * 400}", f"timeout_s={'9' * 400}", "timeout_s=nan", "timeout_s=inf",
-    f"memory_budget={'9' * 400}", f"num_seqs={'9' * 40}", "memory_budget=1e999GiB", "page_size=[1,2]", "page_size={a: 1}",
+    f"memory_budget={'9' * 400}", f"num_seqs={'9' * 40}", "memory_budget=1e999GiB", "page_size=[1,2]",
+    "page_size={a: 1}",
     "model.dtype=[]", "workload.low={}", "model=null", "impl=null", "scenario=null", "workload=null", "~model", "~impl",
     "scenario=[]", "seed=null", "seed=true", "seed=1.5", "seed=", "seed=${oc.env:NOPE}", "seed=${nowhere}", "seed=${",
     "run_dir=''", "run_dir=' '", "resume=''", "resume=nowhere", "experiment=../../x", "model=/etc/passwd",
@@ -53,7 +54,8 @@ def test_an_override_is_one_sentence(bench: Run, empty: Path, override: str) -> 
     assert_one_sentence(bench("-m", *tensors, *run_dir, override, cwd=empty), empty)
 
 
-YAML = {"tab": "name: mine\n\ttarget: x.Y\n", "twice": "name: mine\nname: other\n", "tag": "name: !!python/name:os.system x\n",
+YAML = {"tab": "name: mine\n\ttarget: x.Y\n", "twice": "name: mine\nname: other\n",
+    "tag": "name: !!python/name:os.system x\n",
         "list": "- 1\n", "number": "5\n", "open": "a: [\n", "loop": "a: &a [*a]\n", "empty": "", "binary": "\x00\x01",
         "unknown": "name: mine\ntarget: x.Y\npolicies: [paged]\nnope: 1\n"}  # fmt: skip
 
@@ -67,7 +69,8 @@ def test_a_wrong_yaml_file_is_one_sentence(bench: Run, empty: Path, tmp_path: Pa
 
 
 CLAIMS = ["a: [", "- [1]", "5", "- &a [*a]", "- {id: &a [*a]}", "", "- {}", "- {id: x}", "- {id: x, printed: y}",
-          "- {id: x, printed: []}", "- {id: 5, printed: 1}", "- {id: x, printed: 1, answer: 5}", "\t- a", "- !!python/name:os.x",
+          "- {id: x, printed: []}", "- {id: 5, printed: 1}", "- {id: x, printed: 1, answer: 5}", "\t- a",
+          "- !!python/name:os.x",
           "- {id: x, printed: [a, b]}", "{a: 1}", "- {id: x, printed: 1, [1]: 2}"]  # fmt: skip
 
 
@@ -119,7 +122,8 @@ VALUES = [
 ]
 KEYS = ["page_size", "num_seqs", "seed", "replicates", "timeout_s", "memory_budget", "page_layout", "device", "draw",
         "model.num_layers", "model.head_dim", "model.dtype", "policy.watermark", "policy.name", "workload.low",
-        "workload.prompt_ratio", "measure.max_s", "measure.timer", "measure.min_samples", "impl.policies", "impl.options",
+        "workload.prompt_ratio", "measure.max_s", "measure.timer", "measure.min_samples", "impl.policies",
+        "impl.options",
         "hardware.device_memory_bytes", "plan.predict_oom", "scenario.layers_allocated", "cost", "nope"]  # fmt: skip
 
 

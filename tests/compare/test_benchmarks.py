@@ -104,7 +104,7 @@ def test_a_run_folder_made_of_benchmarks_compares_the_same(
         ("[1]", "is neither a run folder nor what pytest-benchmark"),
         (json.dumps({**content(0, {}), "benchmarks": []}), "holds no benchmark"),
         (json.dumps(content(0, {"t": -1.0})), "the median of t is -1.0; it must be above 0 and finite"),
-        (json.dumps(content(0, {"t": float("nan")})), "the median of t is nan"),
+        (json.dumps(content(0, {"t": float("nan")})), "holds NaN"),
         (json.dumps(content(0, {"t": None})), "the median of t is None"),
         (json.dumps({**content(0, {}), "benchmarks": [{"name": "t"}]}), "a benchmark without a fullname"),
         (json.dumps({**content(0, {}), "benchmarks": [5]}), "a benchmark without a fullname"),

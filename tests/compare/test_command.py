@@ -125,7 +125,7 @@ def test_a_bad_row_is_one_sentence_and_exit_2(
             "the keys of its points must be texts without duplicates",
         ),
         (lambda folder: (folder / "interleaved.json").write_text("{}"), "pairs=None must be a text"),
-        (lambda folder: (folder / "points" / "c-0.json").mkdir(), "c-0.json: Is a directory"),
+        (lambda folder: (folder / "points" / "c-0.json").mkdir(), "c-0.json must be a regular file"),
         (lambda folder: (folder / "environment.json").write_text('{"git": 5}'), "git=5 must be a JSON object"),
         (lambda folder: (folder / "environment.json").write_text('{"schema_version": -1}'), "has schema version -1"),
         (lambda folder: (folder / "environment.json").unlink(), "it has no environment.json"),
