@@ -143,7 +143,7 @@ def test_a_missing_file_a_folder_and_a_torn_archive_are_named(
     for read in (load_trace, file_sha256):
         with pytest.raises(TraceError, match=r"workload.path=missing.csv does not exist"):
             read("missing.csv")
-        with pytest.raises(TraceError, match=r"cannot be read: .*directory"):
+        with pytest.raises(TraceError, match=r"must be a regular file"):
             read(str(tmp_path))
     torn = tmp_path / "torn.csv.gz"
     torn.write_bytes(gzip.compress(Path(fixture_trace("mooncake.jsonl")).read_bytes())[:-12])
