@@ -59,7 +59,7 @@ def test_the_printed_output_names_every_result(sweep: tuple[Any, Path]) -> None:
     done, _ = sweep
     refused = "unsupported: paged_triton page_size=4: paged_triton requires device=cuda"
     for text in ("paged_torch", "contiguous", refused, "rows",
-                 "table", "logs", "figures", "of harness per point"):  # fmt: skip
+                 "table", "logs", "figures", "of harness per row"):  # fmt: skip
         assert text in done.stdout
     assert "[10/10]" in done.stderr
 

@@ -153,7 +153,7 @@ def test_values_with_an_effect_are_in_the_key() -> None:
     [
         ({"scenario": {"queue": "closed"}}, "scenario.queue=closed is not known. Choose one of saturated, open"),
         ({"scenario": {"rate": 0}}, "scenario.rate=0.0 must be above 0 and finite"),
-        ({"scenario": {"rate": float("nan")}}, "scenario.rate=nan must be above 0 and finite"),
+        ({"scenario": {"rate": float("nan")}}, "scenario.rate=nan must be a finite number"),
         ({"policy": {"arena": "slab"}}, "policy.arena=slab is not known. Choose one of first_fit, buddy"),
     ],
 )
